@@ -1,0 +1,37 @@
+# Every target works on a fresh machine: the first one run makes .venv (tools/bootstrap.sh), later ones find it.
+
+PYTHON ?=
+EXTRAS ?=
+ARGS ?=
+export PYTHON EXTRAS
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-slow lint format install clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@echo 'PYTHON=python3.12 chooses the interpreter, EXTRAS=test,cuda what is installed, ARGS="..." is passed on.'
+
+quickstart: install ## Train a robust classifier on the embedded digits and show what it gains
+	@.venv/bin/python launch/quickstart.py $(ARGS)
+
+test: install ## Run the tests, e.g. make test ARGS="tests/losses -x"
+	@.venv/bin/python -m pytest -q $(ARGS)
+
+test-slow: install ## Run the slow tests
+	@.venv/bin/python -m pytest -q -m slow $(ARGS)
+
+lint: install ## Check style and formatting
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
+
+format: install ## Mend style and formatting
+	@.venv/bin/python -m ruff check --fix .
+	@.venv/bin/python -m ruff format .
+
+install: ## Make .venv, or bring it up to date
+	@sh tools/bootstrap.sh
+
+clean: ## Remove .venv, caches and build products
+	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,147 @@
+"""Devices and processes: the one place that maps a per-device function over them."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import jax_utils
+
+PyTree = Any
+
+AXIS = "batch"
+"""Name of the mapped axis; collectives inside the step reduce over it."""
+
+
+def initialize_processes(
+    coordinator_address: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Joins the processes of one run; to be called before anything touches a device.
+
+    Args:
+      coordinator_address: host:port of process 0; "auto" finds the processes of a Cloud TPU pod,
+        a Slurm or an Open MPI job by itself; None does nothing, for a run of one process.
+      num_processes: how many processes the run has; not needed with "auto".
+      process_id: this process's number from 0; not needed with "auto".
+
+    Raises:
+      ValueError: an address without both numbers.
+    """
+    if coordinator_address is None:
+        return
+    if coordinator_address == "auto":
+        jax.distributed.initialize()
+        return
+    if num_processes is None or process_id is None:
+        raise ValueError(
+            f"--coordinator_address={coordinator_address} needs --num_processes and --process_id "
+            "too (or --coordinator_address=auto on a TPU pod or under Slurm)"
+        )
+    jax.distributed.initialize(coordinator_address, num_processes, process_id)
+
+
+def local_devices(limit: int | None = None) -> list[jax.Device]:
+    """The devices of this process that the run uses.
+
+    Args:
+      limit: how many of them; None: all.
+
+    Raises:
+      ValueError: there are fewer than `limit`.
+    """
+    devices = jax.local_devices()
+    if limit is None:
+        return devices
+    if not 1 <= limit <= len(devices):
+        raise ValueError(
+            f"--devices={limit}: this process has {len(devices)} {devices[0].platform} device(s); "
+            f"accepted are 1 to {len(devices)}"
+        )
+    return devices[:limit]
+
+
+def per_device_batch(batch_size: int, num_devices: int, flag: str = "--batch_size") -> int:
+    """How many examples of a batch each device of the whole run gets.
+
+    Raises:
+      ValueError: the devices do not divide the batch.
+    """
+    if batch_size < 1 or batch_size % num_devices:
+        smaller = max(batch_size // num_devices, 1) * num_devices
+        raise ValueError(
+            f"{flag}={batch_size} cannot be divided among {num_devices} devices; "
+            f"use a multiple of {num_devices}, such as {smaller}"
+        )
+    return batch_size // num_devices
+
+
+def map_over_devices(
+    function: Callable,
+    devices: Sequence[jax.Device],
+    *,
+    in_axes: Sequence[int | None],
+    donate: Sequence[int] = (),
+) -> Callable:
+    """Compiles a pure per-device function and runs it on every device at once.
+
+    Args:
+      function: what one device computes; collectives name the axis `AXIS`.
+      devices: this process's devices (the other processes bring theirs).
+      in_axes: for each argument, 0 if its leaves have a leading device axis, None if every device
+        gets the same value.
+      donate: arguments whose memory may be reused for the outputs.
+    """
+    everywhere = jax.process_count() > 1 and len(devices) == jax.local_device_count()
+    return jax.pmap(
+        function,
+        axis_name=AXIS,
+        in_axes=tuple(in_axes),
+        donate_argnums=tuple(donate),
+        devices=None if everywhere or len(devices) == jax.device_count() else list(devices),
+    )
+
+
+def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    """A copy of every leaf on every device, with a leading device axis."""
+    return jax_utils.replicate(tree, list(devices))
+
+
+def unreplicate(tree: PyTree) -> PyTree:
+    """The first device's copy of every leaf, as NumPy arrays.
+
+    Indexing a mapped array costs milliseconds a leaf; its first addressable shard does not.
+    """
+
+    def first_copy(leaf: jax.Array) -> np.ndarray:
+        shard = np.asarray(leaf.addressable_data(0))
+        return shard.reshape(leaf.shape[1:])
+
+    return jax.tree.map(first_copy, tree)
+
+
+def split_over_devices(tree: PyTree, num_devices: int) -> PyTree:
+    """Adds the leading device axis: leaves [B, ...] become [num_devices, B / num_devices, ...]."""
+    return jax.tree.map(lambda leaf: leaf.reshape(num_devices, -1, *leaf.shape[1:]), tree)
+
+
+def process_share(batch_size: int) -> slice:
+    """The rows of a global batch that this process loads."""
+    share = batch_size // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def force_cpu_devices(count: int) -> None:
+    """Makes XLA offer `count` CPU devices, unless XLA_FLAGS already says how many.
+
+    Has an effect only before the first use of a device.
+    """
+    option = "--xla_force_host_platform_device_count"
+    flags = os.environ.get("XLA_FLAGS", "")
+    if option not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {option}={count}".strip()
+
+
+def is_main_process() -> bool:
+    """Whether this process writes the files of the run."""
+    return jax.process_index() == 0

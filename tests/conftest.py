@@ -1,0 +1,33 @@
+"""What every test shares: the platform, the settings of hypothesis, and the prepared data sets."""
+
+import os
+from pathlib import Path
+
+# Before JAX is imported by anything; an explicit choice, e.g. JAX_PLATFORMS=cuda, is respected.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import hypothesis
+import pytest
+
+from robustjax import parallel
+
+# Several devices in one process, so that sharing a batch among them can be tested anywhere.
+parallel.force_cpu_devices(4)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Elsewhere than in continuous integration, every run tries other examples.
+hypothesis.settings.register_profile(
+    "robustjax", deadline=None, max_examples=25, derandomize=bool(os.environ.get("CI"))
+)
+hypothesis.settings.load_profile("robustjax")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """A directory with prepared tensorflow-datasets (CIFAR-10, MNIST), for tests on real images."""
+    named = os.environ.get("ROBUSTJAX_TEST_DATA_DIR")
+    directory = Path(named) if named else ROOT.parent / "shared" / "tensorflow_datasets"
+    if not directory.is_dir():
+        pytest.skip(f"no prepared data sets in {directory} (set ROBUSTJAX_TEST_DATA_DIR)")
+    return directory

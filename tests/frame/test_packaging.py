@@ -1,0 +1,136 @@
+"""setup.py, requirements.txt and CITATION.cff: one version, one list, and a wheel that imports."""
+
+import ast
+import runpy
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+
+import pytest
+import setuptools
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import robustjax
+
+ORDERED = [
+    "jax", "jaxlib", "flax", "optax", "tensorflow-datasets", "chex", "orbax-checkpoint", "absl-py",
+    "pytest",
+]  # fmt: skip
+
+
+@pytest.fixture
+def arguments(root, monkeypatch) -> dict:
+    """What setup.py hands to setuptools."""
+    captured = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: captured.update(arguments))
+    monkeypatch.chdir(root)
+    runpy.run_path(str(root / "setup.py"))
+    return captured
+
+
+@pytest.fixture
+def requirements(root) -> list[Requirement]:
+    lines = (root / "requirements.txt").read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def names(lines) -> set[str]:
+    return {canonicalize_name(Requirement(str(line)).name) for line in lines}
+
+
+def test_requirements_hold_what_was_ordered_with_lower_bounds_only(requirements):
+    assert set(ORDERED) <= names(requirements)
+    for requirement in requirements:
+        assert [bound.operator for bound in requirement.specifier] == [">="], str(requirement)
+
+
+def test_setup_takes_each_requirement_once_for_the_library_or_for_the_tests(
+    arguments, requirements
+):
+    library, tests = arguments["install_requires"], arguments["extras_require"]["test"]
+    assert sorted(map(str, requirements)) == sorted(str(Requirement(r)) for r in library + tests)
+    assert {"pytest", "hypothesis", "ruff"} <= names(tests)
+    assert not names(library) & names(tests)
+    assert set(tests) <= set(arguments["extras_require"]["dev"])
+
+
+@pytest.mark.parametrize(("python", "version", "pairs"), [
+    ("3.11", "0.12.8", True), ("3.12", "0.12.8", False), ("3.12", "0.12.9", True),
+    ("3.13", "0.12.8", False),
+])  # fmt: skip
+def test_flax_is_never_older_than_the_jax_of_that_python_needs(
+    requirements, python, version, pairs
+):
+    for_this_python = [
+        requirement
+        for requirement in requirements
+        if requirement.name == "flax" and requirement.marker.evaluate({"python_version": python})
+    ]
+    assert len(for_this_python) == 1
+    assert for_this_python[0].specifier.contains(version) == pairs
+
+
+def test_what_is_installed_here_satisfies_the_bounds(requirements):
+    for requirement in requirements:
+        if requirement.marker is None or requirement.marker.evaluate():
+            assert requirement.specifier.contains(metadata.version(requirement.name)), requirement
+
+
+def test_whatever_the_library_imports_at_its_top_is_required(root, requirements, arguments):
+    distributions = metadata.packages_distributions()
+    required = names(arguments["install_requires"])
+    imported = {}
+    for path in (root / "robustjax").rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules = [node.module]
+            else:
+                continue
+            imported.update({module.split(".")[0]: path for module in modules})
+    assert "jax" in imported
+    for module, path in imported.items():
+        if module not in sys.stdlib_module_names and module != "robustjax":
+            owners = {canonicalize_name(name) for name in distributions.get(module, [])}
+            assert owners & required, f"{path} imports {module}: not in requirements.txt"
+
+
+def test_the_version_and_the_licence_are_the_same_everywhere(root, arguments):
+    citation = (root / "CITATION.cff").read_text().splitlines()
+    assert arguments["version"] == robustjax.__version__
+    assert f"version: {robustjax.__version__}" in citation
+    assert arguments["license"] == "Apache-2.0"
+    assert "license: Apache-2.0" in citation
+    assert "Apache License" in (root / "LICENSE").read_text()
+
+
+def test_every_folder_with_code_is_packaged_and_nothing_else(root, arguments):
+    with_code = {path.parent for path in (root / "robustjax").rglob("*.py")}
+    assert set(arguments["packages"]) == {
+        ".".join(folder.relative_to(root).parts) for folder in with_code
+    }
+
+
+def test_a_wheel_imports_away_from_the_checkout(root, checkout, tmp_path):
+    shutil.copytree(root / "robustjax", checkout / "robustjax", dirs_exist_ok=True)
+    wheels = tmp_path / "wheels"
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-index", "--no-build-isolation"]
+    subprocess.run([*pip, "--no-deps", "-w", wheels, "."], cwd=checkout, check=True, timeout=120)
+    (wheel,) = wheels.iterdir()
+    unpacked = tmp_path / "unpacked"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
+    assert not (unpacked / "tests").exists()
+    program = "import robustjax; print(robustjax.__file__); print(robustjax.__version__)"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=unpacked, capture_output=True, text=True, check=True
+    )
+    path, version = result.stdout.splitlines()
+    assert path == str(unpacked / "robustjax" / "__init__.py")
+    assert version == robustjax.__version__
+    (information,) = unpacked.glob("*.dist-info")
+    assert f"Version: {version}\n" in (information / "METADATA").read_text()
