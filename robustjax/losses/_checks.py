@@ -1,0 +1,143 @@
+"""Checks of shapes, types and values that every loss makes before it computes.
+
+Shapes and types are checked always, also while JAX traces. Values are checked where they are known,
+so a compiled step pays nothing; there, a label outside [0, K) gives NaN.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+
+def checked_logits(
+    function: str, minimum_classes: int = 2, **logits: ArrayLike
+) -> tuple[jax.Array, ...]:
+    """Casts one or more arrays of logits to the type that the loss is computed in.
+
+    Args:
+      function: name of the loss, for the message.
+      minimum_classes: the fewest classes for which the loss is defined.
+      **logits: the arrays [B, K] by argument name; all must have one shape.
+
+    Returns:
+      The arrays in the widest of their types and float32.
+
+    Raises:
+      ValueError: not floating point, no or too few classes, or shapes that differ.
+    """
+    arrays = {name: jnp.asarray(value) for name, value in logits.items()}
+    for name, array in arrays.items():
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(
+                f"{function}: {name} must be floating point, got {array.dtype} of shape "
+                f"{array.shape}; the logits come first, the labels after them"
+            )
+        if array.ndim == 0 or array.shape[-1] < minimum_classes:
+            raise ValueError(
+                f"{function}: {name} must have shape [B, K] with K >= {minimum_classes} classes, "
+                f"got {array.shape}"
+            )
+    if len({array.shape for array in arrays.values()}) > 1:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{function}: logits must have the same shape, got {shapes}")
+    dtype = jnp.result_type(jnp.float32, *(array.dtype for array in arrays.values()))
+    return tuple(array.astype(dtype) for array in arrays.values())
+
+
+def checked_hard_labels(
+    function: str, logits: jax.Array, labels: ArrayLike, *, name: str = "labels", hint: str = ""
+) -> jax.Array:
+    """Returns class indices [B] as int32.
+
+    Args:
+      function: name of the loss, for the message.
+      logits: checked logits [B, K].
+      labels: class indices [B] of any integer type.
+      name: the argument's name, for the message.
+      hint: what else the loss accepts, or why it accepts nothing else; ends the message.
+
+    Raises:
+      ValueError: not integers, another shape than the logits' less the classes, or a known value
+        outside [0, K).
+    """
+    array = jnp.asarray(labels)
+    expected = logits.shape[:-1]
+    if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape != expected:
+        raise ValueError(
+            f"{function}: {name} must be hard labels, integers of shape {expected} for logits of "
+            f"shape {logits.shape}; got {array.dtype} of shape {array.shape}{hint}"
+        )
+    check_class_range(function, labels, logits.shape[-1], name=name)
+    return array.astype(jnp.int32)
+
+
+def checked_labels(function: str, logits: jax.Array, labels: ArrayLike) -> jax.Array:
+    """Returns soft labels [B, K] as they are, or hard labels [B] as int32.
+
+    Raises:
+      ValueError: neither probabilities of the logits' shape nor valid hard labels.
+    """
+    array = jnp.asarray(labels)
+    if jnp.issubdtype(array.dtype, jnp.floating) and array.shape == logits.shape:
+        return array
+    hint = f"; soft labels, floating point of shape {logits.shape}, are accepted too"
+    return checked_hard_labels(function, logits, labels, hint=hint)
+
+
+def check_class_range(
+    function: str, labels: ArrayLike, num_classes: int, *, name: str = "labels"
+) -> None:
+    """Raises ValueError if a known label is outside [0, K)."""
+    if not is_known(labels):
+        return
+    values = np.asarray(jax.device_get(labels))
+    outside = values[(values < 0) | (values >= num_classes)]
+    if outside.size:
+        raise ValueError(
+            f"{function}: {name} must lie in [0, {num_classes}) for {num_classes} classes, got "
+            f"{outside.flat[0]}"
+        )
+
+
+def checked_coefficient(
+    function: str,
+    name: str,
+    value: ArrayLike,
+    *,
+    shape: tuple[int, ...],
+    dtype: jnp.dtype,
+    maximum: float = np.inf,
+) -> jax.Array:
+    """Returns a hyper-parameter, one for all examples or one each, in the loss's type.
+
+    Args:
+      function: name of the loss, for the message.
+      name: the argument's name, for the message.
+      value: a scalar or [B]; may be traced.
+      shape: the shape [B] of the loss.
+      dtype: the loss's type.
+      maximum: the largest accepted value; the smallest is 0.
+
+    Raises:
+      ValueError: another shape, or a known value outside [0, maximum] or not finite.
+    """
+    array = jnp.asarray(value)
+    if array.shape not in ((), shape):
+        raise ValueError(
+            f"{function}: {name} must be a scalar or have shape {shape}, got shape {array.shape}"
+        )
+    if is_known(value):
+        values = np.asarray(jax.device_get(value), dtype=np.float64)
+        outside = values[~((values >= 0) & (values <= maximum) & np.isfinite(values))]
+        if outside.size:
+            accepted = "finite and >= 0" if maximum == np.inf else f"in [0, {maximum:g}]"
+            raise ValueError(f"{function}: {name} must be {accepted}, got {outside.flat[0]:g}")
+    return array.astype(dtype)
+
+
+def is_known(value: ArrayLike) -> bool:
+    """Whether the values can be read now: not traced, and held by this process."""
+    if isinstance(value, jax.core.Tracer):
+        return False
+    return not isinstance(value, jax.Array) or value.is_fully_addressable

@@ -1,0 +1,196 @@
+"""Cross-entropy and what adversarial training builds on it: BCE, KL divergence, label smoothing."""
+
+import numbers
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from robustjax.losses import _checks as checks
+from robustjax.losses._logits import at_class, class_mask, except_class, log_odds, log_softmax
+
+
+def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    """Cross-entropy of the softmax prediction with hard or soft labels.
+
+    CE(z, y) = −log p_y for a hard label y, −Σ_k t_k log p_k for a soft label t, with
+    p = softmax(z).
+
+    Args:
+      logits: floating point [B, K].
+      labels: integers [B] in [0, K), or floating point [B, K], a distribution in each row.
+
+    Returns:
+      [B], the loss per example.
+
+    Raises:
+      ValueError: shapes or types that do not fit, or a label outside [0, K). Under `jax.jit`,
+        where values are unknown, such a label gives NaN.
+
+    Example:
+      >>> logits = jnp.array([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+      >>> print(jax.device_get(cross_entropy(logits, jnp.array([0, 1]))).round(3))
+      [0.24  1.099]
+      >>> soft = jnp.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+      >>> print(jax.device_get(cross_entropy(logits, soft)).round(3))
+      [0.24  1.099]
+    """
+    (logits,) = checks.checked_logits("cross_entropy", logits=logits)
+    labels = checks.checked_labels("cross_entropy", logits, labels)
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        return -jnp.sum(labels * log_softmax(logits), -1)
+    return jax.nn.softplus(-log_odds(logits, class_mask(labels, logits.shape[-1])))
+
+
+def boosted_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    """Boosted cross-entropy (BCE): cross-entropy plus a margin term on the best wrong class.
+
+    BCE(z, y) = −log p_y − log(1 − max over k ≠ y of p_k), with p = softmax(z). Computed exactly:
+    the small constants that the published code adds inside the logarithms are not needed.
+
+    Args:
+      logits: floating point [B, K].
+      labels: integers [B] in [0, K). Soft labels are refused: the margin term needs one true class.
+
+    Returns:
+      [B], the loss per example.
+
+    Raises:
+      ValueError: soft labels, other shapes or types that do not fit, or a label outside [0, K).
+        Under `jax.jit`, where values are unknown, such a label gives NaN.
+
+    Example:
+      >>> logits = jnp.log(jnp.array([[0.5, 0.3, 0.2]]))
+      >>> loss = boosted_cross_entropy(logits, jnp.array([0]))
+      >>> print(jax.device_get(loss).round(3))  # −log 0.5 − log 0.7
+      [1.05]
+
+    Source: MART (Wang et al., 2020), eq. 8.
+    """
+    (logits,) = checks.checked_logits("boosted_cross_entropy", logits=logits)
+    hint = "; its margin term compares the true class with the best wrong one"
+    labels = checks.checked_hard_labels("boosted_cross_entropy", logits, labels, hint=hint)
+    num_classes = logits.shape[-1]
+    true_class = class_mask(labels, num_classes)
+    best_wrong = class_mask(jnp.argmax(except_class(logits, true_class), -1), num_classes)
+    return jax.nn.softplus(-log_odds(logits, true_class)) + jax.nn.softplus(
+        log_odds(logits, best_wrong)
+    )
+
+
+def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike) -> jax.Array:
+    """Kullback-Leibler divergence between two softmax predictions.
+
+    KL(p ‖ q) = Σ_k p_k (log p_k − log q_k), with p = softmax(p_logits), q = softmax(q_logits).
+    The gradient flows into both arguments: q − p with respect to `q_logits`, and
+    p_k (log p_k − log q_k − KL) with respect to `p_logits`. Identical logits give exactly zero, in
+    the value and in both gradients.
+
+    Args:
+      p_logits: floating point [B, K]; in TRADES the clean prediction.
+      q_logits: floating point [B, K]; in TRADES the adversarial prediction.
+
+    Returns:
+      [B], the divergence per example, >= 0 up to rounding.
+
+    Raises:
+      ValueError: shapes that differ, or logits that are not floating point.
+
+    Example:
+      >>> p_logits = jnp.log(jnp.array([[0.5, 0.5]]))
+      >>> q_logits = jnp.log(jnp.array([[0.25, 0.75]]))
+      >>> divergence = kl_divergence(p_logits, q_logits)
+      >>> print(jax.device_get(divergence).round(3))  # ½ log 2 + ½ log ⅔
+      [0.144]
+    """
+    p_logits, q_logits = checks.checked_logits(
+        "kl_divergence", p_logits=p_logits, q_logits=q_logits
+    )
+    return _kl_divergence(p_logits, q_logits)
+
+
+@jax.custom_jvp
+def _kl_divergence(p_logits: jax.Array, q_logits: jax.Array) -> jax.Array:
+    log_p, log_q = log_softmax(p_logits), log_softmax(q_logits)
+    # Each p log(p/q) may have either sign, and between near-equal distributions they cancel. Adding
+    # q − p, whose sum is zero, makes every term non-negative.
+    terms = jnp.exp(log_p) * (log_p - log_q) + _difference(log_p, log_q)
+    return jnp.sum(terms, -1)
+
+
+# Differentiating the value term by term would leave rounding errors as large as p itself in q − p
+# and as large as KL in log p − log q − KL; the closed forms have neither.
+@_kl_divergence.defjvp
+def _kl_divergence_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    p_logits, q_logits = primals
+    p_tangent, q_tangent = tangents
+    log_p, log_q = log_softmax(p_logits), log_softmax(q_logits)
+    p = jnp.exp(log_p)
+    top = class_mask(jnp.argmax(p_logits, -1), p_logits.shape[-1])
+    # log(p_k / q_k) up to a constant, which cancels against that in the mean.
+    ratio = (p_logits - at_class(p_logits, top)[..., None]) - (
+        q_logits - at_class(q_logits, top)[..., None]
+    )
+    p_gradient = p * (ratio - jnp.sum(p * ratio, -1, keepdims=True))
+    q_gradient = _difference(log_p, log_q)
+    tangent = jnp.sum(p_gradient * p_tangent + q_gradient * q_tangent, -1)
+    return _kl_divergence(p_logits, q_logits), tangent
+
+
+def _difference(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """Gives q − p to relative precision, also where both round to 1."""
+    log_ratio = log_q - log_p
+    # The clip keeps the branch that is not taken from overflowing.
+    near = jnp.exp(log_p) * jnp.expm1(jnp.clip(log_ratio, -1, 1))
+    return jnp.where(jnp.abs(log_ratio) < 1, near, jnp.exp(log_q) - jnp.exp(log_p))
+
+
+def smooth_labels(labels: ArrayLike, num_classes: int, strength: ArrayLike) -> jax.Array:
+    """Label smoothing: moves a share of each hard label evenly onto the other classes.
+
+    t_y = 1 − s and t_k = s / (K − 1) for k ≠ y. (The other common convention mixes with the uniform
+    distribution and gives every class, the true one included, a share s / K.)
+
+    Args:
+      labels: integers [B] in [0, K).
+      num_classes: K, at least 2.
+      strength: s in [0, 1], a scalar or [B]; may be traced. Above 1 − 1/K the true class gets less
+        than any other.
+
+    Returns:
+      [B, K], a distribution in each row, float32 (float64 if `strength` is a float64 array).
+
+    Raises:
+      ValueError: labels that are not integers or lie outside [0, K), fewer than 2 classes, or a
+        strength outside [0, 1]. Under `jax.jit`, where values are unknown, a label outside [0, K)
+        gives NaN.
+
+    Example:
+      >>> print(smooth_labels(jnp.array([0, 2]), 3, 0.1))
+      [[0.9  0.05 0.05]
+       [0.05 0.05 0.9 ]]
+
+    Source: LRM (Summers and Dinneen, 2019), eq. 8.
+    """
+    if not isinstance(num_classes, numbers.Integral) or num_classes < 2:
+        raise ValueError(f"smooth_labels: num_classes must be an integer >= 2, got {num_classes!r}")
+    array = jnp.asarray(labels)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(
+            f"smooth_labels: labels must be hard labels, integers of shape [B]; got {array.dtype} "
+            f"of shape {array.shape}"
+        )
+    checks.check_class_range("smooth_labels", labels, num_classes)
+    strength = checks.checked_coefficient(
+        "smooth_labels",
+        "strength",
+        strength,
+        shape=array.shape,
+        dtype=jnp.result_type(jnp.float32, strength),
+        maximum=1,
+    )[..., None]
+    mask = class_mask(array, num_classes)
+    smoothed = jnp.where(mask, 1 - strength, strength / (num_classes - 1))
+    return jnp.where(mask.any(-1, keepdims=True), smoothed, jnp.nan)

@@ -1,0 +1,148 @@
+"""What every loss keeps to: shapes, types, jax transformations, messages, and its own examples."""
+
+import doctest
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robustjax import losses
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.standard_normal((4, 5)).astype(np.float32)
+OTHER = RNG.standard_normal((4, 5)).astype(np.float32)
+LABELS = np.array([0, 1, 4, 2])
+TARGETS = np.array([1, 2, 0, 3])
+SOFT = RNG.dirichlet(np.ones(5), 4).astype(np.float32)
+
+# Each loss with its arguments: first what holds logits, then what does not.
+CASES = {
+    "cross_entropy": (losses.cross_entropy, (LOGITS,), (LABELS,)),
+    "soft cross_entropy": (losses.cross_entropy, (LOGITS,), (SOFT,)),
+    "boosted_cross_entropy": (losses.boosted_cross_entropy, (LOGITS,), (LABELS,)),
+    "kl_divergence": (losses.kl_divergence, (LOGITS, OTHER), ()),
+    "cw_margin": (losses.cw_margin, (LOGITS,), (LABELS,)),
+    "dlr": (losses.dlr, (LOGITS,), (LABELS,)),
+    "targeted_dlr": (losses.targeted_dlr, (LOGITS,), (LABELS, TARGETS)),
+    "trades": (losses.trades, (LOGITS, OTHER), (LABELS,)),
+}
+every_loss = pytest.mark.parametrize("name", CASES)
+with_hard_labels = pytest.mark.parametrize(
+    "name", [name for name in CASES if name not in ("soft cross_entropy", "kl_divergence")]
+)
+hard_labels_only = pytest.mark.parametrize(
+    "name", ["boosted_cross_entropy", "cw_margin", "dlr", "targeted_dlr"]
+)
+
+
+@every_loss
+def test_jit_vmap_and_leading_shapes_agree(name):
+    loss, logits, rest = CASES[name]
+    value = loss(*logits, *rest)
+    assert value.shape == (4,)
+    np.testing.assert_allclose(jax.jit(loss)(*logits, *rest), value, rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(loss)(*logits, *rest), value, rtol=1e-5)
+    folded = [np.stack([a, a[::-1]]) for a in (*logits, *rest)]
+    np.testing.assert_allclose(loss(*folded), np.stack([value, value[::-1]]), rtol=1e-5)
+
+
+@every_loss
+def test_the_result_is_at_least_float32(name):
+    loss, logits, rest = CASES[name]
+    for dtype in (jnp.bfloat16, jnp.float16):
+        narrow = [jnp.asarray(z, dtype) for z in logits]
+        value = loss(*narrow, *rest)
+        assert value.dtype == jnp.float32
+        # Computed in float32, not merely returned in it.
+        np.testing.assert_array_equal(value, loss(*(z.astype(jnp.float32) for z in narrow), *rest))
+
+
+@every_loss
+def test_float64_logits_are_computed_in_float64(name):
+    loss, logits, rest = CASES[name]
+    with jax.enable_x64(True):
+        wide = [z.astype(np.float64) * (1 + 1e-9) for z in logits]
+        value = loss(*wide, *rest)
+        assert value.dtype == jnp.float64
+        assert not np.array_equal(value, loss(*logits, *rest))
+        assert loss(*logits, *rest).dtype == jnp.float32
+
+
+def test_smooth_labels_follows_the_strength_to_float64():
+    with jax.enable_x64(True):
+        assert losses.smooth_labels(LABELS, 5, 0.1).dtype == jnp.float32
+        assert losses.smooth_labels(LABELS, 5, jnp.float64(0.1)).dtype == jnp.float64
+    assert losses.smooth_labels(LABELS, 5, jnp.bfloat16(0.1)).dtype == jnp.float32
+
+
+@with_hard_labels
+def test_a_label_out_of_range_is_an_error_where_known_and_nan_where_traced(name):
+    loss, logits, (_, *targets) = CASES[name]
+    for bad in (-1, 5):
+        wrong = np.array([0, 1, bad, 2])
+        with pytest.raises(ValueError, match=rf"labels must lie in \[0, 5\) .* got {bad}"):
+            loss(*logits, wrong, *targets)
+        with pytest.raises(ValueError, match=rf"labels must lie in \[0, 5\) .* got {bad}"):
+            loss(*logits, jnp.asarray(wrong), *targets)
+        value = jax.jit(loss)(*logits, wrong, *targets)
+        np.testing.assert_array_equal(np.isnan(value), [False, False, True, False])
+
+
+@hard_labels_only
+def test_soft_labels_are_refused_by_name(name):
+    loss, logits, (_, *targets) = CASES[name]
+    message = rf"{name}: labels must be hard labels, integers of shape \(4,\).*float32 of .*\(4, 5"
+    with pytest.raises(ValueError, match=message):
+        loss(*logits, SOFT, *targets)
+    with pytest.raises(ValueError, match=message):
+        jax.jit(loss)(*logits, SOFT, *targets)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.uint32])
+def test_any_integer_type_is_a_hard_label(dtype):
+    expected = losses.cross_entropy(LOGITS, LABELS)
+    np.testing.assert_array_equal(losses.cross_entropy(LOGITS, LABELS.astype(dtype)), expected)
+
+
+def test_uint8_labels_reach_beyond_127_classes():
+    logits = np.zeros((1, 200), np.float32)
+    logits[0, 180] = 7.0
+    assert losses.cw_margin(logits, np.array([180], np.uint8))[0] == -7.0
+    assert losses.smooth_labels(np.array([180], np.uint8), 200, 0.0)[0, 180] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (LABELS[:3], r"integers of shape \(4,\) for logits of shape \(4, 5\); got .* \(3,\)"),
+        (LABELS.astype(np.float32), r"got float32 of shape \(4,\); soft labels, .* accepted too"),
+        (np.eye(5, dtype=int)[LABELS], r"got int.* of shape \(4, 5\); soft labels"),
+        (SOFT[:, :4], r"got float32 of shape \(4, 4\); soft labels, .* \(4, 5\)"),
+    ],
+)
+def test_cross_entropy_says_which_labels_it_takes(labels, message):
+    with pytest.raises(ValueError, match=message):
+        losses.cross_entropy(LOGITS, labels)
+    with pytest.raises(ValueError, match=message):
+        losses.trades(LOGITS, OTHER, labels)
+
+
+def test_swapped_arguments_are_named():
+    with pytest.raises(ValueError, match="cross_entropy: logits must be floating point, got int"):
+        losses.cross_entropy(LABELS, LOGITS)
+
+
+@every_loss
+def test_one_class_is_refused(name):
+    loss, logits, rest = CASES[name]
+    with pytest.raises(ValueError, match=r"must have shape \[B, K\] with K >= \d classes, got"):
+        loss(*(z[:, :1] for z in logits), *rest)
+
+
+@pytest.mark.parametrize("module", ["classification", "margin", "trades"])
+def test_the_examples_in_the_docstrings_run(module):
+    outcome = doctest.testmod(importlib.import_module(f"robustjax.losses.{module}"))
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
