@@ -1,0 +1,36 @@
+"""Dropout whose mask follows an example's place in the global batch, not the device it is on."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class ExampleDropout(nn.Module):
+    """Zeroes each unit with probability `rate` and divides the others by `1 - rate`.
+
+    The mask of example i is drawn from `fold_in(key, position)`, where the position is i plus the
+    number of examples on the devices before this one. With the same key on every device, a batch
+    therefore gets the same masks however many devices share it.
+
+    Attributes:
+        rate: probability of zeroing a unit, in [0, 1).
+        axis_name: the mapped axis that the batch is split over; None counts positions locally.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, *, train: bool) -> jax.Array:
+        """Drops units of `inputs` [B, ...] where `train`, and needs the rng "dropout" only then."""
+        if not train or self.rate == 0.0:
+            return inputs
+        positions = jnp.arange(inputs.shape[0])
+        if self.axis_name is not None and not self.is_initializing():
+            positions += jax.lax.axis_index(self.axis_name) * inputs.shape[0]
+        key = self.make_rng("dropout")
+        keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
+        keep = jax.vmap(
+            lambda key: jax.random.bernoulli(key, 1.0 - self.rate, inputs.shape[1:]),
+        )(keys)
+        return jnp.where(keep, inputs / (1.0 - self.rate), jnp.zeros_like(inputs))

@@ -1,0 +1,255 @@
+"""The layers that every network is built from, and the options that every network takes."""
+
+import dataclasses
+import math
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from robustjax.models.initialization import torch_uniform, torch_uniform_bias
+
+ACTIVATIONS = {
+    "relu": nn.relu,
+    "leaky_relu": partial(nn.leaky_relu, negative_slope=0.1),
+    "silu": nn.silu,
+}
+NORMALIZATIONS = ("none", "per_image")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """The options that all networks share, and the layers that obey them.
+
+    The methods that take a `name` make a Flax layer: call them inside a `nn.compact` method. The
+    layer belongs to the module whose method that is.
+
+    Parameters, batch-norm statistics, the normalisation itself and the logits are float32 whatever
+    `dtype` says. Batch norm keeps 0.9·old + 0.1·batch with ε = 1e-5, as PyTorch's 0.1 and 1e-5 do;
+    but where PyTorch stores the unbiased variance of the batch (n − 1), Flax stores the biased one
+    (n).
+
+    Attributes:
+        activation: "relu", "leaky_relu" (slope 0.1) or "silu".
+        dtype: jnp.float32 or jnp.bfloat16, in which convolutions and hidden dense layers compute.
+        axis_name: mapped axis over which batch statistics are averaged and dropout counts
+            positions; None keeps both on the device.
+        mean: per-channel mean subtracted from the images inside the network, or None.
+        std: per-channel standard deviation that divides them then, or None.
+        normalization: "none", or "per_image" for images standardised one by one.
+
+    Raises:
+        ValueError: a value that is not one of those above.
+    """
+
+    activation: str = "relu"
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    normalization: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation={self.activation!r}: expected {_one_of(ACTIVATIONS)}")
+        if self.normalization not in NORMALIZATIONS:
+            accepted = _one_of(NORMALIZATIONS)
+            raise ValueError(f"normalization={self.normalization!r}: expected {accepted}")
+        if self.dtype not in (jnp.float32, jnp.bfloat16):
+            raise ValueError(f"dtype={self.dtype!r}: expected jnp.float32 or jnp.bfloat16")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError(f"mean={self.mean} and std={self.std}: give both, or neither")
+        if self.mean is None:
+            return
+        if self.normalization != "none":
+            raise ValueError(
+                f"normalization={self.normalization!r} together with mean and std: choose one"
+            )
+        # Tuples, so that a network stays hashable whatever sequence the caller gave.
+        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
+        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        if len(self.mean) != len(self.std) or min(self.std, default=0.0) <= 0.0:
+            raise ValueError(
+                f"mean={self.mean} and std={self.std}: expected one number per channel in each, "
+                "and positive deviations"
+            )
+
+    def normalize(self, images: jax.Array, *, minimum_size: int = 1) -> jax.Array:
+        """Checks the images and normalises them in float32, each channel or each image.
+
+        "per_image" divides by max(deviation, 1/√pixels), the deviation over height, width and
+        channels and the floor in units of 1/255, since the networks that standardise this way
+        count pixels from 0 to 255 (Madry et al., 2018).
+
+        Args:
+            images: float [B, H, W, C] in [0, 1].
+            minimum_size: least height and width that the network can take.
+
+        Returns:
+            float32 [B, H, W, C].
+
+        Raises:
+            ValueError: images of another rank, of an integer type, or too small; channels that do
+                not match `mean`.
+        """
+        if images.ndim != 4:
+            raise ValueError(f"images of shape {images.shape}: expected [B, H, W, C]")
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(f"images of dtype {images.dtype}: expected floats in [0, 1]")
+        if min(images.shape[1:3]) < minimum_size:
+            raise ValueError(
+                f"images of shape {images.shape}: this network needs a height and a width of at "
+                f"least {minimum_size}"
+            )
+        images = images.astype(jnp.float32)
+        if self.normalization == "per_image":
+            mean = jnp.mean(images, axis=(1, 2, 3), keepdims=True)
+            variance = jnp.var(images, axis=(1, 2, 3), keepdims=True)
+            floor = 1 / (255.0**2 * math.prod(images.shape[1:]))
+            # The floor is inside the root: a constant image would otherwise have a NaN gradient.
+            return (images - mean) / jnp.sqrt(jnp.maximum(variance, floor))
+        if self.mean is None:
+            return images
+        if len(self.mean) != images.shape[-1]:
+            raise ValueError(
+                f"mean={self.mean} has {len(self.mean)} channels, the images of shape "
+                f"{images.shape} have {images.shape[-1]}"
+            )
+        return (images - jnp.array(self.mean)) / jnp.array(self.std)
+
+    def conv(
+        self,
+        inputs: jax.Array,
+        features: int,
+        kernel: int,
+        *,
+        name: str,
+        stride: int = 1,
+        padding: int | str | None = None,
+        bias: bool = False,
+        kernel_init: nn.initializers.Initializer = torch_uniform,
+        bias_init: nn.initializers.Initializer | None = None,
+    ) -> jax.Array:
+        """Convolves [B, H, W, C] with square kernels.
+
+        Args:
+            inputs: [B, H, W, C].
+            features: output channels.
+            kernel: side of the kernel.
+            name: name of the layer in the variables.
+            stride: step in both directions.
+            padding: zeros on every side, default kernel // 2. With stride 2 that is not "SAME",
+                which would put no zeros above and to the left of an even image.
+            bias: whether a bias is added.
+            kernel_init: default PyTorch's.
+            bias_init: default PyTorch's.
+
+        Returns:
+            [B, H', W', features] in `dtype`.
+        """
+        return nn.Conv(
+            features,
+            (kernel, kernel),
+            strides=stride,
+            padding=kernel // 2 if padding is None else padding,
+            use_bias=bias,
+            dtype=self.dtype,
+            kernel_init=kernel_init,
+            bias_init=bias_init or torch_uniform_bias(kernel**2 * inputs.shape[-1]),
+            name=name,
+        )(inputs)
+
+    def batch_norm(
+        self, inputs: jax.Array, *, batch_statistics: bool, name: str, epsilon: float = 1e-5
+    ) -> jax.Array:
+        """Normalises each channel of [B, H, W, C] by the batch's statistics or the running ones.
+
+        Args:
+            inputs: [B, H, W, C].
+            batch_statistics: True normalises with this batch and moves the running statistics,
+                which asks for `mutable=["batch_stats"]`.
+            name: name of the layer in the variables.
+            epsilon: added to the variance.
+
+        Returns:
+            [B, H, W, C] in `dtype`, computed in float32.
+        """
+        return nn.BatchNorm(
+            use_running_average=not batch_statistics,
+            momentum=0.9,
+            epsilon=epsilon,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name=name,
+        )(inputs)
+
+    def activate(self, inputs: jax.Array) -> jax.Array:
+        """Applies the activation to every element."""
+        return ACTIVATIONS[self.activation](inputs)
+
+    def dense(
+        self,
+        inputs: jax.Array,
+        features: int,
+        *,
+        name: str,
+        kernel_init: nn.initializers.Initializer = torch_uniform,
+        bias_init: nn.initializers.Initializer | None = None,
+    ) -> jax.Array:
+        """Maps [B, D] to [B, features] in `dtype`; initialised as PyTorch does unless told."""
+        return _dense(inputs, features, self.dtype, kernel_init, bias_init, name)
+
+    def logits(
+        self,
+        inputs: jax.Array,
+        num_classes: int,
+        *,
+        name: str,
+        kernel_init: nn.initializers.Initializer = torch_uniform,
+        bias_init: nn.initializers.Initializer | None = None,
+    ) -> jax.Array:
+        """Maps [B, D] to [B, num_classes] in float32, since losses are read from the result."""
+        return _dense(inputs, num_classes, jnp.float32, kernel_init, bias_init, name)
+
+
+def max_pool(inputs: jax.Array) -> jax.Array:
+    """Takes the largest of each 2×2 square of [B, H, W, C]; an odd last row or column is left."""
+    return nn.max_pool(inputs, (2, 2), strides=(2, 2))
+
+
+def global_average_pool(inputs: jax.Array) -> jax.Array:
+    """Averages [B, H, W, C] over height and width, in float32."""
+    return jnp.mean(inputs.astype(jnp.float32), axis=(1, 2))
+
+
+def flatten(inputs: jax.Array) -> jax.Array:
+    """Reshapes [B, H, W, C] to [B, H·W·C], the channel running fastest."""
+    return inputs.reshape(inputs.shape[0], -1)
+
+
+def uses_batch_statistics(train: bool, batch_statistics: bool | None) -> bool:
+    """Returns which statistics a call asks for: those of the batch where it trains, unless told."""
+    return train if batch_statistics is None else batch_statistics
+
+
+def _dense(
+    inputs: jax.Array,
+    features: int,
+    dtype: Any,
+    kernel_init: nn.initializers.Initializer,
+    bias_init: nn.initializers.Initializer | None,
+    name: str,
+) -> jax.Array:
+    return nn.Dense(
+        features,
+        dtype=dtype,
+        kernel_init=kernel_init,
+        bias_init=bias_init or torch_uniform_bias(inputs.shape[-1]),
+        name=name,
+    )(inputs)
+
+
+def _one_of(values: Any) -> str:
+    return " or ".join(repr(value) for value in values)

@@ -1,0 +1,187 @@
+"""Networks by name: which there are, what each is, and how a name and options become a module."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+
+from robustjax.models.cifar_resnet import CifarResNet
+from robustjax.models.digits_cnn import DigitsCNN
+from robustjax.models.fat_small_cnn import FatSmallCNN
+from robustjax.models.layers import Layers
+from robustjax.models.madry_resnet import MadryResNet
+from robustjax.models.mnist_cnn import MadryMnistCNN, SenseMnistCNN
+from robustjax.models.preact_resnet import PreActResNet18
+from robustjax.models.resnet import ResNet
+from robustjax.models.small_cnn import SmallCNN
+from robustjax.models.tutorial_cnn import TutorialCNN
+from robustjax.models.wide_resnet import WideResNet
+
+COMMON_OPTIONS = tuple(field.name for field in dataclasses.fields(Layers))
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One line of the registry.
+
+    Attributes:
+        pattern: the name, in which each capital letter stands for a whole number.
+        module: called with those numbers, `num_classes` and the network's own options.
+        summary: one line with the source.
+        sizes: the numbers under which `names` lists it.
+        options: options of its own, beside the common ones.
+    """
+
+    pattern: str
+    module: Callable[..., nn.Module]
+    summary: str
+    sizes: tuple[tuple[int, ...], ...] = ((),)
+    options: tuple[str, ...] = ()
+
+    def names(self) -> tuple[str, ...]:
+        """Returns the pattern with each of the sizes written in."""
+        template = re.sub("[A-Z]", "{}", self.pattern)
+        return tuple(template.format(*size) for size in self.sizes)
+
+    def match(self, name: str) -> tuple[int, ...] | None:
+        """Returns the numbers in `name`, or None where it is not of this pattern."""
+        found = re.fullmatch(re.sub("[A-Z]", r"([1-9]\\d*)", self.pattern), name)
+        return found and tuple(int(number) for number in found.groups())
+
+
+NETWORKS = (
+    Network(
+        "wide_resnet_D_W",
+        WideResNet,
+        "WRN-D-W (Zagoruyko & Komodakis, 2016); 34-10 in TRADES, MART, NAP, FAT and SENSE",
+        ((16, 2), (28, 2), (28, 4), (28, 10), (34, 4), (34, 8), (34, 10), (40, 4), (58, 10)),
+        ("dropout",),
+    ),
+    Network(
+        "resnet_D",
+        ResNet,
+        "post-activation ResNet-D of 64 to 512 channels; 18 in MART and FAT, 18 and 8 for LRM",
+        ((8,), (18,), (34,), (50,)),
+    ),
+    Network(
+        "preact_resnet_18",
+        PreActResNet18,
+        "pre-activation ResNet-18 (He et al., 2016) of Rice et al. (2020) and AWP",
+    ),
+    Network(
+        "cifar_resnet_D",
+        CifarResNet,
+        "ResNet-D of 16 to 64 channels (He et al., 2016); capacities of SENSE, §5.3.3",
+        ((8,), (20,), (32,), (44,), (56,), (110,)),
+    ),
+    Network(
+        "madry_simple_resnet",
+        partial(MadryResNet, (16, 32, 64)),
+        "simple ResNet of the CIFAR-10 challenge (Madry et al., 2018), named by LRM",
+    ),
+    Network(
+        "madry_w32_10",
+        partial(MadryResNet, (160, 320, 640)),
+        "wide ResNet of the CIFAR-10 challenge (Madry et al., 2018)",
+    ),
+    Network(
+        "small_cnn",
+        SmallCNN,
+        "MNIST network of TRADES, MART and SENSE, with a head that starts at zero",
+        options=("dropout",),
+    ),
+    Network("fat_small_cnn", FatSmallCNN, "8-layer CIFAR network of FAT (Zhang et al., 2020)"),
+    Network(
+        "tutorial_cnn",
+        TutorialCNN,
+        "PyTorch's CIFAR-10 tutorial network; capacity 2 of SENSE, §5.3.4",
+    ),
+    Network(
+        "tutorial_cnn_small",
+        partial(TutorialCNN, (30, 21)),
+        "the tutorial network with a quarter of the hidden units; capacity 1 of SENSE, §5.3.4",
+    ),
+    Network(
+        "sense_mnist_cnn_D",
+        SenseMnistCNN,
+        "MNIST network of capacity D of SENSE (Kim & Wang, 2021), §5.2.1",
+        tuple((capacity,) for capacity in range(1, 7)),
+    ),
+    Network("madry_mnist_cnn", MadryMnistCNN, "MNIST network of Madry et al. (2018)"),
+    Network("digits_cnn", DigitsCNN, "three convolutions for 8×8 digits, trained on a CPU"),
+)
+
+
+def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
+    """Makes the network called `name`, without weights.
+
+    The module maps images to logits: `model.apply(variables, images)` takes images [B, H, W, C] in
+    [0, 1] and returns float32 [B, num_classes]. `train=True` switches on dropout (with an rng
+    "dropout") and normalises with the statistics of the batch, moving the running ones (with
+    `mutable=["batch_stats"]`). `batch_statistics` decides the second alone: `train=False,
+    batch_statistics=True` is the inner attack of NAP and IAAT, whose caller discards the moved
+    statistics. Weights come from `model.init(key, images)` or `initialize`.
+
+    Args:
+        name: one of `names()`, or of their patterns: "wide_resnet_22_3", "cifar_resnet_14".
+        num_classes: number of logits, at least 2.
+        **options: of every network `activation`, `dtype`, `axis_name`, `mean`, `std` and
+            `normalization` (see `robustjax.models.layers.Layers`; the defaults are the network's
+            own); and `dropout`, a rate in [0, 1), where the network has it.
+
+    Returns:
+        A Flax module, hashable.
+
+    Raises:
+        ValueError: a name, a size, an option or a value that there is not.
+    """
+    network, sizes = _find(name)
+    accepted = COMMON_OPTIONS + network.options
+    unknown = [option for option in options if option not in accepted]
+    if unknown:
+        raise ValueError(
+            f"{name} has no option {', '.join(map(repr, unknown))}; it takes {', '.join(accepted)}"
+        )
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
+        raise ValueError(f"num_classes={num_classes!r}: expected a whole number of at least 2")
+    dropout = options.get("dropout", 0.0)
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout={dropout}: expected a rate in [0, 1)")
+    own = {option: value for option, value in options.items() if option in network.options}
+    common = {option: value for option, value in options.items() if option in COMMON_OPTIONS}
+    model = network.module(*sizes, num_classes=num_classes, **own)
+    return model.clone(layers=dataclasses.replace(model.layers, **common))
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names that `create` is known by; a pattern makes more of them."""
+    return tuple(name for network in NETWORKS for name in network.names())
+
+
+def describe(name: str) -> str:
+    """Returns one line on the network called `name`: what it is, and the paper it is from.
+
+    Args:
+        name: one of `names()` or of their patterns.
+
+    Raises:
+        ValueError: a name that there is not.
+    """
+    return _find(name)[0].summary
+
+
+def _find(name: str) -> tuple[Network, tuple[int, ...]]:
+    for network in NETWORKS:
+        sizes = network.match(name)
+        if sizes is not None:
+            return network, sizes
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"no network is called {name!r}.{hint} There are {', '.join(names())}; and "
+        "wide_resnet_D_W, cifar_resnet_D and sense_mnist_cnn_D in other sizes."
+    )
