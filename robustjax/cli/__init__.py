@@ -1,0 +1,1 @@
+"""The command lines: flags in, library call out."""

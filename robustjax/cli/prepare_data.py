@@ -1,0 +1,67 @@
+"""Download a data set and prepare it for `--data_dir`: `python launch/prepare_data.py --help`."""
+
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from robustjax.data import DataError, default_data_dir, prepare
+from robustjax.data.originals import ORIGINALS
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the flags of this command.
+
+    Args:
+        values: Where to; nothing is registered globally.
+    """
+    flags.DEFINE_enum("dataset", None, list(ORIGINALS), "Data set to prepare.", flag_values=values)
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Local folder for all prepared data sets; $TFDS_DATA_DIR or ~/tensorflow_datasets if not "
+        "given.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "base_url",
+        None,
+        "Folder on the web that holds the original archives, if not the authors' own.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("help", False, "Show this text.", short_name="h", flag_values=values)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        argv: Program name and flags; `sys.argv` if not given.
+
+    Raises:
+        SystemExit: With status 1 after one line on stderr, if the data set cannot be prepared.
+    """
+    values = flags.FlagValues()
+    define_flags(values)
+    try:
+        unknown = values(list(sys.argv if argv is None else argv))[1:]
+    except flags.Error as error:
+        sys.exit(f"error: {error}")
+    if values.help:
+        print(f"{__doc__}\n{values.get_help()}")
+        return
+    if unknown:
+        sys.exit(f"error: unexpected argument {unknown[0]!r}; see --help")
+    if values.dataset is None:
+        sys.exit(f"error: --dataset is missing; it may be {', '.join(ORIGINALS)}")
+    data_dir = values.data_dir or default_data_dir()
+    try:
+        directory = prepare(
+            values.dataset,
+            data_dir,
+            base_url=values.base_url,
+            progress=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    except DataError as error:
+        sys.exit(f"error: {error}")
+    print(f"{values.dataset} is prepared in {directory}; use it with --data_dir={data_dir}")

@@ -1,0 +1,166 @@
+"""Random crops and mirror images, computed on the device, one key per example."""
+
+import re
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+PADDING_MODES = ("zero", "reflect")
+_CHOICES = (
+    '"none", or parts joined by "-": "cropP" (zero padding of P pixels) or "reflectP" '
+    '(reflecting), and "flip"; for example "crop4-flip"'
+)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to a training image before it is attacked.
+
+    Attributes:
+        crop_padding: Pixels added on every side before a crop of the original size; 0: no crop.
+        padding_mode: "zero" (black), or "reflect" (mirrored at the border, edge not repeated).
+        flip: Whether to mirror left and right with probability one half.
+
+    Raises:
+        ValueError: If a value is not one of these.
+    """
+
+    crop_padding: int = 0
+    padding_mode: str = "zero"
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self.crop_padding, self.padding_mode)
+
+    @classmethod
+    def parse(cls, text: str) -> "Augmentation":
+        """Read the text of a flag.
+
+        Args:
+            text: "none", "crop4", "reflect4", "flip", "crop4-flip", "reflect4-flip", ...
+
+        Returns:
+            The augmentation; `str` gives the text back.
+
+        Raises:
+            ValueError: If the text is not of this form.
+        """
+        if text == "none":
+            return cls()
+        first, *rest = text.split("-")
+        crop = re.fullmatch(r"(crop|reflect)([1-9]\d*)", first)
+        others = rest if crop else [first, *rest]
+        if others not in ([], ["flip"]):
+            raise ValueError(f"--augmentation must be {_CHOICES}; got {text!r}")
+        if not crop:
+            return cls(flip=True)
+        mode = "reflect" if crop[1] == "reflect" else "zero"
+        return cls(int(crop[2]), mode, flip=bool(others))
+
+    def __str__(self) -> str:
+        crop = {"zero": "crop", "reflect": "reflect"}[self.padding_mode]
+        parts = [f"{crop}{self.crop_padding}"] if self.crop_padding else []
+        return "-".join(parts + ["flip"] * self.flip) or "none"
+
+
+def default_augmentation(dataset_name: str) -> Augmentation:
+    """Crops of zero-padded images and flips for CIFAR, as in the papers; nothing elsewhere.
+
+    Digits (MNIST, SVHN, scikit-learn's) change their meaning when mirrored.
+
+    Args:
+        dataset_name: As in `--dataset`.
+
+    Returns:
+        The augmentation to use when none is asked for.
+    """
+    if dataset_name in ("cifar10", "cifar100"):
+        return Augmentation(crop_padding=4, flip=True)
+    return Augmentation()
+
+
+def augment(
+    keys: jax.Array,
+    images: jax.Array,
+    *,
+    crop_padding: int,
+    padding_mode: str = "zero",
+    flip: bool,
+) -> jax.Array:
+    """Crop and mirror each image at random.
+
+    An image is padded by P pixels on every side and cut to its old size at an offset drawn
+    uniformly from {0..2P} x {0..2P}, then mirrored left to right with probability one half. Example
+    i draws from its own key alone, so its result does not depend on the rest of the batch.
+
+    Args:
+        keys: Typed PRNG keys, [B].
+        images: Images, [B, H, W, C]; float32 in [0, 1], though any dtype passes unchanged.
+        crop_padding: P in pixels, 0 for no crop.
+        padding_mode: "zero" or "reflect"; the latter needs P < min(H, W).
+        flip: Whether to mirror at all.
+
+    Returns:
+        Images of the same shape and dtype.
+
+    Raises:
+        ValueError: If an option or a shape does not fit.
+
+    Source: zero padding of 4 and flips, He et al. (2016), section 4.2.
+    """
+    _check(crop_padding, padding_mode)
+    if images.ndim != 4:
+        raise ValueError(f"images must be [B, H, W, C], got shape {list(images.shape)}")
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.shape != images.shape[:1]:
+        raise ValueError(
+            f"keys must be {images.shape[0]} typed PRNG keys, one per image "
+            f"(jax.random.split(jax.random.key(0), B)), got {keys.dtype} {list(keys.shape)}"
+        )
+    height, width = images.shape[1:3]
+    if padding_mode == "reflect" and crop_padding >= min(height, width):
+        raise ValueError(
+            f"crop_padding={crop_padding} cannot be reflected in images of {height}x{width}: "
+            f"it must be smaller than {min(height, width)}"
+        )
+    if crop_padding:
+        margin = (crop_padding, crop_padding)
+        mode = "constant" if padding_mode == "zero" else "reflect"
+        images = jnp.pad(images, ((0, 0), margin, margin, (0, 0)), mode=mode)
+
+    def augment_one(key: jax.Array, image: jax.Array) -> jax.Array:
+        crop_key, flip_key = jax.random.split(key)
+        if crop_padding:
+            top, left = jax.random.randint(crop_key, (2,), 0, 2 * crop_padding + 1)
+            size = (height, width, image.shape[2])
+            image = jax.lax.dynamic_slice(image, (top, left, jnp.zeros_like(top)), size)
+        if flip:
+            image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+        return image
+
+    return jax.vmap(augment_one)(keys, images)
+
+
+def to_float(images: jax.Array) -> jax.Array:
+    """Bring bytes to the unit interval: x / 255.
+
+    Args:
+        images: Pixels, uint8, any shape.
+
+    Returns:
+        float32 in [0, 1], same shape.
+
+    Raises:
+        ValueError: If the images are not uint8 (they may have been converted before).
+    """
+    images = jnp.asarray(images)
+    if images.dtype != jnp.uint8:
+        raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}")
+    return images.astype(jnp.float32) / 255
+
+
+def _check(crop_padding: int, padding_mode: str) -> None:
+    if crop_padding < 0:
+        raise ValueError(f"crop_padding must be at least 0, got {crop_padding}")
+    if padding_mode not in PADDING_MODES:
+        raise ValueError(f"padding_mode must be one of {PADDING_MODES}, got {padding_mode!r}")

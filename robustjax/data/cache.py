@@ -1,0 +1,83 @@
+"""Decoded arrays kept on disk, so that a data set is decoded once and not in every run.
+
+One entry is one uncompressed .npz file: it is replaced in one step, and the checksum that the zip
+format stores for every member is verified whenever the entry is read.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+_FINGERPRINT = "fingerprint"
+
+
+def cache_directory() -> Path:
+    """$ROBUSTJAX_CACHE, else robustjax in $XDG_CACHE_HOME, else ~/.cache/robustjax."""
+    chosen = os.environ.get("ROBUSTJAX_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "robustjax"
+
+
+def digest(value: object) -> str:
+    """A short text that changes with `value`, anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def read(name: str, fingerprint: str) -> dict[str, np.ndarray] | None:
+    """Read an entry back.
+
+    Args:
+        name: Name of the entry.
+        fingerprint: What the entry must have been written with.
+
+    Returns:
+        The arrays, or None where there is no entry, or a stale or damaged one.
+    """
+    try:
+        with np.load(_path(name), allow_pickle=False) as archive:
+            if str(archive[_FINGERPRINT]) != fingerprint:
+                return None
+            return {key: archive[key] for key in archive if key != _FINGERPRINT}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        return None
+    except (NotImplementedError, RuntimeError, AttributeError):
+        # What flipped bits in the zip headers or an entry of another kind turn into.
+        return None
+
+
+def write(name: str, fingerprint: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an entry, replacing any older one in one step; do nothing where that is impossible.
+
+    Args:
+        name: Name of the entry.
+        fingerprint: What `read` will have to ask for.
+        arrays: The arrays to keep.
+    """
+    path = _path(name)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp"
+        )
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **{_FINGERPRINT: np.array(fingerprint)}, **arrays)
+        os.replace(temporary, path)
+    except OSError:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _path(name: str) -> Path:
+    return cache_directory() / f"{name}.npz"

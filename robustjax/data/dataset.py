@@ -1,0 +1,59 @@
+"""The one form in which every data source hands over its images, and the one error they raise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """A data set cannot be had; the message tells a person what is wrong and what to do next."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split of a labelled image data set, held in memory on the host.
+
+    Attributes:
+        name: Name of the data set, as in `--dataset`.
+        images: Pixels, uint8 [N, H, W, C] in 0..255.
+        labels: Class of each image, int32 [N] in 0..num_classes - 1.
+        num_classes: Number of classes K of the task (not only those that occur in this split).
+        class_names: One name per class, or empty where the source has none.
+
+    Raises:
+        ValueError: If a shape, a dtype or a label does not fit.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    num_classes: int
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise ValueError(
+                f"images of {self.name!r} must be uint8 [N, H, W, C], "
+                f"got {self.images.dtype} {list(self.images.shape)}"
+            )
+        if 0 in self.images.shape:
+            raise ValueError(f"images of {self.name!r} are empty: shape {list(self.images.shape)}")
+        if self.labels.dtype != np.int32 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"labels of {self.name!r} must be int32 [{len(self.images)}], one per image, "
+                f"got {self.labels.dtype} {list(self.labels.shape)}"
+            )
+        lowest, highest = int(self.labels.min()), int(self.labels.max())
+        if lowest < 0 or highest >= self.num_classes:
+            raise ValueError(
+                f"labels of {self.name!r} must lie in 0..{self.num_classes - 1} "
+                f"(num_classes={self.num_classes}), got {lowest}..{highest}"
+            )
+        if self.class_names and len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"class_names of {self.name!r} must be {self.num_classes} names, "
+                f"got {len(self.class_names)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)

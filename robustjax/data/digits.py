@@ -1,0 +1,46 @@
+"""The embedded data set: scikit-learn's 1797 handwritten digits, read without any download."""
+
+import numpy as np
+
+from robustjax.data.dataset import DataError, Dataset
+from robustjax.data.splits import select, stratified_positions
+
+NUM_TEST = 360
+
+
+def load_digits(split: str) -> Dataset:
+    """Load the 8x8 digits that come inside scikit-learn.
+
+    The set has no split of its own. Here 360 test images represent the ten classes in proportion
+    and lie evenly spaced in the order of the file (`stratified_positions`); the other 1437 are for
+    training. Pixels are 0..16 in the file and become round(255 v / 16).
+
+    Args:
+        split: "train" (1437 images) or "test" (360).
+
+    Returns:
+        Images uint8 [N, 8, 8, 1], ten classes.
+
+    Raises:
+        DataError: If there is no such split, or scikit-learn is not installed.
+
+    Source: Alpaydin and Kaynak (1998), Optical Recognition of Handwritten Digits, UCI.
+    """
+    if split not in ("train", "test"):
+        raise DataError(
+            f'the splits of the data set "digits" are "train" and "test", not {split!r}'
+        )
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise DataError(
+            "--dataset=digits comes with scikit-learn, which is not installed: "
+            "pip install scikit-learn"
+        ) from error
+    source = datasets.load_digits()
+    images = np.round(source.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = source.target.astype(np.int32)
+    everything = Dataset("digits", images, labels, 10, tuple(str(digit) for digit in range(10)))
+    test = np.zeros(len(labels), bool)
+    test[stratified_positions(labels, NUM_TEST)] = True
+    return select(everything, test if split == "test" else ~test)

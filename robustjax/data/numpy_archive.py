@@ -1,0 +1,118 @@
+"""A user's own arrays, from one .npz file."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from robustjax.data.dataset import DataError, Dataset
+
+LAYOUT = (
+    'the keys "images" and "labels" for training and "test_images" and "test_labels" for testing '
+    '(optionally "extra_images", "extra_labels", "num_classes" and "class_names")'
+)
+
+
+def load_npz(path: str, split: str) -> Dataset:
+    """Load one split of a file written by `numpy.savez` or `numpy.savez_compressed`.
+
+    The file holds `images` and `labels` (split "train") and `test_images` and `test_labels` (split
+    "test"); any other split "s" is `s_images` and `s_labels`. Images are uint8 [N, H, W, C] in
+    0..255, or floating point in [0, 1], which become round(255 x); labels are integers [N].
+    `num_classes` (an integer) is otherwise one more than the largest label of the file, and
+    `class_names` (an array of strings) is optional. Pickled arrays are never read.
+
+    Args:
+        path: The file; in flags `--dataset=npz --data_dir=FILE.npz`.
+        split: "train", "test", or any other name that the file has.
+
+    Returns:
+        The split, named "npz".
+
+    Raises:
+        DataError: If the file, a key, a shape, a dtype or a value is not as described.
+    """
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"--data_dir={path}: no such file. --dataset=npz reads an .npz file with {LAYOUT}"
+        ) from error
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"--data_dir={path} is not an .npz file that can be read without pickle ({error}). "
+            "Write it with numpy.savez"
+        ) from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise DataError(
+            f"--data_dir={path} holds one array, but --dataset=npz reads an .npz file with {LAYOUT}"
+        )
+    with archive:
+        prefix = "" if split == "train" else f"{split}_"
+        for key in (f"{prefix}images", f"{prefix}labels"):
+            if key not in archive:
+                raise DataError(
+                    f"--data_dir={path} has no array {key!r} for the split {split!r}; it has "
+                    f"{sorted(archive)}. --dataset=npz reads {LAYOUT}"
+                )
+        images = _images(f"{path}: {prefix}images", _array(archive, path, f"{prefix}images"))
+        label_keys = [key for key in archive if key == "labels" or key.endswith("_labels")]
+        labels = {key: _labels(path, key, _array(archive, path, key)) for key in label_keys}
+        num_classes = 1 + max(int(values.max()) for values in labels.values())
+        if "num_classes" in archive:
+            num_classes = _num_classes(path, _array(archive, path, "num_classes"))
+        class_names = ()
+        if "class_names" in archive:
+            class_names = tuple(str(name) for name in _array(archive, path, "class_names").ravel())
+    try:
+        return Dataset("npz", images, labels[f"{prefix}labels"], num_classes, class_names)
+    except ValueError as error:
+        raise DataError(f"--data_dir={path}: {error}") from error
+
+
+def _array(archive: Mapping[str, np.ndarray], path: str, key: str) -> np.ndarray:
+    try:
+        return archive[key]
+    except Exception as error:
+        # A damaged member raises errors of zipfile, zlib, struct or numpy, whichever notices first.
+        raise DataError(f"--data_dir={path}: the array {key!r} cannot be read: {error}") from error
+
+
+def _images(where: str, images: np.ndarray) -> np.ndarray:
+    expected = "uint8 in 0..255 or floating point in [0, 1]"
+    if images.ndim != 4 or 0 in images.shape:
+        hint = "; add the channel axis: images[..., None]" if images.ndim == 3 else ""
+        raise DataError(f"{where} must be [N, H, W, C], got shape {list(images.shape)}{hint}")
+    if images.shape[1] <= 4 and images.shape[3] > 4:
+        raise DataError(
+            f"{where} must be [N, H, W, C], got shape {list(images.shape)}, which looks like "
+            "channels first; reorder it: images.transpose(0, 2, 3, 1)"
+        )
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise DataError(f"{where} must be {expected}, got {images.dtype}")
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise DataError(
+            f"{where} must be {expected}, got {images.dtype} in "
+            f"[{images.min():.6g}, {images.max():.6g}]; divide by 255, or store uint8"
+        )
+    return np.round(images * 255).astype(np.uint8)
+
+
+def _labels(path: str, key: str, labels: np.ndarray) -> np.ndarray:
+    if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(
+            f"{path}: {key} must be integers [N], one class per image, "
+            f"got {labels.dtype} {list(labels.shape)}"
+        )
+    if labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
+        raise DataError(
+            f"{path}: {key} must be classes 0, 1, 2, ..., got {labels.min()}..{labels.max()}"
+        )
+    return labels.astype(np.int32)
+
+
+def _num_classes(path: str, value: np.ndarray) -> int:
+    if value.size != 1 or not np.issubdtype(value.dtype, np.integer):
+        raise DataError(f"{path}: num_classes must be one integer, got {value!r}")
+    return int(value.item())

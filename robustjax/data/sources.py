@@ -1,0 +1,99 @@
+"""Data sets by name: the one door through which training and evaluation get their images."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from robustjax.data import prepared
+from robustjax.data.dataset import DataError, Dataset
+from robustjax.data.digits import load_digits
+from robustjax.data.numpy_archive import load_npz
+from robustjax.data.originals import ORIGINALS
+from robustjax.data.preparation import prepare
+
+# Without a network, `load` has to say so within five seconds.
+_PATIENCE_SECONDS = 3.0
+
+
+def default_data_dir() -> str:
+    """$TFDS_DATA_DIR, else ~/tensorflow_datasets, as tfds has it."""
+    return os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
+
+
+def load(
+    name: str, split: str, *, data_dir: str | None = None, allow_prepare: bool = True
+) -> Dataset:
+    """Load a data set into memory.
+
+    | name | source |
+    |---|---|
+    | digits | embedded in scikit-learn, 8x8, splits of robustjax's own |
+    | mnist, cifar10, cifar100, svhn | prepared in `data_dir`, else downloaded and prepared there |
+    | npz | a file of the user's own, `data_dir` (see `load_npz` for its keys) |
+    | any other | a tfds name, prepared in `data_dir` as ArrayRecord files, with image and label |
+
+    Prepared sets are decoded once and then come from the cache (`cache.cache_directory`). A
+    `data_dir` that begins with gs:// is passed on as it is (see `prepared`).
+
+    Args:
+        name: As in the table; "svhn" is tfds's svhn_cropped.
+        split: "train", "test", for SVHN also "extra", or several joined by "+": "train+extra".
+        data_dir: Folder of the prepared sets, by default `default_data_dir()`; for "npz" the file.
+        allow_prepare: Whether to download and prepare a set that is not there, where a network is.
+
+    Returns:
+        The images and labels of the split.
+
+    Raises:
+        DataError: If the data set cannot be had; the message says what to do.
+    """
+    parts = [_load_part(name, part, data_dir, allow_prepare) for part in split.split("+")]
+    return parts[0] if len(parts) == 1 else _join(parts)
+
+
+def _load_part(name: str, split: str, data_dir: str | None, allow_prepare: bool) -> Dataset:
+    if name == "digits":
+        return load_digits(split)
+    if name == "npz":
+        if not data_dir:
+            raise DataError("--dataset=npz reads your own arrays: add --data_dir=FILE.npz")
+        return load_npz(os.path.expanduser(data_dir), split)
+    directory = os.fspath(data_dir) if data_dir else default_data_dir()
+    prepared.require_packages(name)
+    tfds_name = ORIGINALS[name].tfds_name if name in ORIGINALS else name
+    found = prepared.find(tfds_name, directory)
+    if found is None:
+        _prepare_or_explain(name, directory, allow_prepare)
+        found = prepared.find(tfds_name, directory)
+    return prepared.read(name, found, split)
+
+
+def _prepare_or_explain(name: str, directory: str, allow_prepare: bool) -> None:
+    place = f"--data_dir={directory}: the data set {name!r} is not prepared there"
+    embedded = "or train on the embedded set: --dataset=digits"
+    if name not in ORIGINALS:
+        raise DataError(
+            f"{place} as {name}/VERSION with array_record files. Robustjax itself prepares "
+            f"{', '.join(ORIGINALS)}; for your own arrays there is --dataset=npz, {embedded}"
+        )
+    reason = ""
+    if allow_prepare and "://" not in directory:
+        try:
+            prepare(name, directory, patience=_PATIENCE_SECONDS)
+            return
+        except DataError as error:
+            reason = f", and preparing it now failed ({error})"
+    raise DataError(
+        f"{place}{reason}. On a machine with a network, run "
+        f"`python launch/prepare_data.py --dataset={name} --data_dir={directory}`, {embedded}"
+    )
+
+
+def _join(parts: Sequence[Dataset]) -> Dataset:
+    return dataclasses.replace(
+        parts[0],
+        images=np.concatenate([part.images for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+    )

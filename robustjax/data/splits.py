@@ -1,0 +1,89 @@
+"""Fixed, seed-free, class-balanced ways of cutting a data set in two."""
+
+import dataclasses
+
+import numpy as np
+
+from robustjax.data.dataset import Dataset
+
+DEFAULT_HOLDOUT = 1000
+
+
+def stratified_positions(labels: np.ndarray, size: int) -> np.ndarray:
+    r"""Choose `size` positions that represent every class in proportion, without randomness.
+
+    Class c with n_c of the N examples gets ⌊size · n_c / N⌋ of them, and the largest remainders one
+    more (ties to the lower class). Of the n examples of a class, in the order of the data set, the
+    t chosen ones are those numbered ⌊(j + ½) n / t⌋, j = 0..t−1: evenly spaced.
+
+    Args:
+        labels: Classes, int [N].
+        size: Number of positions, 0..N.
+
+    Returns:
+        The positions in increasing order, int64 [size].
+
+    Raises:
+        ValueError: If `size` does not lie in 0..N.
+    """
+    if not 0 <= size <= len(labels):
+        raise ValueError(f"size must lie in 0..{len(labels)}, got {size}")
+    if size == 0:
+        return np.zeros(0, np.int64)
+    classes, counts = np.unique(labels, return_counts=True)
+    whole, remainder = np.divmod(size * counts, len(labels))
+    fullest = np.argsort(-remainder, kind="stable")[: size - whole.sum()]
+    whole[fullest] += 1
+    chosen = []
+    for label, count, take in zip(classes, counts, whole, strict=True):
+        if take:
+            spaced = (2 * np.arange(take) + 1) * count // (2 * take)
+            chosen.append(np.flatnonzero(labels == label)[spaced])
+    return np.sort(np.concatenate(chosen))
+
+
+def default_holdout(num_train: int) -> int:
+    """Hold-out size when none is asked for: 1000 examples, or a tenth of a smaller set."""
+    return min(DEFAULT_HOLDOUT, num_train // 10)
+
+
+def hold_out(dataset: Dataset, size: int) -> tuple[Dataset, Dataset | None]:
+    """Cut a fixed, class-balanced slice off a training set.
+
+    The slice depends on the data set and on `size` alone, never on a seed, so runs with different
+    seeds choose their best checkpoint on the same images (see `stratified_positions`).
+
+    Args:
+        dataset: The training set, N examples.
+        size: Number of examples to hold out, 0..N - 1.
+
+    Returns:
+        The remaining N - size examples and the hold-out, both in the order of `dataset`; with
+        `size` 0 the data set itself and None.
+
+    Raises:
+        ValueError: If `size` leaves no example to train on, or is negative.
+    """
+    if not 0 <= size < len(dataset):
+        raise ValueError(
+            f"--holdout must lie in 0..{len(dataset) - 1} for {dataset.name!r}, whose training set "
+            f"has {len(dataset)} examples, got {size}"
+        )
+    if size == 0:
+        return dataset, None
+    held = np.zeros(len(dataset), bool)
+    held[stratified_positions(dataset.labels, size)] = True
+    return select(dataset, ~held), select(dataset, held)
+
+
+def select(dataset: Dataset, rows: np.ndarray) -> Dataset:
+    """Keep some examples.
+
+    Args:
+        dataset: N examples.
+        rows: A mask, bool [N], or positions, int [M].
+
+    Returns:
+        A data set of copies of the chosen examples.
+    """
+    return dataclasses.replace(dataset, images=dataset.images[rows], labels=dataset.labels[rows])

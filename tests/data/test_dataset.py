@@ -1,0 +1,36 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from robustjax.data import Dataset
+
+IMAGES = np.zeros((3, 4, 5, 1), np.uint8)
+LABELS = np.array([0, 1, 2], np.int32)
+
+
+def test_it_keeps_what_it_is_given():
+    dataset = Dataset("toy", IMAGES, LABELS, 3, ("a", "b", "c"))
+    assert len(dataset) == 3
+    assert dataset.images is IMAGES and dataset.labels is LABELS
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        dataset.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": IMAGES.astype(np.float32)}, "uint8"),
+        ({"images": IMAGES[..., 0]}, "uint8 .N, H, W, C."),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "empty"),
+        ({"labels": LABELS.astype(np.int64)}, "int32"),
+        ({"labels": LABELS[:2]}, "one per image"),
+        ({"labels": LABELS - 1}, r"0\.\.2 .*got -1\.\.1"),
+        ({"num_classes": 2}, r"0\.\.1 .*got 0\.\.2"),
+        ({"class_names": ("a", "b")}, "3 names, got 2"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    fields = {"name": "toy", "images": IMAGES, "labels": LABELS, "num_classes": 3, **change}
+    with pytest.raises(ValueError, match=message):
+        Dataset(**fields)
