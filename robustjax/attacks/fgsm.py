@@ -1,0 +1,69 @@
+"""The fast gradient sign method: one full-size step of projected gradient ascent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from robustjax import losses
+from robustjax.attacks.pgd import pgd
+from robustjax.attacks.result import AttackResult
+from robustjax.attacks.threat_model import ThreatModel
+
+
+def fgsm(
+    key: jax.Array,
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+    threat: ThreatModel,
+    *,
+    loss: Callable[[jax.Array, Any], jax.Array] = losses.cross_entropy,
+    target: Any = None,
+    start: str | jax.Array = "clean",
+) -> AttackResult:
+    r"""One step of size epsilon in the steepest direction.
+
+    .. math:: x = \Pi\big(x_0 + \epsilon \operatorname{sign} \nabla \ell(z(x_0), y)\big)
+
+    Under "l2" the sign becomes the normalised gradient (the fast gradient method).
+
+    Args:
+      key: a random key, or `[B]` keys; of no effect with the default start.
+      logits_fn: maps images `[B, H, W, C]` to logits `[B, K]`.
+      images: clean images, floating, `[B, H, W, C]`.
+      labels: int `[B]`, or probabilities `[B, K]`.
+      threat: the norm ball, with a finite epsilon, and the box.
+      loss: ascended; called as `loss(logits, target)`, gives `[B]`.
+      target: defaults to the labels.
+      start: as for `pgd`. "clean" is the method as published.
+
+    Returns:
+      An `AttackResult`; backward_passes is 1 everywhere.
+
+    Raises:
+      ValueError: epsilon is infinite, or as for `pgd`.
+
+    Source: Explaining and Harnessing Adversarial Examples (Goodfellow et al., 2015), section 4.
+    """
+    epsilon = threat.epsilon
+    if not isinstance(epsilon, jax.core.Tracer) and not np.all(np.isfinite(epsilon)):
+        raise ValueError(
+            f"threat.epsilon is {epsilon}; the fast gradient sign method steps by epsilon, which "
+            "must be finite"
+        )
+    return pgd(
+        key,
+        logits_fn,
+        images,
+        labels,
+        threat,
+        steps=1,
+        step_size=epsilon,
+        loss=loss,
+        target=target,
+        start=start,
+    )

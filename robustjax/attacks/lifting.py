@@ -1,0 +1,285 @@
+"""Turns any callable into a pytree: a program that depends on structure alone, and its arrays.
+
+A closure's arrays would be constants of whatever is compiled around it: slow to fold, and compiled
+again for every model. Here a callable is traced, every array it captured becomes an argument, and
+what is left is compared by its content, so that one compilation serves all models of one shape.
+
+Callables are traced anew each time and never recognised by identity, because what a closure or a
+bound method captured may have changed since.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+# Equations that only call another program, and the parameter that holds it. Anything else that
+# contains programs (loops, branches, rematerialisation) is kept whole.
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_closed_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
+# Their derivative rules have been applied by the time a program gets here, and the callables that
+# hold them are new in every trace.
+_DIFFERENTIATED = {"custom_jvp_call", "custom_vjp_call"}
+
+
+def lift(function: Callable[..., Any], *examples: Any) -> jax.tree_util.Partial | None:
+    """Traces a function and pulls the arrays that it captured out of it.
+
+    Arrays captured by jitted functions inside it are pulled out as well. Those inside the body of a
+    loop, a branch or a rematerialised block stay, and their bytes are part of the comparison: two
+    models that differ there are compiled separately, never confused.
+
+    Args:
+      function: takes pytrees of arrays to a pytree of arrays; need not be differentiable.
+      *examples: arguments of the shapes and dtypes that it will be called with.
+
+    Returns:
+      A callable pytree. Its leaves are the captured arrays; two of them have the same tree
+      structure exactly if they run the same program on their leaves. None if the function captured
+      tracers, that is, if a surrounding transformation is in progress.
+    """
+
+    # JAX may cache traces by function, and bound methods of one object are equal.
+    def fresh(*arguments):
+        return function(*arguments)
+
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), examples)
+    traced, out_shape = jax.make_jaxpr(fresh, return_shape=True)(*shapes)
+    block, constants = _separate(traced)
+    if any(isinstance(constant, jax.core.Tracer) for constant in constants):
+        return None
+    try:
+        content = _describe_block(block)
+    except _HoldsTracer:
+        return None
+    key = (content, jax.tree.structure(examples), jax.tree.structure(out_shape))
+    program = _canonical(_Program(block, jax.tree.structure(out_shape), key))
+    return jax.tree_util.Partial(program, [_as_array(constant) for constant in constants])
+
+
+class _Block(NamedTuple):
+    """A program whose constants are inputs, with calls that held constants opened up.
+
+    `steps` pairs every equation with the block that runs in its place, or None.
+    """
+
+    constants: Sequence[core.Var]
+    inputs: Sequence[core.Var]
+    steps: Sequence[tuple[core.JaxprEqn | None, Any]]
+    outputs: Sequence[Any]
+
+
+class _Call(NamedTuple):
+    """An opened-up call: its block, and the variables around it."""
+
+    block: _Block
+    inputs: Sequence[Any]
+    outputs: Sequence[core.Var]
+
+
+class _Program:
+    """A block that is equal to every other block of the same content."""
+
+    def __init__(self, block: _Block, out_structure: Any, key: Any):
+        self.block = block
+        self.out_structure = out_structure
+        self.key = key
+        self.hash = hash(key)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, _Program) and self.hash == other.hash and self.key == other.key
+
+    def __call__(self, constants: Sequence[Any], *arguments: Any) -> Any:
+        remaining = iter(constants)
+        outputs = _evaluate(self.block, remaining, jax.tree.leaves(arguments))
+        return jax.tree.unflatten(self.out_structure, outputs)
+
+
+@functools.lru_cache(maxsize=64)
+def _canonical(program: _Program) -> _Program:
+    """The first of all equal programs, so that later comparisons end at `is`."""
+    return program
+
+
+def _as_array(constant: Any) -> Any:
+    if isinstance(constant, jax.Array):
+        return constant
+    return jnp.asarray(np.asarray(constant))
+
+
+def _separate(jaxpr: Any) -> tuple[_Block, list[Any]]:
+    """Splits a closed jaxpr into a block and its constants, in the order the block takes them."""
+    constants = list(jaxpr.consts)
+    steps = []
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        called = equation.params.get(_CALLS[name]) if name in _CALLS else None
+        if _is_jaxpr(called) and len(called.in_avals) == len(equation.invars):
+            block, inner = _separate(called)
+            if inner or name in _DIFFERENTIATED:
+                constants.extend(inner)
+                steps.append((None, _Call(block, equation.invars, equation.outvars)))
+                continue
+        steps.append((equation, None))
+    opened = jaxpr.jaxpr
+    constant_variables = opened.constvars if jaxpr.consts else []
+    return _Block(constant_variables, opened.invars, steps, opened.outvars), constants
+
+
+def _evaluate(block: _Block, constants: Any, arguments: Sequence[Any]) -> list[Any]:
+    """Runs a block; `constants` is an iterator over those of the whole program."""
+    values = {variable: next(constants) for variable in block.constants}
+    values.update(zip(block.inputs, arguments, strict=True))
+
+    def read(atom):
+        return atom.val if isinstance(atom, core.Literal) else values[atom]
+
+    for equation, call in block.steps:
+        if call is not None:
+            outputs = _evaluate(call.block, constants, [read(atom) for atom in call.inputs])
+            values.update(zip(call.outputs, outputs, strict=True))
+            continue
+        primitive = equation.primitive
+        with equation.ctx.manager:
+            outputs = primitive.bind(
+                *[read(atom) for atom in equation.invars],
+                **primitive.get_bind_params(equation.params),
+            )
+        values.update(
+            zip(equation.outvars, outputs if primitive.multiple_results else [outputs], strict=True)
+        )
+    return [read(atom) for atom in block.outputs]
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
+
+
+class _Numbering(dict):
+    """Numbers variables in the order in which they are met."""
+
+    def __missing__(self, variable: Any) -> int:
+        self[variable] = len(self)
+        return self[variable]
+
+
+class _HoldsTracer(Exception):
+    """A value of a surrounding transformation was met inside a program."""
+
+
+class _Identity:
+    """Compares an unhashable object by identity, and keeps it alive: its id stays its own."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.value is other.value
+
+
+def _describe_block(block: _Block) -> Any:
+    numbers = _Numbering()
+    return (
+        tuple((numbers[variable], variable.aval) for variable in block.constants),
+        tuple((numbers[variable], variable.aval) for variable in block.inputs),
+        tuple(
+            _describe_equation(equation, numbers)
+            if call is None
+            else (
+                _describe_block(call.block),
+                _describe_atoms(call.inputs, numbers),
+                tuple(numbers[variable] for variable in call.outputs),
+            )
+            for equation, call in block.steps
+        ),
+        _describe_atoms(block.outputs, numbers),
+    )
+
+
+def _describe_equation(equation: core.JaxprEqn, numbers: _Numbering) -> Any:
+    # The context carries what surrounds an operation (where it computes, which random bits); JAX
+    # interns contexts, so equal ones are one object.
+    name = equation.primitive.name
+    params = equation.params
+    if name in _DIFFERENTIATED:
+        params = {_CALLS[name]: params[_CALLS[name]]}
+    return (
+        equation.primitive,
+        _describe_atoms(equation.invars, numbers),
+        tuple((numbers[variable], variable.aval) for variable in equation.outvars),
+        tuple((key, _describe(params[key])) for key in sorted(params)),
+        equation.ctx,
+    )
+
+
+def _describe_atoms(atoms: Sequence[Any], numbers: _Numbering) -> Any:
+    return tuple(
+        ("literal", atom.aval, _digest(atom.val))
+        if isinstance(atom, core.Literal)
+        else numbers[atom]
+        for atom in atoms
+    )
+
+
+def _describe(value: Any) -> Any:
+    """A hashable stand-in for an equation's parameter: equal only where the parameter is."""
+    if _is_jaxpr(value):
+        numbers = _Numbering()
+        opened = getattr(value, "jaxpr", value)
+        consts = getattr(value, "consts", ())
+        return (
+            "jaxpr",
+            tuple(_digest(constant) for constant in consts),
+            tuple((numbers[variable], variable.aval) for variable in opened.constvars),
+            tuple((numbers[variable], variable.aval) for variable in opened.invars),
+            tuple(_describe_equation(equation, numbers) for equation in opened.eqns),
+            _describe_atoms(opened.outvars, numbers),
+        )
+    if isinstance(value, tuple | list):
+        return (type(value), tuple(_describe(entry) for entry in value))
+    if isinstance(value, dict):
+        entries = sorted(value.items(), key=lambda item: str(item[0]))
+        return (dict, tuple((key, _describe(entry)) for key, entry in entries))
+    if isinstance(value, float | complex):
+        return (type(value), repr(value))
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return _digest(value)
+    try:
+        hash(value)
+    except TypeError:
+        return _Identity(value)
+    return (type(value), value)
+
+
+def _digest(value: Any) -> Any:
+    """Stands for an array's content: its type, shape and a digest of its bytes."""
+    if isinstance(value, jax.core.Tracer):
+        raise _HoldsTracer
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return (str(jax.random.key_impl(value)), _digest(jax.random.key_data(value)))
+    array = np.asarray(value)
+    if array.dtype == object:
+        return _Identity(value)
+    content = hashlib.blake2b(np.ascontiguousarray(array).tobytes()).digest()
+    return (type(value), array.dtype, array.shape, content)

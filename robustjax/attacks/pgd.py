@@ -1,0 +1,473 @@
+"""Projected gradient ascent: one loop with a start, a pure step, a stop rule and restarts.
+
+Nearly every inner maximisation of the adversarial-training literature is a setting of `pgd`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robustjax import losses
+from robustjax.attacks import iteration
+from robustjax.attacks.random_keys import checked_key, fold_in_each, per_example_keys
+from robustjax.attacks.result import AttackResult
+from robustjax.attacks.stopping import Point, StopRule
+from robustjax.attacks.threat_model import ThreatModel, per_example
+
+STARTS = ("uniform", "gaussian", "sign", "clean")
+
+# The standard deviation of the start noise in TRADES's and MART's official code.
+GAUSSIAN_START = 0.001
+
+
+def pgd(
+    key: jax.Array,
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+    threat: ThreatModel,
+    *,
+    steps: int = 10,
+    step_size: jax.Array | float = 2 / 255,
+    loss: Callable[[jax.Array, Any], jax.Array] = losses.cross_entropy,
+    target: Any = None,
+    start: str | jax.Array = "uniform",
+    stop: StopRule | None = None,
+    restarts: int = 1,
+    success: str = "last",
+    budget: jax.Array | int | None = None,
+) -> AttackResult:
+    r"""Projected gradient ascent on a loss, with a stop rule per example.
+
+    .. math:: x \leftarrow \Pi\big(x + \alpha \cdot d(\nabla_x \ell(z(x), t))\big)
+
+    with :math:`\Pi` the projection of the threat model and :math:`d` its steepest unit step: the
+    sign of the gradient under "linf", the gradient over its length under "l2". Pixels and gradients
+    are float32 whatever the logits are. A NaN in a gradient moves no pixel.
+
+    A call costs one forward and one backward pass per step and one forward pass for `success` (two
+    if the rule is asked after the last step). Under jit the last one vanishes if `success` is not
+    used.
+
+    Outside of jit, `logits_fn` is traced at every call, so what it captured is never stale, and
+    compiled once per structure, so other weights of the same shapes cost no compilation. Give
+    `jax.tree_util.Partial(pure_function, weights)` to save the trace too: JAX then recognises
+    `pure_function` by identity, as it does for jit.
+
+    Args:
+      key: one random key, from which each example's key is derived by its position, or `[B]` keys.
+      logits_fn: maps images `[B, ...]` to logits `[B, K]`; row i must depend on image i alone,
+        unless what couples the rows (batch statistics) is meant to.
+      images: clean images, floating, `[B, H, W, C]` (any `[B, ...]` works), usually in [0, 1].
+      labels: int `[B]`, or probabilities `[B, K]`.
+      threat: the norm ball and the box.
+      steps: number of steps, a Python int, 0 or more.
+      step_size: in units of the images; a scalar or `[B]`; may be traced.
+      loss: ascended; called as `loss(logits, target)`, gives `[B]`. Logits come at least as
+        float32.
+      target: array or pytree of arrays, each `[B, ...]`; defaults to the labels. For TRADES the
+        clean logits, with `loss=lambda z, clean: losses.kl_divergence(clean, z)`.
+      start: "uniform", from the ball, then clipped to the box; "gaussian", 0.001 times normal
+        noise; "sign", plus or minus epsilon / 2 per pixel (under "l2" of length epsilon / 2 in
+        all); "clean"; or an array shaped like the images. Only "uniform" is projected before the
+        first gradient. What is returned is always projected.
+      stop: a rule of `robustjax.attacks.stopping`, or None to take all steps.
+      restarts: how often the attack is run. Kept, per example, is the first success, else the point
+        of the highest loss; examples with a success are left alone from then on.
+      success: "last" judges the last iterate. "any" stops an example at its first misclassified
+        iterate, the start included, and returns that (projected).
+      budget: int, steps that an example may take per restart, at most `steps`; a scalar or `[B]`;
+        may be traced. None: `steps`.
+
+    Returns:
+      An `AttackResult`: images `[B, ...]`, success bool `[B]` (at the returned images), and
+      backward_passes int32 `[B]`.
+
+    Raises:
+      ValueError: an argument has a shape, dtype or value that is not accepted; the message says
+        which.
+
+    Source: Towards Deep Learning Models Resistant to Adversarial Attacks (Madry et al., 2018),
+      section 2.1. Stop rules: see `robustjax.attacks.stopping`. Budgets: Curriculum Adversarial
+      Training (Cai et al., 2018). The sign start and success at any iterate: NAP's evaluation and
+      code.
+    """
+    images = _checked_images(images)
+    labels = _checked_labels(labels, len(images))
+    if not isinstance(steps, int | np.integer) or isinstance(steps, bool) or steps < 0:
+        raise ValueError(f"steps is {steps!r}; it must be a Python int, at least 0")
+    if not isinstance(restarts, int | np.integer) or isinstance(restarts, bool) or restarts < 1:
+        raise ValueError(f"restarts is {restarts!r}; it must be a Python int, at least 1")
+    if success not in ("last", "any"):
+        raise ValueError(f'success is {success!r}; it must be "last" or "any"')
+    threat = _checked_threat(threat, len(images))
+    start_name, start_images = _checked_start(start, images, threat, restarts)
+    if target is None:
+        target = labels
+    inputs = _Inputs(
+        start_name=start_name,
+        key=checked_key(key, len(images)),
+        images=images,
+        start_images=start_images,
+        labels=labels,
+        target=_checked_target(target, len(images)),
+        threat=threat,
+        step_size=_per_row("step_size", step_size, len(images), images.dtype),
+        budget=_checked_budget(budget, steps, len(images)),
+        rule=_checked_rule(stop),
+    )
+    attack = _GradientAscent(stop_at_success=success == "any")
+    ascent = _Ascent(loss)
+    if iteration.is_array_partial(logits_fn) and _is_library_function(loss):
+        model = jax.tree_util.Partial(ascent, logits_fn)
+    else:
+        model = functools.partial(ascent, logits_fn)
+    examples = (images, inputs.target)
+    kept = iteration.run(attack, model, examples, inputs, int(steps), int(restarts))
+    return AttackResult(kept.images, kept.success, kept.backward_passes)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ascent:
+    """A loss as what the loop needs of it: one forward and one backward pass."""
+
+    loss: Callable[[jax.Array, Any], jax.Array]
+
+    def __call__(
+        self, logits_fn: Callable[[jax.Array], jax.Array], images: jax.Array, target: Any
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Logits `[B, K]`, losses `[B]`, and the gradient `[B, ...]` of the sum of the losses."""
+
+        def total(images):
+            logits = logits_fn(images)
+            if logits.ndim != 2 or len(logits) != len(images):
+                raise ValueError(
+                    f"logits_fn gave shape {logits.shape} for {len(images)} images; it must give "
+                    "[B, K] logits"
+                )
+            logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+            per_row = self.loss(logits, target)
+            if per_row.shape != (len(images),):
+                raise ValueError(
+                    f"loss gave shape {per_row.shape} for {len(images)} images; it must give one "
+                    "value per image, without reducing"
+                )
+            return jnp.sum(per_row), (logits, per_row)
+
+        (_, (logits, per_row)), gradient = jax.value_and_grad(total, has_aux=True)(images)
+        return logits, per_row, gradient
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """The arguments of an attack; every leaf has a leading axis of the batch, or is a scalar."""
+
+    start_name: str = dataclasses.field(metadata={"static": True})
+    key: jax.Array
+    images: jax.Array
+    start_images: jax.Array | None
+    labels: jax.Array
+    target: Any
+    threat: ThreatModel
+    step_size: jax.Array
+    budget: jax.Array
+    rule: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The state of the loop; every leaf has a leading axis of the batch."""
+
+    images: jax.Array
+    previous: jax.Array
+    clean: jax.Array
+    labels: jax.Array
+    target: Any
+    threat: ThreatModel
+    step_size: jax.Array
+    budget: jax.Array
+    taken: jax.Array
+    rule: Any
+    active: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """The best of the restarts so far."""
+
+    images: jax.Array
+    success: jax.Array
+    loss: jax.Array
+    backward_passes: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _GradientAscent:
+    """`pgd` in the parts that `iteration` repeats."""
+
+    stop_at_success: bool
+
+    def nothing_kept(self, inputs: _Inputs) -> _Kept:
+        batch = inputs.images.shape[:1]
+        return _Kept(
+            images=inputs.images,
+            success=jnp.zeros(batch, bool),
+            loss=jnp.full(batch, -jnp.inf, inputs.images.dtype),
+            backward_passes=jnp.zeros(batch, jnp.int32),
+        )
+
+    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
+        clean = inputs.images
+        batch_size, dtype = len(clean), clean.dtype
+        threat = inputs.threat.for_batch(batch_size, dtype)
+        keys = fold_in_each(per_example_keys(inputs.key, batch_size), restart)
+        images = _start_images(inputs, threat, keys)
+        active = jnp.ones(batch_size, bool) if kept is None else ~kept.success
+        return _Rows(
+            images=images,
+            previous=images,
+            clean=clean,
+            labels=inputs.labels,
+            target=inputs.target,
+            threat=threat,
+            step_size=jnp.broadcast_to(inputs.step_size, (batch_size,)),
+            budget=jnp.broadcast_to(inputs.budget, (batch_size,)),
+            taken=jnp.zeros(batch_size, jnp.int32),
+            rule=None if inputs.rule is None else inputs.rule.start(batch_size),
+            active=active,
+        )
+
+    def step(self, model: Callable[..., Any], rows: _Rows) -> _Rows:
+        logits, loss, gradient = model(rows.images, rows.target)
+        rows = self._ask(rows, logits, loss, gradient)
+        moving = rows.active & (rows.taken < rows.budget)
+        step_size = per_example(rows.step_size, rows.images)
+        moved = rows.threat.project(
+            rows.images + step_size * rows.threat.steepest(gradient), rows.clean
+        )
+        taken = rows.taken + moving.astype(rows.taken.dtype)
+        # A row at the end of its budget stays active only if its rule wants one more look.
+        done = (taken >= rows.budget) if not _asks_after_last(rows.rule) else ~rows.active
+        return dataclasses.replace(
+            rows,
+            images=_where(moving, moved, rows.images),
+            previous=rows.images,
+            taken=taken,
+            active=moving & ~done,
+        )
+
+    def _ask(self, rows: _Rows, logits: jax.Array, loss: jax.Array, gradient: jax.Array) -> _Rows:
+        """Lets the rule (and success "any") stop rows at the point that was just evaluated."""
+        wrong = _misclassified(logits, rows.labels)
+        if self.stop_at_success:
+            rows = dataclasses.replace(rows, active=rows.active & ~wrong)
+        if rows.rule is None:
+            return rows
+        point = Point(
+            images=rows.images,
+            clean=rows.clean,
+            labels=rows.labels,
+            logits=logits,
+            misclassified=wrong,
+            loss=loss,
+            gradient=gradient,
+            taken=rows.taken,
+            threat=rows.threat,
+        )
+        decision = rows.rule.check(point)
+        return dataclasses.replace(
+            rows,
+            images=_where(
+                rows.active & decision.stop & decision.revert, rows.previous, rows.images
+            ),
+            rule=decision.rule,
+            active=rows.active & ~decision.stop,
+        )
+
+    def result(self, model: Callable[..., Any], rows: _Rows, kept: _Kept | None) -> _Kept:
+        if _asks_after_last(rows.rule):
+            rows = self._ask(rows, *model(rows.images, rows.target))
+        images = rows.threat.project(rows.images, rows.clean)
+        logits, loss, _ = model(images, rows.target)
+        found = _Kept(
+            images, _misclassified(logits, rows.labels), loss.astype(images.dtype), rows.taken
+        )
+        if kept is None:
+            return found
+        better = ~kept.success & (
+            found.success
+            | (found.loss > kept.loss)
+            | jnp.isnan(kept.loss)
+            | jnp.isneginf(kept.loss)
+        )
+        chosen = jax.tree.map(functools.partial(_where, better), found, kept)
+        return dataclasses.replace(
+            chosen, backward_passes=kept.backward_passes + found.backward_passes
+        )
+
+
+def _start_images(inputs: _Inputs, threat: ThreatModel, keys: jax.Array) -> jax.Array:
+    clean = inputs.images
+    if inputs.start_images is not None:
+        return inputs.start_images
+    if inputs.start_name == "uniform":
+        return threat.random_start(keys, clean)
+    if inputs.start_name == "sign":
+        return threat.sign_start(keys, clean)
+    if inputs.start_name == "gaussian":
+        shape, dtype = clean.shape[1:], clean.dtype
+        noise = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
+        return clean + GAUSSIAN_START * noise
+    return clean
+
+
+def _where(rows: jax.Array, chosen: jax.Array, other: jax.Array) -> jax.Array:
+    """Selects whole examples by a bool `[B]`."""
+    return jnp.where(rows.reshape(rows.shape + (1,) * (chosen.ndim - 1)), chosen, other)
+
+
+def _misclassified(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    if labels.ndim == 2:
+        labels = jnp.argmax(labels, axis=-1)
+    return jnp.argmax(logits, axis=-1) != labels
+
+
+def _asks_after_last(rule: Any) -> bool:
+    return rule is not None and rule.after_last_step
+
+
+def _is_library_function(loss: Any) -> bool:
+    """Whether a loss is known to capture nothing, so that its identity says all about it."""
+    module = getattr(loss, "__module__", None) or ""
+    return module.split(".")[0] == "robustjax" and getattr(loss, "__closure__", ()) is None
+
+
+def _checked_images(images: Any) -> jax.Array:
+    if not hasattr(images, "dtype") or not hasattr(images, "shape"):
+        raise ValueError(f"images is a {type(images).__name__}; it must be an array [B, H, W, C]")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"images has dtype {images.dtype}; it must be floating. "
+            "For pixels 0 to 255 convert to float32 and divide by 255"
+        )
+    if images.ndim < 1:
+        raise ValueError("images is a single number; it must have shape [B, H, W, C]")
+    return jnp.asarray(images, jnp.promote_types(images.dtype, jnp.float32))
+
+
+def _checked_labels(labels: Any, batch_size: int) -> jax.Array:
+    labels = jnp.asarray(labels)
+    integers = jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim == 1
+    probabilities = jnp.issubdtype(labels.dtype, jnp.floating) and labels.ndim == 2
+    if not (integers or probabilities) or len(labels) != batch_size:
+        raise ValueError(
+            f"labels has shape {labels.shape} and dtype {labels.dtype} for {batch_size} images; "
+            "it must be integers [B] or probabilities [B, K]"
+        )
+    return labels
+
+
+def _checked_target(target: Any, batch_size: int) -> Any:
+    target = jax.tree.map(jnp.asarray, target)
+    for leaf in jax.tree.leaves(target):
+        if leaf.ndim == 0 or len(leaf) != batch_size:
+            raise ValueError(
+                f"target has shape {leaf.shape}; its first axis must be that of the {batch_size} "
+                "images"
+            )
+    return target
+
+
+def _per_row(name: str, value: Any, batch_size: int, dtype: Any) -> jax.Array:
+    value = jnp.asarray(value, dtype)
+    if value.shape not in ((), (batch_size,)):
+        raise ValueError(
+            f"{name} has shape {value.shape}; it must be a scalar or one value for each of the "
+            f"{batch_size} examples"
+        )
+    return value
+
+
+def _known(value: Any) -> np.ndarray | None:
+    """The value on the host, or None while it is traced."""
+    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+
+
+def _checked_threat(threat: Any, batch_size: int) -> ThreatModel:
+    if not isinstance(threat, ThreatModel):
+        raise ValueError(f"threat is a {type(threat).__name__}; it must be a ThreatModel")
+    _per_row("threat.epsilon", threat.epsilon, batch_size, jnp.float32)
+    epsilon = _known(threat.epsilon)
+    if epsilon is not None and not np.all(epsilon >= 0):
+        raise ValueError(f"threat.epsilon is {epsilon}; it must be at least 0")
+    for bound in threat.bounds or ():
+        _per_row("threat.bounds", bound, batch_size, jnp.float32)
+    return threat
+
+
+def _checked_start(
+    start: Any, images: jax.Array, threat: ThreatModel, restarts: int
+) -> tuple[str, jax.Array | None]:
+    if not isinstance(start, str):
+        if getattr(start, "shape", None) != images.shape:
+            raise ValueError(
+                f"start has shape {getattr(start, 'shape', None)}; an array must have the images' "
+                f"shape {images.shape}; otherwise give one of {', '.join(STARTS)}"
+            )
+        if not jnp.issubdtype(start.dtype, jnp.floating):
+            raise ValueError(f"start has dtype {start.dtype}; it must be floating like the images")
+        if restarts > 1:
+            raise ValueError(
+                f"restarts is {restarts} with an array as start; every restart would be the same"
+            )
+        return "array", jnp.asarray(start, images.dtype)
+    if start not in STARTS:
+        raise ValueError(f"start is {start!r}; it must be one of {', '.join(STARTS)}, or an array")
+    if start == "clean" and restarts > 1:
+        raise ValueError(
+            f'restarts is {restarts} with start "clean"; every restart would be the same'
+        )
+    if start in ("uniform", "sign"):
+        epsilon = _known(threat.epsilon)
+        if epsilon is not None and not np.all(np.isfinite(epsilon)):
+            raise ValueError(
+                f"start {start!r} needs a finite epsilon, and threat.epsilon is {epsilon}; "
+                'use "gaussian", "clean" or an array'
+            )
+    return start, None
+
+
+def _checked_budget(budget: Any, steps: int, batch_size: int) -> jax.Array:
+    if budget is None:
+        return jnp.asarray(steps, jnp.int32)
+    if not jnp.issubdtype(jnp.result_type(budget), jnp.integer):
+        raise ValueError(f"budget is {budget}; it counts steps and must be of an integer type")
+    known = _known(budget)
+    if known is not None and np.any((known < 0) | (known > steps)):
+        raise ValueError(f"budget is {budget}; it must lie between 0 and steps, which is {steps}")
+    return _per_row("budget", budget, batch_size, jnp.int32)
+
+
+def _checked_rule(stop: Any) -> Any:
+    if stop is None:
+        return None
+    if not all(hasattr(stop, part) for part in ("start", "check", "after_last_step")):
+        raise ValueError(
+            f"stop is {stop!r}; it must be a rule of attacks.stopping, such as misclassified(0)"
+        )
+    if jax.tree_util.all_leaves([stop]):
+        raise ValueError(
+            f"stop is a {type(stop).__name__}, which is no pytree; "
+            "register it with jax.tree_util.register_dataclass"
+        )
+    return jax.tree.map(jnp.asarray, stop)

@@ -1,0 +1,62 @@
+"""One random key per example, so that what is drawn for an example never depends on its company."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def checked_key(key: jax.Array, batch_size: int) -> jax.Array:
+    """Sees that there is one key, or one per example, and makes it typed.
+
+    Args:
+      key: one key, typed (`jax.random.key`) or raw (`jax.random.PRNGKey`, uint32), or `batch_size`
+        keys, typed `[B]` or raw `[B, n]`.
+      batch_size: the number of examples B.
+
+    Returns:
+      A typed key, or typed keys `[B]`.
+
+    Raises:
+      ValueError: `key` is no key, or there are keys but not `batch_size` of them.
+    """
+    if not hasattr(key, "dtype"):
+        raise ValueError(f"key is {key!r}; it must be a JAX random key, such as jax.random.key(0)")
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.dtype != jnp.uint32 or key.ndim not in (1, 2):
+            raise ValueError(
+                f"key has dtype {key.dtype} and shape {key.shape}; it must be one random key or "
+                "one per example, from jax.random.key or jax.random.PRNGKey"
+            )
+        key = jax.random.wrap_key_data(key)
+    if key.shape not in ((), (batch_size,)):
+        raise ValueError(
+            f"key holds keys of shape {key.shape} for a batch of {batch_size}; "
+            "give one key, or one per example"
+        )
+    return key
+
+
+def per_example_keys(key: jax.Array, batch_size: int) -> jax.Array:
+    """Gives every example its own key.
+
+    Args:
+      key: one key, which is folded with each example's position; or `batch_size` keys, which are
+        taken as they are. Typed or raw, as for `checked_key`.
+      batch_size: the number of examples B.
+
+    Returns:
+      Typed keys `[B]`.
+
+    Raises:
+      ValueError: as for `checked_key`.
+    """
+    key = checked_key(key, batch_size)
+    if key.ndim == 1:
+        return key
+    return jax.vmap(lambda position: jax.random.fold_in(key, position))(jnp.arange(batch_size))
+
+
+def fold_in_each(keys: jax.Array, number: jax.Array | int) -> jax.Array:
+    """Folds the same number into every one of the typed keys `[B]`."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)

@@ -1,0 +1,140 @@
+"""Every way of repeating the step gives the same attack: traced, host-driven, accelerated."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robustjax import attacks
+from robustjax.attacks import ThreatModel, iteration, stopping
+
+WEIGHTS = jax.random.normal(jax.random.key(1), (12, 4))
+IMAGES = jax.random.uniform(jax.random.key(2), (8, 2, 2, 3))
+LABELS = jnp.argmax(IMAGES.reshape(8, -1) @ WEIGHTS, axis=-1)
+SETTINGS = {
+    "friendly": {"stop": stopping.misclassified(1), "restarts": 2},
+    "reverting": {"stop": stopping.loss_above(jnp.linspace(0.8, 1.3, 8)), "start": "sign"},
+    "any": {"success": "any", "budget": jnp.arange(8) % 4, "start": "gaussian"},
+}
+
+
+def network(weights, images):
+    return jnp.tanh(images.reshape(len(images), -1)) @ weights
+
+
+def attack(weights, images, labels, setting, epsilon=0.15):
+    return attacks.pgd(
+        jax.random.key(7),
+        lambda batch: network(weights, batch),
+        images,
+        labels,
+        ThreatModel("linf", epsilon),
+        steps=3,
+        step_size=0.05,
+        **SETTINGS[setting],
+    )
+
+
+def assert_same(result, expected):
+    np.testing.assert_allclose(result.images, expected.images, atol=1e-6)
+    np.testing.assert_array_equal(result.success, expected.success)
+    np.testing.assert_array_equal(result.backward_passes, expected.backward_passes)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_all_ways_agree(setting, monkeypatch):
+    driven = attack(WEIGHTS, IMAGES, LABELS, setting)
+    assert len(np.unique(driven.backward_passes)) > 1
+    traced = jax.jit(lambda w, x, y: attack(w, x, y, setting))(WEIGHTS, IMAGES, LABELS)
+    assert_same(traced, driven)
+    monkeypatch.setattr(iteration, "_on_cpu", lambda: False)
+    assert_same(attack(WEIGHTS, IMAGES, LABELS, setting), driven)
+
+
+def test_captured_tracers_are_seen():
+    both = jnp.stack([WEIGHTS, -WEIGHTS])
+    results = jax.vmap(lambda w: attack(w, IMAGES, LABELS, "any"))(both)
+    for index in range(2):
+        result = jax.tree.map(lambda leaf, index=index: leaf[index], results)
+        assert_same(result, attack(both[index], IMAGES, LABELS, "any"))
+
+
+def test_runs_under_jit_on_constants_alone():
+    traced = jax.jit(lambda: attack(WEIGHTS, IMAGES, LABELS, "any"))()
+    assert_same(traced, attack(WEIGHTS, IMAGES, LABELS, "any"))
+    seen = []
+    jax.jit(lambda: seen.append(iteration._tracing(())))()
+    assert seen == [True] and not iteration._tracing(())
+
+
+def test_epsilon_may_be_mapped_over():
+    epsilons = jnp.array([0.05, 0.15])
+    map_over = jax.vmap(lambda e: attack(WEIGHTS, IMAGES, LABELS, "reverting", e))
+    results = jax.jit(map_over)(epsilons)
+    for index in range(2):
+        result = jax.tree.map(lambda leaf, index=index: leaf[index], results)
+        assert_same(result, attack(WEIGHTS, IMAGES, LABELS, "reverting", epsilons[index]))
+
+
+def test_runs_on_several_devices():
+    devices = jax.local_devices()[:2]
+    shard = lambda array: array.reshape(len(devices), -1, *array.shape[1:])  # noqa: E731
+    keys = jax.random.split(jax.random.key(3), 8)
+
+    def run(keys, images, labels):
+        return attacks.pgd(
+            keys,
+            lambda batch: network(WEIGHTS, batch),
+            images,
+            labels,
+            ThreatModel(epsilon=0.15),
+            steps=4,
+            step_size=0.04,
+            stop=stopping.misclassified(0),
+        )
+
+    mapped = jax.pmap(run, axis_name="batch", devices=devices)(
+        shard(keys), shard(IMAGES), shard(LABELS)
+    )
+    gathered = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(8, *leaf.shape[2:]), mapped)
+    assert_same(gathered, run(keys, IMAGES, LABELS))
+
+
+def test_ends_when_no_example_is_active():
+    calls = []
+
+    def count_and_answer(images):
+        jax.debug.callback(lambda: calls.append(None))
+        return network(WEIGHTS, images)
+
+    # All are wrong at the start already: one look, and one forward pass for the result.
+    for stop, expected in ((stopping.misclassified(0), 2), (stopping.misclassified(2), 4)):
+        calls.clear()
+        result = attacks.pgd(
+            jax.random.key(0),
+            count_and_answer,
+            IMAGES,
+            (LABELS + 1) % 4,
+            ThreatModel(epsilon=0.01),
+            steps=9,
+            step_size=0.01,
+            start="clean",
+            stop=stop,
+        )
+        jax.block_until_ready(result)
+        jax.effects_barrier()
+        assert len(calls) == expected
+
+
+def test_success_costs_nothing_under_jit_if_unused():
+    def flops(select):
+        run = jax.jit(lambda x: select(attack(WEIGHTS, x, LABELS, "friendly_once")))
+        return run.lower(IMAGES).compile().as_text().count(" dot(")
+
+    SETTINGS["friendly_once"] = {"stop": stopping.misclassified(0)}
+    try:
+        with_success = flops(lambda result: (result.images, result.success))
+        without = flops(lambda result: result.images)
+    finally:
+        del SETTINGS["friendly_once"]
+    assert (without, with_success) == (2 * 3, 2 * 3 + 1)
