@@ -300,3 +300,30 @@ def test_bfloat16_agrees_with_float32_to_its_precision():
     half = jax.jit(models.create("wide_resnet_10_1", dtype=jnp.bfloat16).apply)(variables, images)
     error = np.abs(exact - half).max()
     assert 0 < error < 0.03 * np.abs(exact).max()
+
+
+def test_max_pool_takes_the_largest_and_sends_the_gradient_to_the_first_of_equals():
+    from robustjax.models.layers import max_pool
+
+    # Few values, so that many squares hold their largest more than once; odd sizes.
+    images = np.random.default_rng(0).integers(0, 3, (2, 7, 5, 3)).astype(np.float32)
+    weights = np.random.default_rng(1).normal(size=(2, 3, 2, 3)).astype(np.float32)
+    expected, gradient = np.zeros((2, 3, 2, 3)), np.zeros_like(images)
+    for place in np.ndindex(expected.shape):
+        image, row, column, channel = place
+        square = images[image, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2, channel]
+        expected[place] = square.max()
+        first = divmod(int(square.argmax()), 2)
+        gradient[image, 2 * row + first[0], 2 * column + first[1], channel] = weights[place]
+    np.testing.assert_array_equal(max_pool(jnp.asarray(images)), expected)
+    found = jax.grad(lambda x: jnp.sum(weights * max_pool(x)))(jnp.asarray(images))
+    np.testing.assert_array_equal(found, gradient)
+
+
+def test_max_pool_does_not_hide_a_nan():
+    from robustjax.models.layers import max_pool
+
+    for place in range(4):
+        square = np.zeros(4, np.float32)
+        square[place] = np.nan
+        assert np.isnan(max_pool(jnp.asarray(square.reshape(1, 2, 2, 1)))).all()
