@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import jax_utils
 
 PyTree = Any
 
@@ -92,19 +91,39 @@ def map_over_devices(
         gets the same value.
       donate: arguments whose memory may be reused for the outputs.
     """
-    everywhere = jax.process_count() > 1 and len(devices) == jax.local_device_count()
     return jax.pmap(
         function,
         axis_name=AXIS,
         in_axes=tuple(in_axes),
         donate_argnums=tuple(donate),
-        devices=None if everywhere or len(devices) == jax.device_count() else list(devices),
+        devices=_in_all_processes(devices),
     )
 
 
+def _in_all_processes(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """The devices of the whole run: as many of every process as of this one."""
+    if jax.process_count() == 1:
+        return list(devices)
+    by_process: dict[int, list[jax.Device]] = {}
+    for device in jax.devices():
+        by_process.setdefault(device.process_index, []).append(device)
+    return [device for own in by_process.values() for device in own[: len(devices)]]
+
+
 def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
-    """A copy of every leaf on every device, with a leading device axis."""
-    return jax_utils.replicate(tree, list(devices))
+    """A copy of every leaf on every device, with a leading device axis.
+
+    The arrays are laid out exactly as a mapped function returns them: a function that takes its own
+    outputs is then compiled once, and can reuse the memory of the very first ones too.
+    """
+    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+
+    def copies(leaf: np.ndarray) -> jax.Array:
+        leaf = np.asarray(leaf)
+        return jax.device_put(np.broadcast_to(leaf, (len(devices), *leaf.shape)), sharding)
+
+    return jax.tree.map(copies, tree)
 
 
 def unreplicate(tree: PyTree) -> PyTree:

@@ -1,0 +1,341 @@
+"""The options of one experiment: a frozen dataclass, and the same as absl flags.
+
+The dataclass is the single list of options: its fields carry the help text, the flags are made from
+it, `flags.txt` is written from it, and resuming a run compares two of them.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from typing import Any
+
+from absl import flags
+
+from robustjax.files import Path
+
+Value = bool | int | float | str | tuple
+
+
+def _option(
+    default: Value, help: str, group: str, *, changes_training: bool = True, choices: tuple = ()
+) -> Any:
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "help": help,
+            "group": group,
+            "changes_training": changes_training,
+            "choices": choices,
+        },
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Every option of `launch/train.py`; the help texts below are the documentation."""
+
+    method: str = _option("standard", "training method, see --method=help", "method")
+    beta: float | None = _option(None, "weight of the regulariser, for methods with one", "method")
+    set: tuple[str, ...] = _option(
+        (), "a hyper-parameter of the method, name=value; may be repeated", "method"
+    )
+
+    norm: str = _option("linf", "norm of the perturbation", "attack", choices=("linf", "l2"))
+    epsilon: float = _option(8 / 255, "radius of the ball; 8/255 is a legal value", "attack")
+    steps: int = _option(10, "steps of the inner attack, K", "attack")
+    step_size: float = _option(2 / 255, "size of a step of the inner attack", "attack")
+    epsilon_warmup_epochs: float = _option(
+        0.0, "epochs over which epsilon and the step size rise linearly from 0", "attack"
+    )
+
+    model: str = _option("resnet_18", "network, see --model=help", "network")
+    activation: str = _option(
+        "", "relu, leaky_relu or silu; the network's own if not given", "network"
+    )
+    batch_norm: str = _option(
+        "global",
+        "batch statistics over all devices (global) or each device's own (per_device)",
+        "network",
+        choices=("global", "per_device"),
+    )
+    attack_batch_norm: str = _option(
+        "",
+        "what the inner attack normalises with: running statistics (eval) or the batch's (train); "
+        "the method's own choice if not given",
+        "network",
+        choices=("", "eval", "train"),
+    )
+    precision: str = _option(
+        "float32",
+        "of the convolutions, everything else is float32; on NVIDIA GPUs JAX computes float32 "
+        "convolutions in TF32, as PyTorch does, unless JAX_DEFAULT_MATMUL_PRECISION=highest",
+        "network",
+        choices=("float32", "bfloat16"),
+    )
+
+    dataset: str = _option(
+        "digits", "digits (embedded), mnist, cifar10, cifar100, svhn, npz, or a tfds name", "data"
+    )
+    data_dir: str = _option(
+        "",
+        "where tfds keeps prepared data sets, or the .npz file; $TFDS_DATA_DIR or "
+        "~/tensorflow_datasets if not given",
+        "data",
+        changes_training=False,
+    )
+    train_split: str = _option("train", "what to train on; train+extra for all of SVHN", "data")
+    holdout: int = _option(
+        -1,
+        "training examples held out to choose the best checkpoint; -1: 1000, fewer for a small "
+        "set; 0: none, as the papers do, and only the latest checkpoint is kept",
+        "data",
+    )
+    augmentation: str = _option(
+        "",
+        "none, flip, crop4, crop4-flip or reflect4-flip; the data set's own if not given",
+        "data",
+    )
+
+    epochs: int = _option(100, "length of training", "optimisation", changes_training=False)
+    batch_size: int = _option(128, "over all devices and processes", "optimisation")
+    optimizer: str = _option("sgd", "sgd or adam", "optimisation", choices=("sgd", "adam"))
+    learning_rate: float = _option(0.1, "its peak", "optimisation")
+    schedule: str = _option(
+        "piecewise",
+        "of the learning rate",
+        "optimisation",
+        choices=("constant", "piecewise", "cosine", "cyclic"),
+    )
+    decay_epochs: tuple[float, ...] = _option(
+        (), "piecewise: epochs after which the learning rate falls, as 75,90", "optimisation"
+    )
+    decay_factors: tuple[float, ...] = _option(
+        (0.1,), "piecewise: its factor at each of them, or one for all", "optimisation"
+    )
+    warmup_epochs: float = _option(0.0, "linear rise of the learning rate", "optimisation")
+    momentum: float = _option(0.9, "of sgd", "optimisation")
+    nesterov: bool = _option(False, "Nesterov's momentum", "optimisation")
+    weight_decay: float = _option(2e-4, "added to the gradient of every parameter", "optimisation")
+    ema_decay: float = _option(
+        0.0, "of a moving average of the weights, which is then what is measured; 0: none",
+        "optimisation",
+    )  # fmt: skip
+
+    seed: int = _option(0, "of everything random", "run")
+    workdir: str = _option(
+        "", "where the run is kept; one that holds a run is resumed", "run", changes_training=False
+    )
+    measure_steps: int = _option(
+        10,
+        "steps of the PGD that measures robust accuracy after each epoch, of size epsilon/4",
+        "run",
+    )
+    measure_examples: int = _option(
+        1000, "how many training examples are measured after each epoch", "run",
+        changes_training=False,
+    )  # fmt: skip
+    devices: int = _option(0, "devices of each process; 0: all", "run", changes_training=False)
+    cpu_devices: int = _option(
+        0,
+        "offer N CPU devices, to try several devices without an accelerator; XLA_FLAGS wins",
+        "run",
+        changes_training=False,
+    )
+    coordinator_address: str = _option(
+        "",
+        "host:port of process 0 for a run of several processes; auto on TPU pods and Slurm",
+        "run",
+        changes_training=False,
+    )
+    num_processes: int = _option(
+        0, "of the run, with --coordinator_address", "run", changes_training=False
+    )
+    process_id: int = _option(
+        0, "this process's number, with --coordinator_address", "run", changes_training=False
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            choices = field.metadata["choices"]
+            if choices and getattr(self, field.name) not in choices:
+                accepted = ", ".join(choice or "'' (not given)" for choice in choices)
+                raise ValueError(
+                    f"--{field.name}={getattr(self, field.name)}: accepted are {accepted}"
+                )
+        for name in ("epochs", "batch_size", "measure_steps", "measure_examples"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("epsilon", "steps", "step_size", "epsilon_warmup_epochs", "weight_decay"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
+        _require(0 <= self.momentum < 1, "momentum", self.momentum, "0 to less than 1")
+        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to less than 1")
+        _require(self.holdout >= -1, "holdout", self.holdout, "-1 (automatic), 0 (none) or more")
+        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """The method's own hyper-parameters that the options set."""
+        given: dict[str, Any] = {}
+        if self.beta is not None:
+            given["beta"] = self.beta
+        if self.attack_batch_norm:
+            given["attack_batch_norm"] = self.attack_batch_norm
+        for assignment in self.set:
+            name, equals, text = assignment.partition("=")
+            if not equals or not name:
+                raise ValueError(f"--set={assignment}: accepted is name=value")
+            given[name] = _literal(text)
+        return given
+
+    def differences(self, other: "TrainConfig") -> list[str]:
+        """The options that make another training run, each as "--name=mine (was --name=theirs)"."""
+        return [
+            f"--{field.name}={_text(getattr(self, field.name))} "
+            f"(was {_text(getattr(other, field.name))})"
+            for field in dataclasses.fields(self)
+            if field.metadata["changes_training"]
+            and getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+    def to_flags(self) -> str:
+        """The text of a flag file that repeats this experiment."""
+        lines = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None or (value == () and field.default == ()):
+                continue
+            if field.type is bool:
+                lines.append(f"--{field.name}" if value else f"--no{field.name}")
+            elif field.name == "set":
+                lines.extend(f"--set={assignment}" for assignment in value)
+            else:
+                lines.append(f"--{field.name}={_text(value)}")
+        return "\n".join(lines) + "\n"
+
+
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines one flag for every option; called by the launchers, never on import."""
+    for field in dataclasses.fields(TrainConfig):
+        help_text, default = field.metadata["help"], field.default
+        if field.type is bool:
+            flags.DEFINE_bool(field.name, default, help_text, flag_values=values)
+        elif field.type is int:
+            flags.DEFINE_integer(field.name, default, help_text, flag_values=values)
+        elif field.type is str:
+            flags.DEFINE_string(field.name, default, help_text, flag_values=values)
+        elif field.name == "set":
+            flags.DEFINE_multi_string(field.name, list(default), help_text, flag_values=values)
+        else:
+            parser = _NumbersParser() if isinstance(default, tuple) else NumberParser()
+            flags.DEFINE(
+                parser, field.name, default, help_text, values, _NumberSerializer()
+            )  # fmt: skip
+
+
+def config_from_flags(values: flags.FlagValues = flags.FLAGS) -> TrainConfig:
+    """The experiment that the parsed flags describe.
+
+    Raises:
+      ValueError: an option has a value that is not accepted.
+    """
+    given = {field.name: values[field.name].value for field in dataclasses.fields(TrainConfig)}
+    given["set"] = tuple(given["set"] or ())
+    return TrainConfig(**given)
+
+
+def read_flags(path: Path) -> TrainConfig:
+    """The experiment that a flag file describes.
+
+    Raises:
+      ValueError: it cannot be parsed.
+    """
+    values = flags.FlagValues()
+    define_flags(values)
+    try:
+        values(["flags", *path.read_text().split("\n")])
+    except flags.Error as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    return config_from_flags(values)
+
+
+def parse_number(text: str | float | int) -> float:
+    """A number, or a fraction of two: "0.031", "1e-3", "8/255".
+
+    Raises:
+      ValueError: it is neither.
+    """
+    if isinstance(text, int | float):
+        return float(text)
+    numerator, slash, denominator = text.partition("/")
+    try:
+        value = float(numerator) / float(denominator) if slash else float(numerator)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{text!r} is not a number such as 0.031 or 8/255") from None
+    return value
+
+
+class NumberParser(flags.ArgumentParser):
+    """Parses a flag whose value is a number or a fraction."""
+
+    syntactic_help = "a number or a fraction, such as 0.031 or 8/255"
+
+    def parse(self, argument: str | float | None) -> float | None:
+        """The number; None stays None."""
+        return None if argument is None else parse_number(argument)
+
+    def flag_type(self) -> str:
+        """What absl calls the type of the flag."""
+        return "number"
+
+
+class _NumbersParser(flags.ArgumentParser):
+    syntactic_help = "numbers separated by commas"
+
+    def parse(self, argument: str | Iterable[float]) -> tuple[float, ...]:
+        parts = argument.split(",") if isinstance(argument, str) else argument
+        return tuple(parse_number(part) for part in parts if part != "")
+
+    def flag_type(self) -> str:
+        return "numbers"
+
+
+class _NumberSerializer(flags.ArgumentSerializer):
+    def serialize(self, value: Value) -> str:
+        return _text(value)
+
+
+def _require(condition: bool, name: str, value: Value, accepted: str) -> None:
+    if not condition:
+        raise ValueError(f"--{name}={value}: accepted are {accepted}")
+
+
+def _text(value: Value | None) -> str:
+    """A value as a flag takes it; a float that is a fraction of 255 is written as one."""
+    if isinstance(value, tuple):
+        return ",".join(_text(part) for part in value)
+    if isinstance(value, float):
+        fraction = Fraction(value * 255).limit_denominator(4)
+        numerator = float(fraction)
+        if 0 < value < 1 and numerator / 255 == value and not _is_short(value):
+            return f"{numerator:g}/255"
+        return str(int(value)) if value.is_integer() else repr(value)
+    return "" if value is None else str(value)
+
+
+def _is_short(value: float) -> bool:
+    return len(repr(value)) <= 8
+
+
+def _literal(text: str) -> Any:
+    """A hyper-parameter's value: a boolean, a whole number, a number or fraction, or text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    parsers: tuple[Callable[[str], Any], ...] = (parse_number, str)
+    for parser in parsers:
+        try:
+            return parser(text)
+        except ValueError:
+            continue
+    return text

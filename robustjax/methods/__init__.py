@@ -1,0 +1,18 @@
+"""Training methods: each is an inner maximisation and an outer loss, one paper per file."""
+
+from robustjax.methods.method import Batch, InnerAttack, Method, Network, Outer, Perturbation
+from robustjax.methods.registry import cite, create, hyperparameters, names, summary
+
+__all__ = [
+    "Batch",
+    "InnerAttack",
+    "Method",
+    "Network",
+    "Outer",
+    "Perturbation",
+    "cite",
+    "create",
+    "hyperparameters",
+    "names",
+    "summary",
+]

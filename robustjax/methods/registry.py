@@ -1,0 +1,75 @@
+"""The training methods by name: creating one, listing them, citing them."""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from robustjax.methods import natural, standard, trades
+from robustjax.methods.method import Method
+
+
+class Entry(NamedTuple):
+    """How the registry knows a method: its factory, one line about it, and its BibTeX entry."""
+
+    factory: Callable[..., Method]
+    summary: str
+    citation: str
+
+
+_METHODS: dict[str, Entry] = {
+    "natural": Entry(natural.create, natural.SUMMARY, natural.CITATION),
+    "standard": Entry(standard.create, standard.SUMMARY, standard.CITATION),
+    "trades": Entry(trades.create, trades.SUMMARY, trades.CITATION),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all methods."""
+    return tuple(_METHODS)
+
+
+def create(name: str, **hyperparameters: Any) -> Method:
+    """A method by its name.
+
+    Args:
+      name: one of `names()`.
+      **hyperparameters: the method's own; `hyperparameters(name)` lists them with their defaults.
+
+    Raises:
+      ValueError: no method has that name, or it has no hyper-parameter of that name; the message
+        lists those there are.
+    """
+    entry = _entry(name)
+    accepted = inspect.signature(entry.factory).parameters
+    for given in hyperparameters:
+        if given not in accepted:
+            raise ValueError(
+                f"method {name!r} has no hyper-parameter {given!r}; it has: "
+                f"{', '.join(accepted) or 'none'}"
+            )
+    return entry.factory(**hyperparameters)
+
+
+def hyperparameters(name: str) -> dict[str, Any]:
+    """The hyper-parameters of a method and their defaults."""
+    parameters = inspect.signature(_entry(name).factory).parameters
+    return {parameter.name: parameter.default for parameter in parameters.values()}
+
+
+def summary(name: str) -> str:
+    """One line about a method."""
+    return _entry(name).summary
+
+
+def cite(name: str) -> str:
+    """The BibTeX entry of the paper that a method comes from."""
+    return _entry(name).citation
+
+
+def _entry(name: str) -> Entry:
+    if name not in _METHODS:
+        near = difflib.get_close_matches(str(name), _METHODS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown method {name!r}{hint} Known methods: {', '.join(_METHODS)}")
+    return _METHODS[name]

@@ -1,0 +1,69 @@
+"""Standard adversarial training (Madry et al., 2018): cross-entropy on PGD's images."""
+
+from collections.abc import Mapping
+
+import jax
+
+from robustjax import attacks, losses
+from robustjax.methods.method import Batch, InnerAttack, Method, Network, Outer, Perturbation
+
+SUMMARY = "standard adversarial training (Madry et al., 2018): cross-entropy on PGD-K's images"
+
+CITATION = """\
+@inproceedings{madry2018towards,
+  title     = {Towards Deep Learning Models Resistant to Adversarial Attacks},
+  author    = {Madry, Aleksander and Makelov, Aleksandar and Schmidt, Ludwig and
+               Tsipras, Dimitris and Vladu, Adrian},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2018},
+}"""
+
+
+def create(*, start: str = "uniform", attack_batch_norm: str = "eval") -> Method:
+    """Standard adversarial training: min over θ of E[max over x̂ of CE(z(x̂), y)].
+
+    The inner maximum is approached by PGD-K on the cross-entropy from a random start in the ball.
+
+    Args:
+      start: PGD's start: "uniform" (the paper), "gaussian", "sign" or "clean".
+      attack_batch_norm: "eval", or "train" as in the authors' code, whose attack runs on the
+        training-mode graph. The paper does not say.
+
+    Source: Madry et al. (2018), eq. 2.1 and section 2.1 (PGD).
+    """
+
+    def perturb(
+        keys: jax.Array,
+        network: Network,
+        batch: Batch,
+        attack: InnerAttack,
+        scalars: Mapping[str, jax.Array],
+        memory: object,
+    ) -> Perturbation:
+        result = attacks.pgd(
+            keys,
+            network.logits_fn(attack_batch_norm),
+            batch.images,
+            batch.labels,
+            attack.threat,
+            steps=attack.steps,
+            step_size=attack.step_size,
+            loss=losses.cross_entropy,
+            start=start,
+        )
+        return Perturbation(result.images, result.backward_passes, memory)
+
+    return Method(
+        name="standard", perturb=perturb, outer=_outer, attack_batch_norm=attack_batch_norm
+    )
+
+
+def _outer(
+    key: jax.Array,
+    network: Network,
+    batch: Batch,
+    perturbation: Perturbation,
+    scalars: Mapping[str, jax.Array],
+) -> Outer:
+    logits, network = network.train(perturbation.images, key)
+    return Outer(losses.cross_entropy(logits, batch.labels), network.statistics)

@@ -1,0 +1,293 @@
+"""Training from the first line to the last: `train(config)` runs one experiment.
+
+It can be killed at any moment and started again: the order of the data and every random draw are
+functions of the seed, the step and the position in the batch, so a resumed run ends with the same
+bits as one that was never interrupted.
+"""
+
+import collections
+import dataclasses
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from robustjax import attacks, data, parallel
+from robustjax.config import TrainConfig
+from robustjax.files import Path
+from robustjax.measure import Accuracy, make_measure
+from robustjax.training import workdir as run_folder
+from robustjax.training.checkpoint import Checkpoints
+from robustjax.training.experiment import Experiment, create_experiment
+from robustjax.training.log import MetricsLog, Progress, Row
+from robustjax.training.state import Totals, TrainState
+from robustjax.training.step import RawBatch, make_train_step
+
+_STEPS_IN_FLIGHT = 2
+"""How many steps the host may be ahead of the devices; bounds how late a NaN is noticed."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what to try."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """How a call of `train` ended.
+
+    Attributes:
+      workdir: the folder of the run.
+      state: the last state, NumPy leaves.
+      rows: the rows of metrics.jsonl that this call added.
+      finished: False if a signal stopped it; the state is saved, and the same call resumes.
+    """
+
+    workdir: Path
+    state: TrainState
+    rows: list[Row]
+    finished: bool
+
+
+def train(config: TrainConfig, stream: TextIO | None = sys.stderr) -> TrainResult:
+    """Trains a robust classifier, or resumes the run that `config.workdir` holds.
+
+    Args:
+      config: the experiment.
+      stream: where progress is shown; None shows nothing.
+
+    Raises:
+      ValueError: an option has a value that is not accepted; nothing has been written.
+      TrainingError: the loss is no longer finite.
+      CheckpointError: there are checkpoints, and all of them are damaged.
+    """
+    is_main = parallel.is_main_process()
+    stream = stream if is_main else None
+
+    # Everything that can be wrong with the options is found before the folder is touched.
+    devices = parallel.local_devices(config.devices or None)
+    num_devices = len(devices) * jax.process_count()
+    parallel.per_device_batch(config.batch_size, num_devices)
+    experiment = create_experiment(config)
+    initial = experiment.initial_state()
+    folder = run_folder.claim(config, writes=is_main)
+
+    log = MetricsLog(folder / run_folder.METRICS, writes=is_main)
+    keep_best = experiment.holdout_set is not None
+    with Checkpoints(folder / run_folder.CHECKPOINTS, keep_best=keep_best) as checkpoints:
+        template = jax.tree.map(np.asarray, initial)
+        restored = checkpoints.restore_latest(template, lambda line: _say(stream, line))
+        state = template if restored is None else restored.state
+        elapsed = 0.0 if restored is None else restored.record["elapsed_seconds"]
+        first_step = int(state.step)
+        log.keep_epochs(first_step // experiment.steps_per_epoch)
+        if restored is not None:
+            _say(stream, f"resuming {folder} at step {first_step}")
+        run = _Run(experiment, devices, state, elapsed)
+        total_steps = config.epochs * experiment.steps_per_epoch
+        progress = Progress(total_steps, first_step, config.epochs, stream)
+        rows = []
+        try:
+            with _stop_signal() as stop_requested:
+                for row in run.epochs(stop_requested, progress):
+                    log.append(row)
+                    progress.epoch(row)
+                    rows.append(row)
+                    checkpoints.save(
+                        run.step, run.host_state(), run.record(), row["holdout_robust_accuracy"]
+                    )
+            finished = run.step >= total_steps
+            if not finished:
+                checkpoints.save(run.step, run.host_state(), run.record())
+                progress.say(f"stopped and saved at step {run.step}; the same command resumes")
+        finally:
+            progress.close()
+        return TrainResult(folder, run.host_state(), rows, finished)
+
+
+class _Run:
+    """The state on the devices, and the steps that move it."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        devices: list[jax.Device],
+        state: TrainState,
+        elapsed_seconds: float,
+    ) -> None:
+        config = experiment.config
+        self._experiment = experiment
+        self._devices = devices
+        self._key = jax.random.key(config.seed)
+        self._started = time.monotonic() - elapsed_seconds
+        self.step = int(state.step)
+        self._state = parallel.replicate(state, devices)
+        self._train_step = parallel.map_over_devices(
+            make_train_step(
+                experiment.model, experiment.method, experiment.optimizer, experiment.settings
+            ),
+            devices,
+            in_axes=(0, 0, None, None),
+            donate=(0,),
+        )
+        num_devices = len(devices) * jax.process_count()
+        measured_at_once = max(config.batch_size // num_devices, 1) * num_devices
+        self._measure = make_measure(
+            experiment.model,
+            devices,
+            attacks.ThreatModel(config.norm, config.epsilon),
+            steps=config.measure_steps,
+            step_size=config.epsilon / 4,
+            batch_size=measured_at_once,
+        )
+        examples = min(config.measure_examples, len(experiment.train_set.labels))
+        self._train_sample = data.select(experiment.train_set, np.arange(examples))
+
+    def host_state(self) -> TrainState:
+        """The state as NumPy arrays."""
+        return parallel.unreplicate(self._state)
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the state."""
+        return {"step": self.step, "elapsed_seconds": time.monotonic() - self._started}
+
+    def epochs(self, stop: "_StopSignal", progress: Progress) -> Iterator[Row]:
+        """Trains; yields a row after every complete epoch, ends early if asked to stop."""
+        config = self._experiment.config
+        steps_per_epoch = self._experiment.steps_per_epoch
+        for epoch in range(self.step // steps_per_epoch, config.epochs):
+            order = data.epoch_order(
+                config.seed, epoch, len(self._experiment.train_set.labels), config.batch_size
+            )
+            rate = _Rate(config.batch_size)
+            in_flight: collections.deque[jax.Array] = collections.deque()
+            for index in order[self.step - epoch * steps_per_epoch :]:
+                in_flight.append(self._dispatch(index))
+                if len(in_flight) > _STEPS_IN_FLIGHT:
+                    progress.advance(self._finite(in_flight))
+                    rate.step_done()
+                if stop.requested(self.step):
+                    break
+            while in_flight:
+                progress.advance(self._finite(in_flight))
+                rate.step_done()
+            if self.step < (epoch + 1) * steps_per_epoch:
+                return
+            yield self._finish_epoch(epoch, rate.images_per_second())
+            if stop.requested(self.step):
+                return
+
+    def _dispatch(self, index: np.ndarray) -> jax.Array:
+        """Sends one batch to the devices and starts its step."""
+        rows = index[parallel.process_share(len(index))]
+        train_set = self._experiment.train_set
+        batch = RawBatch(
+            images=train_set.images[rows],
+            labels=train_set.labels[rows],
+            index=rows.astype(np.int32),
+            weight=np.ones(len(rows), np.float32),
+        )
+        scalars = {
+            name: np.float32(value)
+            for name, value in self._experiment.scalars_at(self.step).items()
+        }
+        batch = parallel.split_over_devices(batch, len(self._devices))
+        self._state, loss = self._train_step(self._state, batch, scalars, self._key)
+        self.step += 1
+        return loss
+
+    def _finite(self, in_flight: collections.deque) -> float:
+        """The loss of the oldest step in flight."""
+        step = self.step - len(in_flight) + 1
+        loss = float(parallel.unreplicate(in_flight.popleft()))
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {step} (epoch "
+                f"{(step - 1) // self._experiment.steps_per_epoch + 1}); try a lower "
+                f"--learning_rate (now {self._experiment.config.learning_rate:g}) or a warm-up; "
+                "the last checkpoint is kept"
+            )
+        return loss
+
+    def _finish_epoch(self, epoch: int, images_per_second: float) -> Row:
+        """Reads and resets the totals, measures, and makes the epoch's row."""
+        experiment = self._experiment
+        totals = parallel.unreplicate(self._state.totals)
+        self._state = self._state.replace(
+            totals=parallel.replicate(jax.tree.map(np.asarray, Totals.zero()), self._devices)
+        )
+        variables = self._state.variables(averaged=True)
+        train = self._measure(variables, self._train_sample, self._key)
+        holdout = Accuracy(None, None)
+        if experiment.holdout_set is not None:
+            holdout = self._measure(variables, experiment.holdout_set, self._key)
+        return {
+            "epoch": epoch + 1,
+            "step": self.step,
+            "loss": float(totals.weighted_loss / totals.weight),
+            "train_clean_accuracy": train.clean,
+            "train_robust_accuracy": train.robust,
+            "holdout_clean_accuracy": holdout.clean,
+            "holdout_robust_accuracy": holdout.robust,
+            "learning_rate": float(experiment.learning_rate(self.step - 1)),
+            "mean_backward_passes": float(totals.backward_passes / totals.examples),
+            "images_per_second": images_per_second,
+            "elapsed_seconds": time.monotonic() - self._started,
+        }
+
+
+class _Rate:
+    """Images per second, from the end of the first step on, so that compiling does not count."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._times: list[float] = [time.monotonic()]
+
+    def step_done(self) -> None:
+        self._times.append(time.monotonic())
+
+    def images_per_second(self) -> float:
+        first = 1 if len(self._times) > 2 else 0
+        steps, seconds = len(self._times) - 1 - first, self._times[-1] - self._times[first]
+        return steps * self._batch_size / max(seconds, 1e-9)
+
+
+class _StopSignal:
+    """Whether SIGTERM or SIGINT came; the processes of a run agree on the step to stop at."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def receive(self, *_: object) -> None:
+        self._came = True
+
+    def requested(self, step: int) -> bool:
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._came
+
+
+@contextmanager
+def _stop_signal() -> Iterator[_StopSignal]:
+    """Turns SIGTERM into a request to save and stop, while training runs in the main thread."""
+    stop = _StopSignal()
+    if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
+        yield stop
+        return
+    previous = signal.signal(signal.SIGTERM, stop.receive)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _say(stream: TextIO | None, line: str) -> None:
+    if stream is not None:
+        print(line, file=stream, flush=True)

@@ -1,0 +1,60 @@
+"""The folder of a run: the experiment it belongs to, its log and its checkpoints."""
+
+from robustjax.config import TrainConfig, read_flags
+from robustjax.files import PARTIAL, Path, write_whole
+from robustjax.training.schedules import depends_on_length
+
+FLAGS, METRICS, CHECKPOINTS = "flags.txt", "metrics.jsonl", "checkpoints"
+
+
+def claim(config: TrainConfig, *, writes: bool = True) -> Path:
+    """Makes the folder of a new run, or checks that an existing one belongs to this experiment.
+
+    Args:
+      config: the experiment; its `workdir` must be given.
+      writes: whether this process writes flags.txt (one process of a run does).
+
+    Raises:
+      ValueError: the folder cannot be made, or holds the run of another experiment; the message
+        names the options that differ.
+    """
+    if not config.workdir:
+        raise ValueError("--workdir is not given; name the folder that the run is kept in")
+    workdir = Path(config.workdir)
+    path = workdir / FLAGS
+    if path.exists():
+        _refuse_other_experiment(config, read_flags(path), workdir)
+    elif writes and _holds_other_files(workdir):
+        raise ValueError(
+            f"--workdir={workdir} holds other files and no {FLAGS}; name a new or an empty folder"
+        )
+    if writes:
+        try:
+            write_whole(path, config.to_flags())
+        except OSError as error:
+            raise ValueError(
+                f"--workdir={workdir} cannot be written: {error.strerror or error}"
+            ) from error
+    return workdir
+
+
+def _refuse_other_experiment(config: TrainConfig, previous: TrainConfig, workdir: Path) -> None:
+    differences = config.differences(previous)
+    if config.epochs != previous.epochs:
+        if depends_on_length(config.schedule):
+            differences.append(
+                f"--epochs={config.epochs} (was {previous.epochs}; a {config.schedule} schedule "
+                "depends on the length of training)"
+            )
+        elif config.epochs < previous.epochs:
+            differences.append(f"--epochs={config.epochs} (was {previous.epochs})")
+    if differences:
+        raise ValueError(
+            f"--workdir={workdir} holds a run with other options: {', '.join(differences)}; "
+            "give the same options to resume it, or another --workdir"
+        )
+
+
+def _holds_other_files(workdir: Path) -> bool:
+    """Whether there is anything but what a run killed in its first moment leaves."""
+    return workdir.is_dir() and any(path.suffix != PARTIAL for path in workdir.iterdir())

@@ -1,0 +1,119 @@
+"""The options of an experiment: parsing, printing, comparing."""
+
+import dataclasses
+
+import pytest
+from absl import flags
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustjax.config import TrainConfig, config_from_flags, define_flags, parse_number, read_flags
+
+
+def parse(*arguments):
+    values = flags.FlagValues()
+    define_flags(values)
+    values(["program", *arguments])
+    return config_from_flags(values)
+
+
+def test_no_flags_are_the_defaults():
+    assert parse() == TrainConfig()
+
+
+def test_fractions_are_numbers():
+    config = parse("--epsilon=8/255", "--step_size=0.007", "--decay_epochs=75,90")
+    assert config.epsilon == 8 / 255
+    assert config.step_size == 0.007
+    assert config.decay_epochs == (75.0, 90.0)
+
+
+@pytest.mark.parametrize("text", ["eight", "8/0", "8/255/2", "", "1,2"])
+def test_what_is_no_number_is_refused(text):
+    with pytest.raises(ValueError, match="is not a number such as 0.031 or 8/255"):
+        parse_number(text)
+
+
+def test_a_wrong_number_names_the_flag():
+    with pytest.raises(flags.IllegalFlagValueError, match="epsilon.*8/256a"):
+        parse("--epsilon=8/256a")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--norm=l1", "--norm=l1: accepted are linf, l2"),
+        ("--epochs=0", "--epochs=0: accepted are 1 or more"),
+        ("--epsilon=-1", "--epsilon=-1.0: accepted are 0 or more"),
+        ("--momentum=1", "--momentum=1.0: accepted are 0 to less than 1"),
+        ("--precision=float16", "--precision=float16: accepted are float32, bfloat16"),
+        ("--holdout=-2", "--holdout=-2: accepted are"),
+        ("--learning_rate=0", "--learning_rate=0.0: accepted are more than 0"),
+    ],
+)
+def test_values_out_of_range_are_named(argument, message):
+    with pytest.raises(ValueError, match=message):
+        parse(argument)
+
+
+def test_a_mistyped_flag_suggests_the_right_one():
+    with pytest.raises(flags.UnrecognizedFlagError, match="epsilon"):
+        parse("--epsilom=8/255")
+
+
+def test_the_last_of_two_wins():
+    assert parse("--epsilon=8/255", "--epsilon=0.1").epsilon == 0.1
+
+
+def test_hyperparameters_of_the_method():
+    config = parse("--beta=5", "--set=start=uniform", "--set=clean_passes=2", "--set=boost=true")
+    assert config.hyperparameters() == {
+        "beta": 5.0,
+        "start": "uniform",
+        "clean_passes": 2,
+        "boost": True,
+    }
+    with pytest.raises(ValueError, match="--set=beta: accepted is name=value"):
+        parse("--set=beta").hyperparameters()
+
+
+numbers = st.floats(1e-6, 10, allow_nan=False)
+
+
+@given(
+    epsilon=numbers,
+    numerator=st.integers(1, 300),
+    decay=st.lists(numbers, max_size=3),
+    assignments=st.lists(st.sampled_from(["a=1", "b=x", "c=8/255"]), max_size=3),
+    nesterov=st.booleans(),
+    beta=st.none() | numbers,
+)
+def test_a_flag_file_repeats_the_experiment(
+    tmp_path_factory, epsilon, numerator, decay, assignments, nesterov, beta
+):
+    config = TrainConfig(
+        epsilon=epsilon,
+        step_size=numerator / 255,
+        decay_epochs=tuple(decay),
+        set=tuple(assignments),
+        nesterov=nesterov,
+        beta=beta,
+    )
+    path = tmp_path_factory.mktemp("flags") / "flags.txt"
+    path.write_text("# a comment\n\n" + config.to_flags())
+    assert read_flags(path) == config
+
+
+def test_a_flag_file_shows_fractions_as_people_write_them():
+    assert "--epsilon=8/255\n" in TrainConfig(epsilon=8 / 255).to_flags()
+    assert "--epsilon=0.031\n" in TrainConfig(epsilon=0.031).to_flags()
+    assert "--learning_rate=0.1\n" in TrainConfig().to_flags()
+
+
+def test_differences_name_what_changes_training_and_nothing_else():
+    config = TrainConfig()
+    other = dataclasses.replace(
+        config, epsilon=0.1, data_dir="elsewhere", devices=4, workdir="there", epochs=7
+    )
+    assert config.differences(config) == []
+    assert config.differences(other) == ["--epsilon=8/255 (was 0.1)"]

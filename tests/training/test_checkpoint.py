@@ -1,0 +1,107 @@
+"""Checkpoints: what is kept, and what happens when the disk lies."""
+
+import jax
+import numpy as np
+import pytest
+
+from robustjax.training.checkpoint import CheckpointError, Checkpoints
+
+
+def state(value):
+    return {
+        "params": {"kernel": np.full((64, 65), value, np.float32), "bias": np.float32(value)},
+        "optimizer": ((), {"trace": np.arange(3.0, dtype=np.float32)}),
+    }
+
+
+def save_all(directory, metrics):
+    with Checkpoints(directory, keep_best=True) as checkpoints:
+        for step, metric in enumerate(metrics, start=1):
+            checkpoints.save(step, state(step), {"elapsed_seconds": step / 2}, metric)
+
+
+def restore(directory, messages=None):
+    with Checkpoints(directory, keep_best=True) as checkpoints:
+        report = [].append if messages is None else messages.append
+        return checkpoints.restore_latest(state(0), report)
+
+
+def largest_file(directory):
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def test_the_latest_two_and_the_best_are_kept(tmp_path):
+    save_all(tmp_path, [0.1, 0.9, 0.3, 0.2, 0.4])
+    with Checkpoints(tmp_path, keep_best=True) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 5]
+        assert checkpoints.restore_raw(best=True).step == 2
+        assert checkpoints.restore_raw(best=False).step == 5
+
+
+def test_without_a_metric_the_latest_is_the_best(tmp_path):
+    with Checkpoints(tmp_path, keep_best=False) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state(step), {})
+    with Checkpoints(tmp_path, keep_best=False) as checkpoints:
+        assert checkpoints.steps() == [2, 3]
+        assert checkpoints.restore_raw(best=False).step == 3
+
+
+def test_a_checkpoint_without_a_metric_never_displaces_the_best(tmp_path):
+    with Checkpoints(tmp_path, keep_best=True) as checkpoints:
+        for step, metric in ((1, 0.5), (2, None), (3, None), (4, 0.1)):
+            checkpoints.save(step, state(step), {}, metric)
+    with Checkpoints(tmp_path, keep_best=True) as checkpoints:
+        assert checkpoints.restore_raw(best=True).step == 1
+
+
+def test_what_is_restored_is_what_was_saved(tmp_path):
+    save_all(tmp_path, [0.5, 0.1])
+    restored = restore(tmp_path)
+    assert restored.step == 2 and restored.record == {"elapsed_seconds": 1.0}
+    jax.tree.map(np.testing.assert_array_equal, restored.state, state(2))
+    assert jax.tree.structure(restored.state) == jax.tree.structure(state(2))
+
+
+def test_an_empty_folder_has_no_checkpoint(tmp_path):
+    assert restore(tmp_path) is None
+
+
+def test_one_flipped_bit_is_noticed_and_the_one_before_is_used(tmp_path):
+    save_all(tmp_path, [0.5, 0.1])
+    victim = largest_file(tmp_path / "2")
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 4
+    victim.write_bytes(content)
+    messages = []
+    restored = restore(tmp_path, messages)
+    assert restored.step == 1
+    assert len(messages) == 1 and f"{tmp_path}/2" in messages[0]
+    jax.tree.map(np.testing.assert_array_equal, restored.state, state(1))
+
+
+def test_a_truncated_checkpoint_is_noticed(tmp_path):
+    save_all(tmp_path, [0.5, 0.1])
+    victim = largest_file(tmp_path / "2")
+    victim.write_bytes(victim.read_bytes()[:-7])
+    messages = []
+    assert restore(tmp_path, messages).step == 1
+    assert "cannot be read" in messages[0] or "damaged" in messages[0]
+
+
+def test_when_all_are_damaged_it_says_so(tmp_path):
+    save_all(tmp_path, [0.5, 0.1])
+    for step in ("1", "2"):
+        largest_file(tmp_path / step).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="every checkpoint in .* is damaged"):
+        restore(tmp_path)
+
+
+def test_a_state_of_another_shape_is_refused_by_name(tmp_path):
+    save_all(tmp_path, [0.5])
+    other = state(0)
+    other["params"]["kernel"] = np.zeros((3, 3), np.float32)
+    wrong = pytest.raises(ValueError, match=r"at params/kernel it has float32\[64, 65\]")
+    with Checkpoints(tmp_path, keep_best=True) as checkpoints, wrong:
+        checkpoints.restore_latest(other, print)

@@ -1,0 +1,75 @@
+"""Learning rates against the schedules written out by hand."""
+
+import numpy as np
+import pytest
+
+from robustjax.training.schedules import depends_on_length, learning_rate_schedule, warmed_up
+
+
+def rates(kind, epochs=10, steps_per_epoch=4, **options):
+    schedule = learning_rate_schedule(
+        kind, peak=0.1, epochs=epochs, steps_per_epoch=steps_per_epoch, **options
+    )
+    return np.array([float(schedule(step)) for step in range(epochs * steps_per_epoch)])
+
+
+def test_constant():
+    np.testing.assert_allclose(rates("constant"), 0.1)
+
+
+def test_piecewise_falls_after_the_named_epochs():
+    found = rates("piecewise", decay_epochs=(3, 7), decay_factors=(0.1, 0.5))
+    np.testing.assert_allclose(found[:12], 0.1, rtol=1e-6)
+    np.testing.assert_allclose(found[12:28], 0.01, rtol=1e-6)
+    np.testing.assert_allclose(found[28:], 0.005, rtol=1e-6)
+
+
+def test_one_factor_serves_every_decay():
+    found = rates("piecewise", decay_epochs=(3, 7), decay_factors=(0.1,))
+    np.testing.assert_allclose(found[[0, 12, 28]], [0.1, 0.01, 0.001], rtol=1e-6)
+
+
+def test_warm_up_rises_linearly_and_does_not_move_the_decays():
+    found = rates("piecewise", decay_epochs=(3,), decay_factors=(0.1,), warmup_epochs=2)
+    np.testing.assert_allclose(found[:8], 0.1 * np.arange(1, 9) / 8, rtol=1e-5)
+    np.testing.assert_allclose(found[8:12], 0.1, rtol=1e-6)
+    np.testing.assert_allclose(found[12:], 0.01, rtol=1e-6)
+
+
+def test_cosine_is_half_a_cosine():
+    expected = 0.05 * (1 + np.cos(np.pi * np.arange(40) / 40))
+    np.testing.assert_allclose(rates("cosine"), expected, rtol=1e-5, atol=1e-8)
+
+
+def test_cyclic_peaks_at_two_fifths():
+    found = rates("cyclic")
+    expected = np.interp(np.arange(40), [0, 16, 40], [0, 0.1, 0])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("linear", {}, "--schedule='linear'"),
+        ("piecewise", {"decay_epochs": (7, 3)}, "--decay_epochs=7,3"),
+        ("piecewise", {"decay_epochs": (3, 7), "decay_factors": (1, 1, 1)}, "has 3 values"),
+        ("cosine", {"warmup_epochs": 10}, "--warmup_epochs=10"),
+        ("cyclic", {"warmup_epochs": 1}, "leave out --warmup_epochs"),
+    ],
+)
+def test_wrong_options_are_named(kind, options, message):
+    with pytest.raises(ValueError, match=message):
+        rates(kind, **options)
+
+
+def test_which_schedules_can_be_made_longer():
+    drops = {"decay_epochs": (3,), "decay_factors": (0.1,)}
+    shorter, longer = rates("piecewise", **drops), rates("piecewise", 20, **drops)
+    np.testing.assert_array_equal(shorter, longer[:40])
+    assert not depends_on_length("piecewise") and not depends_on_length("constant")
+    assert depends_on_length("cosine") and depends_on_length("cyclic")
+
+
+def test_warmed_up_value():
+    assert [warmed_up(0.3, epoch, 2.0) for epoch in (0.0, 1.0, 2.0, 5.0)] == [0.0, 0.15, 0.3, 0.3]
+    assert warmed_up(0.3, 0.0, 0.0) == 0.3

@@ -1,0 +1,67 @@
+"""The folder of a run: made, resumed, or refused with the reason."""
+
+import dataclasses
+
+import pytest
+
+from robustjax.config import TrainConfig, read_flags
+from robustjax.training import workdir
+
+
+def config(tmp_path, **changes):
+    return TrainConfig(workdir=str(tmp_path / "run"), epochs=10, **changes)
+
+
+def test_a_new_folder_records_the_experiment(tmp_path):
+    folder = workdir.claim(config(tmp_path))
+    assert read_flags(folder / "flags.txt") == config(tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["flags.txt"]
+
+
+def test_the_same_options_resume(tmp_path):
+    workdir.claim(config(tmp_path))
+    workdir.claim(config(tmp_path))
+
+
+def test_other_options_are_refused_by_name_and_nothing_changes(tmp_path):
+    workdir.claim(config(tmp_path))
+    with pytest.raises(ValueError, match=r"--weight_decay=0.1 .*--seed=3 \(was 0\)"):
+        workdir.claim(config(tmp_path, seed=3, weight_decay=0.1))
+    assert read_flags(tmp_path / "run" / "flags.txt") == config(tmp_path)
+
+
+def test_what_does_not_change_training_may_change(tmp_path):
+    workdir.claim(config(tmp_path))
+    moved = config(tmp_path, data_dir="elsewhere", devices=2)
+    workdir.claim(moved)
+    assert read_flags(tmp_path / "run" / "flags.txt") == moved
+
+
+def test_more_epochs_only_where_the_schedule_does_not_depend_on_them(tmp_path):
+    workdir.claim(config(tmp_path))
+    workdir.claim(dataclasses.replace(config(tmp_path), epochs=20))
+    with pytest.raises(ValueError, match=r"--epochs=5 \(was 20\)"):
+        workdir.claim(dataclasses.replace(config(tmp_path), epochs=5))
+    other = dataclasses.replace(config(tmp_path, schedule="cosine"), workdir=str(tmp_path / "b"))
+    workdir.claim(other)
+    with pytest.raises(ValueError, match="cosine schedule depends on the length"):
+        workdir.claim(dataclasses.replace(other, epochs=20))
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match="holds other files"):
+        workdir.claim(config(tmp_path))
+    assert (tmp_path / "run" / "thesis.tex").read_text() == "precious"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(ValueError, match="--workdir=.*run cannot be written"):
+        workdir.claim(config(tmp_path))
+
+
+def test_no_folder_is_named():
+    with pytest.raises(ValueError, match="--workdir is not given"):
+        workdir.claim(TrainConfig())
