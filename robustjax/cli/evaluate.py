@@ -1,0 +1,158 @@
+"""`launch/evaluate.py`: attacks the network of a run and writes what it found beside the run."""
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from robustjax import attacks, data, evaluation, training
+from robustjax.cli import app, compilation
+from robustjax.config import NumberParser
+from robustjax.files import Path
+
+DESCRIPTION = """\
+Attacks the network of a run; writes evaluation.json and evaluation.md into its --workdir.
+
+  python launch/evaluate.py --workdir=runs/trades --attacks=clean,fgsm,pgd-20,cw-30
+  python launch/evaluate.py --workdir=runs/trades --attacks=pgd-60x20 --examples=1000"""
+
+GROUPS = {
+    "what": ["workdir", "checkpoint", "attacks", "examples", "data_dir"],
+    "attack": ["epsilon", "step_size", "start"],
+    "run": ["batch_size", "seed"],
+}
+
+
+def main() -> None:
+    """Parses the command line and evaluates."""
+    app.run(_main, _define_flags, description=DESCRIPTION, groups=GROUPS)
+
+
+def _define_flags() -> None:
+    number = functools.partial(
+        flags.DEFINE, NumberParser(), flag_values=flags.FLAGS, serializer=flags.ArgumentSerializer()
+    )
+    flags.DEFINE_string("workdir", "", "the folder of the run")
+    flags.DEFINE_string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
+    flags.DEFINE_list("attacks", ["clean", "pgd-20"], f"accepted are {evaluation.ACCEPTED}")
+    flags.DEFINE_integer("examples", 0, "the first N of the test set; 0: all")
+    flags.DEFINE_string("data_dir", "", "where the data lie; as in training if not given")
+    number("epsilon", None, help="radius of the ball; as in training if not given")
+    number("step_size", None, help="of PGD and CW; epsilon/10 if not given")
+    flags.DEFINE_string("start", "uniform", "of PGD and CW: uniform or clean")
+    flags.DEFINE_integer("batch_size", 0, "examples attacked at once; as in training if 0")
+    flags.DEFINE_integer("seed", 0, "of the random starts")
+
+
+def _main() -> None:
+    values = flags.FLAGS
+    if not values.workdir:
+        raise app.CommandError("--workdir is not given; name the folder of a run")
+    for name in values.attacks:
+        evaluation.parse_attack(name)
+    for name in ("examples", "batch_size", "seed"):
+        if values[name].value < 0:
+            raise app.CommandError(f"--{name}={values[name].value}: accepted are 0 or more")
+    if values.start not in ("uniform", "clean"):
+        raise app.CommandError(f"--start={values.start}: accepted are uniform, clean")
+    compilation.enable_cache()
+    summary = evaluate_run(
+        values.workdir,
+        values.attacks,
+        checkpoint=values.checkpoint,
+        examples=values.examples,
+        data_dir=values.data_dir,
+        epsilon=values.epsilon,
+        step_size=values.step_size,
+        start=values.start,
+        batch_size=values.batch_size,
+        seed=values.seed,
+    )
+    paths = evaluation.write_report(summary, Path(values.workdir))
+    print(evaluation.to_table(summary))
+    print(f"report: {paths[1]}   figures for programs: {paths[0]}", file=sys.stderr)
+
+
+def evaluate_run(
+    workdir: str,
+    attack_names: list[str],
+    *,
+    checkpoint: str = "best",
+    examples: int = 0,
+    data_dir: str = "",
+    epsilon: float | None = None,
+    step_size: float | None = None,
+    start: str = "uniform",
+    batch_size: int = 0,
+    seed: int = 0,
+    quiet: bool = False,
+) -> dict:
+    """Evaluates the network of a run on its test set; see the flags for the arguments.
+
+    Returns:
+      The content of evaluation.json.
+    """
+    run = training.load_run(workdir, checkpoint)
+    config = run.config
+    test_set = data.load(config.dataset, "test", data_dir=data_dir or config.data_dir or None)
+    if examples:
+        test_set = data.select(test_set, np.arange(min(examples, len(test_set.labels))))
+    epsilon = config.epsilon if epsilon is None else epsilon
+    step_size = epsilon / 10 if step_size is None else step_size
+    model = training.create_model(config, test_set.num_classes)
+    variables = jax.tree.map(jnp.asarray, run.variables)
+    logits_fn = jax.tree_util.Partial(_apply(model), variables)
+    started = time.monotonic()
+    scores = evaluation.evaluate(
+        attack_names,
+        jax.random.key(seed),
+        logits_fn,
+        test_set,
+        attacks.ThreatModel(config.norm, epsilon),
+        step_size=step_size,
+        start=start,
+        batch_size=min(batch_size or config.batch_size, len(test_set.labels)),
+        report=_nothing if quiet else _progress(len(test_set.labels)),
+    )
+    return evaluation.summarize(
+        scores,
+        checkpoint={"kind": checkpoint, "step": run.step, "moving_average": run.averaged},
+        method=config.method,
+        model=config.model,
+        dataset=f"{config.dataset} test",
+        precision=config.precision,
+        seed=seed,
+        elapsed_seconds=time.monotonic() - started,
+    )
+
+
+def _apply(model: object) -> Callable:
+    return lambda variables, images: model.apply(variables, images, train=False)
+
+
+def _nothing(name: str, done: int, correct: int) -> None:
+    pass
+
+
+def _progress(total: int) -> Callable[[str, int, int], None]:
+    """A bar with ETA and running accuracy on a terminal, one line an attack elsewhere."""
+    bars: dict[str, tqdm] = {}
+    on_terminal = sys.stderr.isatty()
+
+    def report(name: str, done: int, correct: int) -> None:
+        if on_terminal:
+            bar = bars.setdefault(name, tqdm(total=total, desc=name, unit="image", leave=True))
+            bar.set_postfix_str(f"{100 * correct / done:.2f} % correct", refresh=False)
+            bar.update(done - bar.n)
+            if done == total:
+                bar.close()
+        elif done == total:
+            print(f"{name}: {100 * correct / done:.2f} % of {done}", file=sys.stderr, flush=True)
+
+    return report

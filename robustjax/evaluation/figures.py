@@ -1,0 +1,71 @@
+"""Figures of a run, drawn from its log; nothing here needs a display."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from robustjax.files import Path, write_whole
+
+Row = Mapping[str, Any]
+
+_CLEAN, _ROBUST = "tab:blue", "tab:orange"
+
+
+def training_curves(rows: Sequence[Row], path: Path, title: str = "") -> Path:
+    """Draws accuracy and loss against the epoch.
+
+    Args:
+      rows: of metrics.jsonl, at least one.
+      path: of the PNG to write; its folder is made.
+      title: of the figure.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    accuracy, loss = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    for part, style, label in (("holdout", "-", "hold-out"), ("train", "--", "train")):
+        for kind, colour in (("clean", _CLEAN), ("robust", _ROBUST)):
+            values = [row[f"{part}_{kind}_accuracy"] for row in rows]
+            if values[-1] is not None:
+                percent = [100 * value for value in values]
+                accuracy.plot(epochs, percent, style, color=colour, label=f"{label}, {kind}")
+    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 100))
+    accuracy.legend(fontsize="small")
+    loss.plot(epochs, [row["loss"] for row in rows], color="tab:gray")
+    loss.set(xlabel="epoch", ylabel="training loss")
+    for axes in (accuracy, loss):
+        axes.grid(alpha=0.3)
+        axes.margins(x=0.02)
+    figure.suptitle(title)
+    return _save(figure, path)
+
+
+def compare_runs(accuracies: Mapping[str, Mapping[str, float]], path: Path, title: str) -> Path:
+    """Draws the accuracies of several runs as groups of bars.
+
+    Args:
+      accuracies: run -> attack -> accuracy in [0, 1]; every run has the same attacks.
+      path: of the PNG to write; its folder is made.
+      title: of the figure.
+    """
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    attacks = list(next(iter(accuracies.values())))
+    width = 0.8 / len(accuracies)
+    for position, (run, values) in enumerate(accuracies.items()):
+        places = [group + (position + 0.5) * width - 0.4 for group in range(len(attacks))]
+        percent = [100 * values[attack] for attack in attacks]
+        bars = axes.bar(places, percent, width * 0.95, label=run)
+        axes.bar_label(bars, fmt="%.1f", fontsize="small")
+    axes.set_xticks(range(len(attacks)), attacks)
+    axes.set(ylabel="accuracy (%)", ylim=(0, 109), title=title)
+    axes.legend(loc="upper right", fontsize="small")
+    return _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    content = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    return write_whole(path, content.getvalue())

@@ -1,0 +1,132 @@
+"""Writes what an evaluation found: evaluation.json for programs, evaluation.md for people."""
+
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+import jax
+import jaxlib
+import numpy as np
+
+from robustjax import __version__
+from robustjax.evaluation.suite import AttackScore, wilson_interval
+from robustjax.files import Path, write_whole
+
+
+def summarize(scores: Mapping[str, AttackScore], **about: Any) -> dict[str, Any]:
+    """The content of evaluation.json.
+
+    Args:
+      scores: of `evaluate`.
+      **about: what else is to be recorded: the checkpoint, the data set, the seed.
+
+    Returns:
+      {"clean_accuracy", "attacks": {name: {"robust_accuracy", "interval_95", settings...}},
+      "worst_case_robust_accuracy", "examples", ...}, fractions in [0, 1]. The worst case counts an
+      example as robust only if it withstands every attack of the list.
+    """
+    clean = scores["clean"].correct
+    worst = np.logical_and.reduce([score.correct for score in scores.values()])
+    attacks = {
+        name: {**_accuracy("robust_accuracy", score.correct), **score.settings}
+        for name, score in scores.items()
+        if name != "clean"
+    }
+    summary = {**_accuracy("clean_accuracy", clean), "attacks": attacks}
+    if attacks:
+        summary |= _accuracy("worst_case_robust_accuracy", worst, "worst_case_interval_95")
+    return {**summary, "examples": len(clean), **about, "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """The versions and the device that a figure was measured with."""
+    device = jax.devices()[0]
+    return {
+        "robustjax": __version__,
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "flax": flax.__version__,
+        "python": platform.python_version(),
+        "device": f"{device.platform}: {device.device_kind}",
+        "devices": str(jax.device_count()),
+    }
+
+
+def write_report(summary: Mapping[str, Any], workdir: Path) -> tuple[Path, Path]:
+    """Writes evaluation.json and evaluation.md into a run's folder, each whole or not at all."""
+    return (
+        write_whole(workdir / "evaluation.json", json.dumps(summary, indent=2) + "\n"),
+        write_whole(workdir / "evaluation.md", to_markdown(summary)),
+    )
+
+
+def to_markdown(summary: Mapping[str, Any]) -> str:
+    """A table of the accuracies, and below it everything needed to repeat it."""
+    lines = [
+        f"# Evaluation on {summary['examples']} examples",
+        "",
+        "| attack | accuracy | 95 % interval | settings |",
+        "| --- | ---: | ---: | --- |",
+        _row("clean", summary["clean_accuracy"], summary["interval_95"], ""),
+    ]
+    for name, score in summary["attacks"].items():
+        settings = ", ".join(
+            f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in score.items()
+            if key not in ("robust_accuracy", "interval_95")
+        )
+        lines.append(_row(name, score["robust_accuracy"], score["interval_95"], settings))
+    if summary["attacks"]:
+        lines.append(
+            _row(
+                "worst case",
+                summary["worst_case_robust_accuracy"],
+                summary["worst_case_interval_95"],
+                "correct under every attack above",
+            )
+        )
+    shown = ("clean_accuracy", "interval_95", "attacks", "examples")
+    facts = {
+        key: value
+        for key, value in summary.items()
+        if key not in shown and not key.startswith("worst_case")
+    }
+    lines += ["", *(f"* {key}: {_plain(value)}" for key, value in facts.items())]
+    return "\n".join(lines) + "\n"
+
+
+def to_table(summary: Mapping[str, Any]) -> str:
+    """The accuracies as aligned text for a terminal."""
+    rows = [("clean", summary["clean_accuracy"], summary["interval_95"])]
+    rows += [
+        (name, score["robust_accuracy"], score["interval_95"])
+        for name, score in summary["attacks"].items()
+    ]
+    if len(rows) > 2:
+        worst, interval = "worst_case_robust_accuracy", "worst_case_interval_95"
+        rows.append(("worst case", summary[worst], summary[interval]))
+    width = max(len(name) for name, _, _ in rows)
+    return "\n".join(
+        f"{name:<{width}}  {100 * accuracy:6.2f} %   [{100 * low:.2f}, {100 * high:.2f}]"
+        for name, accuracy, (low, high) in rows
+    )
+
+
+def _accuracy(name: str, correct: np.ndarray, interval: str = "interval_95") -> dict[str, Any]:
+    return {
+        name: float(correct.mean()),
+        interval: wilson_interval(int(correct.sum()), len(correct)),
+    }
+
+
+def _row(name: str, accuracy: float, interval: tuple[float, float], settings: str) -> str:
+    low, high = interval
+    return f"| {name} | {100 * accuracy:.2f} % | {100 * low:.2f} to {100 * high:.2f} | {settings} |"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
+    return str(value)

@@ -1,0 +1,94 @@
+"""What every launcher does with its command line."""
+
+import pytest
+from absl import flags
+
+from robustjax.cli import app
+
+
+@pytest.fixture
+def launch(monkeypatch, capsys):
+    """Runs a launcher with fresh flags; gives its exit status and what it printed."""
+
+    def launch(main, *arguments):
+        values = flags.FlagValues()
+        monkeypatch.setattr(flags, "FLAGS", values)
+
+        def define():
+            flags.DEFINE_integer("number", 3, "a whole number", flag_values=values)
+            flags.DEFINE_multi_string("word", [], "a word", flag_values=values)
+
+        with pytest.raises(SystemExit) as end:
+            app.run(
+                lambda: main(values),
+                define,
+                description="Does things.",
+                groups={"things": ["number", "word"]},
+                arguments=arguments,
+            )
+        return end.value.code, capsys.readouterr()
+
+    return launch
+
+
+def test_flags_reach_the_launcher(launch):
+    seen = []
+    code, _ = launch(lambda values: seen.append(values.number), "--number=7")
+    assert code == 0 and seen == [7]
+
+
+@pytest.mark.parametrize("argument", ["--help", "-h", "--helpfull"])
+def test_help_lists_groups_flags_and_defaults(launch, argument):
+    code, printed = launch(lambda values: pytest.fail("ran"), argument)
+    assert code == 0
+    assert printed.out.startswith("Does things.\n\nthings:\n")
+    assert "  --number                 a whole number [3]\n" in printed.out
+    assert "--flagfile=FILE" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nubmer=7"], "Unknown command line flag 'nubmer'. Did you mean: number ?"),
+        (["--number=seven"], "flag --number=seven"),
+        (["number"], "'number' is not a flag; flags are written as --name=value"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(launch, arguments, message):
+    code, printed = launch(lambda values: pytest.fail("ran"), *arguments)
+    assert code == 1 and message in printed.err
+    assert printed.err.startswith("error: ") and "Traceback" not in printed.err
+
+
+def raise_(error):
+    raise error
+
+
+def test_errors_of_this_package_are_one_sentence(launch, monkeypatch):
+    monkeypatch.delenv("ROBUSTJAX_TRACEBACK", raising=False)
+
+    def main(values):
+        raise app.CommandError("no such thing")
+
+    code, printed = launch(main)
+    assert (code, printed.err) == (1, "error: no such thing\n")
+    from robustjax.config import parse_number
+
+    code, printed = launch(lambda values: parse_number("x"))
+    assert code == 1 and printed.err.startswith("error: 'x' is not a number")
+
+
+def test_errors_that_nobody_foresaw_keep_their_traceback(launch):
+    code, printed = launch(lambda values: raise_(KeyError("lost")))
+    assert code == 1 and "Traceback" in printed.err and "lost" in printed.err
+
+
+def test_a_traceback_can_be_asked_for(launch, monkeypatch):
+    monkeypatch.setenv("ROBUSTJAX_TRACEBACK", "1")
+    code, printed = launch(lambda values: raise_(app.CommandError("no such thing")))
+    assert code == 1 and "Traceback" in printed.err
+
+
+def test_interrupting_is_not_an_error_report(launch):
+    code, printed = launch(lambda values: raise_(KeyboardInterrupt()))
+    assert (code, printed.err) == (130, "interrupted\n")

@@ -1,0 +1,84 @@
+"""The launchers as a person calls them: help, lists, mistakes, and every flag file."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from robustjax import methods, models
+from robustjax.config import read_flags
+from robustjax.training.experiment import create_method, create_model
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAG_FILES = sorted((ROOT / "launch").glob("*.flags"))
+
+
+def call(name, *arguments):
+    return subprocess.run(
+        [sys.executable, f"launch/{name}.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_train_explains_itself():
+    found = call("train", "--help")
+    assert found.returncode == 0
+    for text in ("--epsilon", "8/255 is a legal value", "optimisation:", "--method=help"):
+        assert text in found.stdout
+    assert max(map(len, found.stdout.splitlines())) <= 101
+
+
+def test_lists_of_methods_and_networks():
+    from robustjax.cli.train import describe_methods, describe_models
+
+    for name in methods.names():
+        assert f"\n{name} " in "\n" + describe_methods()
+    assert "--beta=6.0" in describe_methods()
+    for name in models.names():
+        assert f"\n{name} " in "\n" + describe_models()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("train", ["--epsilom=1"], "Did you mean: epsilon"),
+        ("train", ["--flagfile=launch/quickstart.flags", "--tau=3"], "'tau'"),
+        ("evaluate", [], "--workdir is not given"),
+        ("evaluate", ["--workdir=nowhere"], "--workdir=nowhere holds no run"),
+        ("evaluate", ["--workdir=nowhere", "--attacks=pdg-20"], "unknown attack 'pdg-20'"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_nothing(name, arguments, message):
+    found = call(name, *arguments)
+    assert found.returncode == 1
+    assert message in found.stderr and "Traceback" not in found.stderr
+    assert not (ROOT / "nowhere").exists()
+
+
+@pytest.mark.parametrize("path", FLAG_FILES, ids=lambda path: path.stem)
+def test_every_flag_file_is_an_experiment_and_says_where_it_comes_from(path):
+    lines = path.read_text().splitlines()
+    comment = "\n".join(line for line in lines if line.startswith("#"))
+    assert f"--flagfile=launch/{path.name}" in comment
+    assert "Source: " in comment
+    config = read_flags(path)
+    create_method(config)
+    create_model(config, num_classes=10)
+
+
+def test_there_is_a_flag_file_for_every_experiment_named_in_the_readme():
+    names = {path.stem for path in FLAG_FILES}
+    assert {"natural", "standard", "trades", "trades_mnist", "quickstart"} <= names
+
+
+def test_trades_is_set_as_in_the_paper():
+    config = read_flags(ROOT / "launch" / "trades.flags")
+    assert (config.epsilon, config.step_size, config.steps) == (0.031, 0.007, 10)
+    assert (config.beta, config.epochs, config.decay_epochs) == (6.0, 76, (75.0,))
+    assert (config.model, config.weight_decay) == ("wide_resnet_34_10", 2e-4)
