@@ -1,10 +1,19 @@
 """What every test shares: the platform, the settings of hypothesis, and the prepared data sets."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 # Before JAX is imported by anything; an explicit choice, e.g. JAX_PLATFORMS=cuda, is respected.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# A program that several tests need, also those that start processes, is compiled once in a session.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="robustjax-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import hypothesis
 import pytest

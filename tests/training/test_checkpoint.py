@@ -84,7 +84,7 @@ def test_one_flipped_bit_is_noticed_and_the_one_before_is_used(tmp_path):
 def test_a_truncated_checkpoint_is_noticed(tmp_path):
     save_all(tmp_path, [0.5, 0.1])
     victim = largest_file(tmp_path / "2")
-    victim.write_bytes(victim.read_bytes()[:-7])
+    victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
     messages = []
     assert restore(tmp_path, messages).step == 1
     assert "cannot be read" in messages[0] or "damaged" in messages[0]

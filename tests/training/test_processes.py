@@ -87,9 +87,8 @@ def test_killed_at_any_moment_and_terminated_it_ends_with_the_same_bits(tmp_path
     wait_for_rows(process, broken, 2)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
-    assert process.returncode in (0, 143), output
-    if process.returncode == 143:
-        assert "stopped and saved at step" in output
+    assert process.returncode == 0, output
+    assert "stopped and saved at step" in output or len(rows(broken)) == 3
     finish(start(broken))
     assert_same_weights(whole, broken)
     times = ("images_per_second", "elapsed_seconds")

@@ -1,0 +1,41 @@
+"""The README's snippet runs, and the files that it names are there."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_the_snippet_for_notebooks_runs():
+    (snippet,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    names = {}
+    exec(snippet, names)
+    assert names["loss"].shape == (2,)
+    assert np.all(np.isfinite(names["loss"]))
+    assert np.all(np.abs(names["result"].images - names["images"]) <= 8 / 255 + 1e-6)
+
+
+def test_what_it_names_exists():
+    for path in re.findall(r"`((?:robustjax|launch)/[\w./]+)`", TEXT):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"\]\(([\w./]+)\)", TEXT):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"--flagfile=(launch/\w+\.flags)", TEXT):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_flag_it_names_exists():
+    from absl import flags
+
+    from robustjax.cli import evaluate
+    from robustjax.config import define_flags
+
+    values = flags.FlagValues()
+    define_flags(values)
+    known = set(values) | {"flagfile", "help", "workdir"}
+    known |= {name for group in evaluate.GROUPS.values() for name in group}
+    named = set(re.findall(r"(?<![\w-])--(\w+)", TEXT))
+    assert named <= known, named - known
