@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from robustjax.attacks import ThreatModel
+from robustjax import attacks
 
 PyTree = Any
 
@@ -32,20 +32,6 @@ class Batch(NamedTuple):
     weight: jax.Array
 
 
-class InnerAttack(NamedTuple):
-    """The inner maximisation's settings at this step; all but `steps` may be traced.
-
-    Attributes:
-      threat: the norm ball and the box.
-      steps: the largest number of gradient steps.
-      step_size: the size of one step, in the units of the norm.
-    """
-
-    threat: ThreatModel
-    steps: int
-    step_size: jax.Array | float
-
-
 class Perturbation(NamedTuple):
     """What the inner maximisation found.
 
@@ -60,7 +46,7 @@ class Perturbation(NamedTuple):
     memory: PyTree = ()
 
 
-class Outer(NamedTuple):
+class Objective(NamedTuple):
     """What the outer minimisation returns.
 
     Attributes:
@@ -89,33 +75,58 @@ class Network(Protocol):
         """One outer forward pass: logits [B, K], and the network with its statistics updated."""
 
 
-class Perturb(Protocol):
-    """Finds the adversarial image of every example of a batch."""
+class Inner(NamedTuple):
+    """The inner maximisation's problem, for one device's share of a batch.
 
-    def __call__(
-        self,
-        keys: jax.Array,
-        network: Network,
-        batch: Batch,
-        attack: InnerAttack,
-        scalars: Mapping[str, jax.Array],
-        memory: PyTree,
-    ) -> Perturbation:
-        """Runs the inner maximisation with one random key per example."""
+    Attributes:
+      keys: one random key per example, [B].
+      network: bound to the current weights.
+      batch: the clean images and their labels.
+      threat: the norm ball and the box; epsilon is traced.
+      steps: the largest number of gradient steps, K.
+      step_size: the size of one step, in units of the images; traced.
+      scalars: the method's numeric hyper-parameters at this step; traced.
+      memory: what the method remembers of these examples, leaves [B, ...].
+    """
+
+    keys: jax.Array
+    network: Network
+    batch: Batch
+    threat: attacks.ThreatModel
+    steps: int
+    step_size: jax.Array
+    scalars: Mapping[str, jax.Array]
+    memory: PyTree
+
+    def pgd(
+        self, logits_fn: Callable[[jax.Array], jax.Array], **options: Any
+    ) -> attacks.AttackResult:
+        """`attacks.pgd` on this problem; options go to it and override what the problem says."""
+        settings = {"steps": self.steps, "step_size": self.step_size, **options}
+        images, labels = self.batch.images, self.batch.labels
+        return attacks.pgd(self.keys, logits_fn, images, labels, self.threat, **settings)
+
+    def found(self, result: attacks.AttackResult) -> Perturbation:
+        """The result of an attack as the perturbation, the memory left as it was."""
+        return Perturbation(result.images, result.backward_passes, self.memory)
 
 
-class OuterLoss(Protocol):
-    """Computes the loss per example from clean and perturbed images."""
+class Outer(NamedTuple):
+    """The outer minimisation's problem, for one device's share of a batch.
 
-    def __call__(
-        self,
-        key: jax.Array,
-        network: Network,
-        batch: Batch,
-        perturbation: Perturbation,
-        scalars: Mapping[str, jax.Array],
-    ) -> Outer:
-        """Makes the forward passes in the method's order and returns the loss per example."""
+    Attributes:
+      key: draws the dropout masks; the same on every device.
+      network: bound to the weights that the loss is differentiated by.
+      batch: the clean images, their labels and weights.
+      perturbation: what the inner maximisation found; no gradient flows through it.
+      scalars: the method's numeric hyper-parameters at this step; traced.
+    """
+
+    key: jax.Array
+    network: Network
+    batch: Batch
+    perturbation: Perturbation
+    scalars: Mapping[str, jax.Array]
 
 
 def no_memory(num_examples: int) -> PyTree:
@@ -130,8 +141,8 @@ class Method:
 
     Attributes:
       name: its name in the registry.
-      perturb: the inner maximisation.
-      outer: the outer loss.
+      perturb: solves the inner problem; may call `pgd` any number of times.
+      outer: makes the forward passes of the outer problem in the method's order.
       init: num_examples -> the per-example memory, a pytree of arrays [num_examples, ...].
       scalars: numeric hyper-parameters that the step receives as traced values, so that a schedule
         may change them every step without recompiling: a number, or a function of the epoch
@@ -141,8 +152,8 @@ class Method:
     """
 
     name: str
-    perturb: Perturb
-    outer: OuterLoss
+    perturb: Callable[[Inner], Perturbation]
+    outer: Callable[[Outer], Objective]
     init: Callable[[int], PyTree] = no_memory
     scalars: Mapping[str, float | Callable[[float], float]] = dataclasses.field(
         default_factory=dict

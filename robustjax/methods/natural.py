@@ -1,23 +1,14 @@
 """Natural training: the cross-entropy of clean images, the reference without robustness."""
 
-from collections.abc import Mapping
-
-import jax
 import jax.numpy as jnp
 
 from robustjax import losses
-from robustjax.methods.method import Batch, InnerAttack, Method, Network, Outer, Perturbation
+from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
+from robustjax.methods.standard import CITATION
+
+__all__ = ["CITATION", "SUMMARY", "create"]
 
 SUMMARY = "natural training: cross-entropy on clean images, no attack"
-
-CITATION = """\
-@inproceedings{madry2018towards,
-  title     = {Towards Deep Learning Models Resistant to Adversarial Attacks},
-  author    = {Madry, Aleksander and Makelov, Aleksandar and Schmidt, Ludwig and
-               Tsipras, Dimitris and Vladu, Adrian},
-  booktitle = {International Conference on Learning Representations},
-  year      = {2018},
-}"""
 
 
 def create() -> Method:
@@ -28,23 +19,11 @@ def create() -> Method:
     return Method(name="natural", perturb=_perturb, outer=_outer)
 
 
-def _perturb(
-    keys: jax.Array,
-    network: Network,
-    batch: Batch,
-    attack: InnerAttack,
-    scalars: Mapping[str, jax.Array],
-    memory: object,
-) -> Perturbation:
-    return Perturbation(batch.images, jnp.zeros(batch.labels.shape, jnp.int32), memory)
+def _perturb(inner: Inner) -> Perturbation:
+    no_passes = jnp.zeros(inner.batch.labels.shape, jnp.int32)
+    return Perturbation(inner.batch.images, no_passes, inner.memory)
 
 
-def _outer(
-    key: jax.Array,
-    network: Network,
-    batch: Batch,
-    perturbation: Perturbation,
-    scalars: Mapping[str, jax.Array],
-) -> Outer:
-    logits, network = network.train(batch.images, key)
-    return Outer(losses.cross_entropy(logits, batch.labels), network.statistics)
+def _outer(outer: Outer) -> Objective:
+    logits, network = outer.network.train(outer.batch.images, outer.key)
+    return Objective(losses.cross_entropy(logits, outer.batch.labels), network.statistics)

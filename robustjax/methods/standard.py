@@ -1,11 +1,7 @@
 """Standard adversarial training (Madry et al., 2018): cross-entropy on PGD's images."""
 
-from collections.abc import Mapping
-
-import jax
-
-from robustjax import attacks, losses
-from robustjax.methods.method import Batch, InnerAttack, Method, Network, Outer, Perturbation
+from robustjax import losses
+from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "standard adversarial training (Madry et al., 2018): cross-entropy on PGD-K's images"
 
@@ -32,38 +28,15 @@ def create(*, start: str = "uniform", attack_batch_norm: str = "eval") -> Method
     Source: Madry et al. (2018), eq. 2.1 and section 2.1 (PGD).
     """
 
-    def perturb(
-        keys: jax.Array,
-        network: Network,
-        batch: Batch,
-        attack: InnerAttack,
-        scalars: Mapping[str, jax.Array],
-        memory: object,
-    ) -> Perturbation:
-        result = attacks.pgd(
-            keys,
-            network.logits_fn(attack_batch_norm),
-            batch.images,
-            batch.labels,
-            attack.threat,
-            steps=attack.steps,
-            step_size=attack.step_size,
-            loss=losses.cross_entropy,
-            start=start,
-        )
-        return Perturbation(result.images, result.backward_passes, memory)
+    def perturb(inner: Inner) -> Perturbation:
+        logits_fn = inner.network.logits_fn(attack_batch_norm)
+        return inner.found(inner.pgd(logits_fn, loss=losses.cross_entropy, start=start))
 
     return Method(
         name="standard", perturb=perturb, outer=_outer, attack_batch_norm=attack_batch_norm
     )
 
 
-def _outer(
-    key: jax.Array,
-    network: Network,
-    batch: Batch,
-    perturbation: Perturbation,
-    scalars: Mapping[str, jax.Array],
-) -> Outer:
-    logits, network = network.train(perturbation.images, key)
-    return Outer(losses.cross_entropy(logits, batch.labels), network.statistics)
+def _outer(outer: Outer) -> Objective:
+    logits, network = outer.network.train(outer.perturbation.images, outer.key)
+    return Objective(losses.cross_entropy(logits, outer.batch.labels), network.statistics)

@@ -1,11 +1,11 @@
 """TRADES (Zhang et al., 2019): natural cross-entropy plus β times the KL to PGD's images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 
-from robustjax import attacks, losses
-from robustjax.methods.method import Batch, InnerAttack, Method, Network, Outer, Perturbation
+from robustjax import losses
+from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "TRADES (Zhang et al., 2019): CE(x) + β·KL(p(x)‖p(x̂)), x̂ by PGD-K on the KL"
 
@@ -45,47 +45,25 @@ def create(
     if clean_passes not in (1, 2):
         raise ValueError(f"clean_passes={clean_passes!r}: accepted are 1 (the paper) and 2")
 
-    def perturb(
-        keys: jax.Array,
-        network: Network,
-        batch: Batch,
-        attack: InnerAttack,
-        scalars: Mapping[str, jax.Array],
-        memory: object,
-    ) -> Perturbation:
-        logits_fn = network.logits_fn(attack_batch_norm)
-        result = attacks.pgd(
-            keys,
-            logits_fn,
-            batch.images,
-            batch.labels,
-            attack.threat,
-            steps=attack.steps,
-            step_size=attack.step_size,
-            loss=divergence_from_clean,
-            target=logits_fn(batch.images),
-            start=start,
+    def perturb(inner: Inner) -> Perturbation:
+        logits_fn = inner.network.logits_fn(attack_batch_norm)
+        clean_logits = logits_fn(inner.batch.images)
+        return inner.found(
+            inner.pgd(logits_fn, loss=divergence_from_clean, target=clean_logits, start=start)
         )
-        return Perturbation(result.images, result.backward_passes, memory)
 
-    def outer(
-        key: jax.Array,
-        network: Network,
-        batch: Batch,
-        perturbation: Perturbation,
-        scalars: Mapping[str, jax.Array],
-    ) -> Outer:
-        keys = jax.random.split(key, 3)
-        beta = scalars["beta"]
-        clean_logits, network = network.train(batch.images, keys[0])
-        adversarial_logits, network = network.train(perturbation.images, keys[1])
+    def outer(outer: Outer) -> Objective:
+        keys = jax.random.split(outer.key, 3)
+        labels, beta = outer.batch.labels, outer.scalars["beta"]
+        clean_logits, network = outer.network.train(outer.batch.images, keys[0])
+        adversarial_logits, network = network.train(outer.perturbation.images, keys[1])
         if clean_passes == 1:
-            loss = losses.trades(clean_logits, adversarial_logits, batch.labels, beta=beta)
+            loss = losses.trades(clean_logits, adversarial_logits, labels, beta=beta)
         else:
-            reference_logits, network = network.train(batch.images, keys[2])
-            loss = losses.cross_entropy(clean_logits, batch.labels)
+            reference_logits, network = network.train(outer.batch.images, keys[2])
+            loss = losses.cross_entropy(clean_logits, labels)
             loss += beta * losses.kl_divergence(reference_logits, adversarial_logits)
-        return Outer(loss, network.statistics)
+        return Objective(loss, network.statistics)
 
     return Method(
         name="trades",

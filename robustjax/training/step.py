@@ -15,7 +15,7 @@ import optax
 
 from robustjax import data
 from robustjax.attacks import ThreatModel
-from robustjax.methods import Batch, InnerAttack, Method
+from robustjax.methods import Batch, Inner, Method, Outer
 from robustjax.parallel import AXIS
 from robustjax.training.network import BoundNetwork
 from robustjax.training.state import Totals, TrainState
@@ -81,24 +81,26 @@ def make_train_step(
 
         images = data.augment(augment_keys, data.to_float(raw.images), **augmentation)
         batch = Batch(images, raw.labels, raw.index, raw.weight)
-        threat = ThreatModel(settings.norm, scalars["epsilon"])
-        attack = InnerAttack(threat, settings.attack_steps, scalars["step_size"])
         rows = jax.tree.map(lambda memory: memory[batch.index], state.memory)
-        perturbation = method.perturb(
-            attack_keys,
-            BoundNetwork(model, state.params, state.statistics),
-            batch,
-            attack,
-            scalars,
-            rows,
+        inner = Inner(
+            keys=attack_keys,
+            network=BoundNetwork(model, state.params, state.statistics),
+            batch=batch,
+            threat=ThreatModel(settings.norm, scalars["epsilon"]),
+            steps=settings.attack_steps,
+            step_size=scalars["step_size"],
+            scalars=scalars,
+            memory=rows,
         )
+        perturbation = method.perturb(inner)
         perturbation = jax.lax.stop_gradient(perturbation)
         total_weight = jax.lax.psum(jnp.sum(batch.weight), AXIS)
 
         def weighted_mean_loss(params: PyTree) -> tuple[jax.Array, PyTree]:
             network = BoundNetwork(model, params, state.statistics)
-            outer = method.outer(dropout_key, network, batch, perturbation, scalars)
-            return jnp.sum(batch.weight * outer.loss) / total_weight, outer.statistics
+            outer = Outer(dropout_key, network, batch, perturbation, scalars)
+            objective = method.outer(outer)
+            return jnp.sum(batch.weight * objective.loss) / total_weight, objective.statistics
 
         gradient_fn = jax.value_and_grad(weighted_mean_loss, has_aux=True)
         (loss, statistics), gradient = gradient_fn(state.params)

@@ -8,7 +8,7 @@ import pytest
 
 import robustjax
 from robustjax import attacks, methods
-from robustjax.methods import Batch, InnerAttack
+from robustjax.methods import Batch, Inner, Outer
 from robustjax.training import BoundNetwork
 
 BATCH, CLASSES, EPSILON = 6, 3, 0.1
@@ -40,9 +40,18 @@ def batch():
 
 
 def perturb(method, network, batch, steps=3):
-    attack = InnerAttack(attacks.ThreatModel("linf", EPSILON), steps, EPSILON / 2)
-    keys = jax.random.split(jax.random.key(1), BATCH)
-    return method.perturb(keys, network, batch, attack, method.scalars_at(0.0), ())
+    return method.perturb(
+        Inner(
+            keys=jax.random.split(jax.random.key(1), BATCH),
+            network=network,
+            batch=batch,
+            threat=attacks.ThreatModel("linf", EPSILON),
+            steps=steps,
+            step_size=EPSILON / 2,
+            scalars=method.scalars_at(0.0),
+            memory=(),
+        )
+    )
 
 
 def probabilities(logits):
@@ -104,7 +113,7 @@ def divergence_of_one(p_logits, q_logits):
 def outer(method, network, batch, images):
     perturbation = methods.Perturbation(images, jnp.zeros(BATCH, jnp.int32))
     scalars = method.scalars_at(0.0)
-    return method.outer(jax.random.key(0), network, batch, perturbation, scalars)
+    return method.outer(Outer(jax.random.key(0), network, batch, perturbation, scalars))
 
 
 def test_outer_losses_are_those_of_the_papers(network, batch):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robustjax import data, methods, parallel
-from robustjax.methods.method import Method, Outer, Perturbation
+from robustjax.methods import Method, Objective, Perturbation
 from robustjax.models.dropout import ExampleDropout
 from robustjax.training import (
     RawBatch,
@@ -220,13 +220,14 @@ def test_the_moving_average_follows_the_weights():
 def remembering_method():
     """Counts how often each example was seen, and its last label, in per-example memory."""
 
-    def perturb(keys, network, batch, attack, scalars, memory):
-        memory = {"seen": memory["seen"] + 1, "label": batch.labels}
-        return Perturbation(batch.images, jnp.zeros(len(batch.labels), jnp.int32), memory)
+    def perturb(inner):
+        labels = inner.batch.labels
+        memory = {"seen": inner.memory["seen"] + 1, "label": labels}
+        return Perturbation(inner.batch.images, jnp.zeros(len(labels), jnp.int32), memory)
 
-    def outer(key, network, batch, perturbation, scalars):
-        logits, network = network.train(batch.images, key)
-        return Outer(jnp.sum(logits, axis=-1), network.statistics)
+    def outer(outer):
+        logits, network = outer.network.train(outer.batch.images, outer.key)
+        return Objective(jnp.sum(logits, axis=-1), network.statistics)
 
     def init(num_examples):
         return {
