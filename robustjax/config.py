@@ -5,6 +5,7 @@ it, `flags.txt` is written from it, and resuming a run compares two of them.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -12,23 +13,59 @@ from typing import Any
 
 from absl import flags
 
+from robustjax import methods
 from robustjax.files import Path
 
 Value = bool | int | float | str | tuple
 
 
 def _option(
-    default: Value, help: str, group: str, *, changes_training: bool = True, choices: tuple = ()
+    default: Value | None,
+    help: str,
+    group: str,
+    *,
+    changes_training: bool = True,
+    recorded: bool = True,
+    choices: tuple = (),
 ) -> Any:
+    """A field of `TrainConfig`.
+
+    Args:
+      default: its value where it is not given.
+      help: for --help.
+      group: the heading that --help lists it under.
+      changes_training: whether another value makes another run.
+      recorded: whether flags.txt keeps it; not if it describes this machine, not the experiment.
+      choices: the accepted values, if they are few.
+    """
     return dataclasses.field(
         default=default,
         metadata={
             "help": help,
             "group": group,
-            "changes_training": changes_training,
+            "changes_training": changes_training and recorded,
+            "recorded": recorded,
             "choices": choices,
         },
     )
+
+
+_AT_LEAST_1 = ("epochs", "batch_size", "measure_steps", "measure_examples")
+_AT_LEAST_0 = (
+    "cpu_devices",
+    "devices",
+    "ema_decay",
+    "epsilon",
+    "epsilon_warmup_epochs",
+    "momentum",
+    "num_processes",
+    "process_id",
+    "seed",
+    "step_size",
+    "steps",
+    "warmup_epochs",
+    "weight_decay",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +88,10 @@ class TrainConfig:
 
     model: str = _option("resnet_18", "network, see --model=help", "network")
     activation: str = _option(
-        "", "relu, leaky_relu or silu; the network's own if not given", "network"
+        "",
+        "relu, leaky_relu or silu; the network's own if not given",
+        "network",
+        choices=("", "relu", "leaky_relu", "silu"),
     )
     batch_norm: str = _option(
         "global",
@@ -118,9 +158,11 @@ class TrainConfig:
     nesterov: bool = _option(False, "Nesterov's momentum", "optimisation")
     weight_decay: float = _option(2e-4, "added to the gradient of every parameter", "optimisation")
     ema_decay: float = _option(
-        0.0, "of a moving average of the weights, which is then what is measured; 0: none",
+        0.0,
+        "of a moving average of the weights, which is then what is measured; 0: none; it starts at "
+        "the initial weights, so 1 / (1 - decay) should be far fewer steps than the run has",
         "optimisation",
-    )  # fmt: skip
+    )
 
     seed: int = _option(0, "of everything random", "run")
     workdir: str = _option(
@@ -135,24 +177,22 @@ class TrainConfig:
         1000, "how many training examples are measured after each epoch", "run",
         changes_training=False,
     )  # fmt: skip
-    devices: int = _option(0, "devices of each process; 0: all", "run", changes_training=False)
+    devices: int = _option(0, "devices of each process; 0: all", "run", recorded=False)
     cpu_devices: int = _option(
         0,
         "offer N CPU devices, to try several devices without an accelerator; XLA_FLAGS wins",
         "run",
-        changes_training=False,
+        recorded=False,
     )
     coordinator_address: str = _option(
         "",
         "host:port of process 0 for a run of several processes; auto on TPU pods and Slurm",
         "run",
-        changes_training=False,
+        recorded=False,
     )
-    num_processes: int = _option(
-        0, "of the run, with --coordinator_address", "run", changes_training=False
-    )
+    num_processes: int = _option(0, "of the run, with --coordinator_address", "run", recorded=False)
     process_id: int = _option(
-        0, "this process's number, with --coordinator_address", "run", changes_training=False
+        0, "this process's number, with --coordinator_address", "run", recorded=False
     )
 
     def __post_init__(self) -> None:
@@ -163,15 +203,23 @@ class TrainConfig:
                 raise ValueError(
                     f"--{field.name}={getattr(self, field.name)}: accepted are {accepted}"
                 )
-        for name in ("epochs", "batch_size", "measure_steps", "measure_examples"):
+            numbers = getattr(self, field.name)
+            for number in numbers if isinstance(numbers, tuple) else (numbers,):
+                finite = not isinstance(number, float) or math.isfinite(number)
+                _require(finite, field.name, number, "finite numbers")
+        for name in _AT_LEAST_1:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("epsilon", "steps", "step_size", "epsilon_warmup_epochs", "weight_decay"):
+        for name in _AT_LEAST_0:
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
-        _require(0 <= self.momentum < 1, "momentum", self.momentum, "0 to less than 1")
-        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to less than 1")
+        for factor in (self.learning_rate, *self.decay_factors):
+            name = "learning_rate" if factor is self.learning_rate else "decay_factors"
+            _require(factor > 0, name, factor, "more than 0")
+        _require(self.momentum < 1, "momentum", self.momentum, "0 to less than 1")
+        _require(self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to less than 1")
         _require(self.holdout >= -1, "holdout", self.holdout, "-1 (automatic), 0 (none) or more")
-        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+        assigned = dict(_assignment(text) for text in self.set)
+        ordered = tuple(f"{name}={assigned[name]}" for name in sorted(assigned))
+        object.__setattr__(self, "set", ordered)
 
     def hyperparameters(self) -> dict[str, Any]:
         """The method's own hyper-parameters that the options set."""
@@ -180,29 +228,35 @@ class TrainConfig:
             given["beta"] = self.beta
         if self.attack_batch_norm:
             given["attack_batch_norm"] = self.attack_batch_norm
-        for assignment in self.set:
-            name, equals, text = assignment.partition("=")
-            if not equals or not name:
-                raise ValueError(f"--set={assignment}: accepted is name=value")
-            given[name] = _literal(text)
+        given |= {name: _literal(text) for name, text in map(_assignment, self.set)}
         return given
 
     def differences(self, other: "TrainConfig") -> list[str]:
-        """The options that make another training run, each as "--name=mine (was --name=theirs)"."""
+        """The options that make another training run, each as "--name=mine (was theirs)"."""
+        mine, theirs = self._comparable(), other._comparable()
         return [
-            f"--{field.name}={_text(getattr(self, field.name))} "
-            f"(was {_text(getattr(other, field.name))})"
+            f"--{name}={_text(mine.get(name))} (was {_text(theirs.get(name)) or 'not given'})"
+            for name in dict.fromkeys([*mine, *theirs])
+            if mine.get(name) != theirs.get(name)
+        ]
+
+    def _comparable(self) -> dict[str, Any]:
+        """What decides training; hyper-parameters by name, however they were given."""
+        options = {
+            field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
             if field.metadata["changes_training"]
-            and getattr(self, field.name) != getattr(other, field.name)
-        ]
+        }
+        for name in ("beta", "set", "attack_batch_norm"):
+            del options[name]
+        return {**options, **self.hyperparameters()}
 
     def to_flags(self) -> str:
         """The text of a flag file that repeats this experiment."""
         lines = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is None or (value == () and field.default == ()):
+            if not field.metadata["recorded"] or value is None or value == ():
                 continue
             if field.type is bool:
                 lines.append(f"--{field.name}" if value else f"--no{field.name}")
@@ -213,8 +267,25 @@ class TrainConfig:
         return "\n".join(lines) + "\n"
 
 
+def own_hyperparameters() -> dict[str, list[str]]:
+    """Hyper-parameters that are no option of every experiment -> the methods that have them."""
+    shared = {field.name for field in dataclasses.fields(TrainConfig)}
+    owners: dict[str, list[str]] = {}
+    for method in methods.names():
+        for name in methods.hyperparameters(method):
+            if name not in shared:
+                owners.setdefault(name, []).append(method)
+    return owners
+
+
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines one flag for every option; called by the launchers, never on import."""
+    """Defines a flag for every option and every method's own hyper-parameter.
+
+    Called by the launchers, never on import.
+    """
+    for name, owners in own_hyperparameters().items():
+        help_text = f"of {', '.join(owners)}; see --method=help"
+        flags.DEFINE_string(name, None, help_text, flag_values=values)
     for field in dataclasses.fields(TrainConfig):
         help_text, default = field.metadata["help"], field.default
         if field.type is bool:
@@ -226,7 +297,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         elif field.name == "set":
             flags.DEFINE_multi_string(field.name, list(default), help_text, flag_values=values)
         else:
-            parser = _NumbersParser() if isinstance(default, tuple) else NumberParser()
+            parser = _NumbersParser() if isinstance(default, tuple) else NumberParser(default)
             flags.DEFINE(
                 parser, field.name, default, help_text, values, _NumberSerializer()
             )  # fmt: skip
@@ -239,7 +310,12 @@ def config_from_flags(values: flags.FlagValues = flags.FLAGS) -> TrainConfig:
       ValueError: an option has a value that is not accepted.
     """
     given = {field.name: values[field.name].value for field in dataclasses.fields(TrainConfig)}
-    given["set"] = tuple(given["set"] or ())
+    by_name = [
+        f"{name}={values[name].value}"
+        for name in own_hyperparameters()
+        if values[name].value is not None
+    ]
+    given["set"] = (*(given["set"] or ()), *by_name)
     return TrainConfig(**given)
 
 
@@ -247,15 +323,16 @@ def read_flags(path: Path) -> TrainConfig:
     """The experiment that a flag file describes.
 
     Raises:
-      ValueError: it cannot be parsed.
+      ValueError: it cannot be read, or an option has a value that is not accepted.
     """
     values = flags.FlagValues()
     define_flags(values)
     try:
-        values(["flags", *path.read_text().split("\n")])
-    except flags.Error as error:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        values(["flags", *(line for line in lines if line.startswith("-"))])
+        return config_from_flags(values)
+    except (flags.Error, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    return config_from_flags(values)
 
 
 def parse_number(text: str | float | int) -> float:
@@ -275,13 +352,23 @@ def parse_number(text: str | float | int) -> float:
 
 
 class NumberParser(flags.ArgumentParser):
-    """Parses a flag whose value is a number or a fraction."""
+    """Parses a flag whose value is a number or a fraction.
+
+    Args:
+      default: None if the flag need not be given; then "--name=" takes back what a file gave.
+    """
 
     syntactic_help = "a number or a fraction, such as 0.031 or 8/255"
 
+    def __init__(self, default: float | None = None) -> None:
+        super().__init__()
+        self._optional = default is None
+
     def parse(self, argument: str | float | None) -> float | None:
         """The number; None stays None."""
-        return None if argument is None else parse_number(argument)
+        if argument is None or (argument == "" and self._optional):
+            return None
+        return parse_number(argument)
 
     def flag_type(self) -> str:
         """What absl calls the type of the flag."""
@@ -302,6 +389,13 @@ class _NumbersParser(flags.ArgumentParser):
 class _NumberSerializer(flags.ArgumentSerializer):
     def serialize(self, value: Value) -> str:
         return _text(value)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"--set={text}: accepted is name=value")
+    return name, value
 
 
 def _require(condition: bool, name: str, value: Value, accepted: str) -> None:

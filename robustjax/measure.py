@@ -63,7 +63,9 @@ def make_measure(
 
         images = data.to_float(images)
         keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
-        clean = jnp.argmax(logits_fn(images), axis=-1) == labels
+        logits = logits_fn(images)
+        # The argmax of NaNs is class 0; a broken network is right about nothing.
+        clean = (jnp.argmax(logits, axis=-1) == labels) & jnp.all(jnp.isfinite(logits), axis=-1)
         result = attacks.pgd(
             keys, logits_fn, images, labels, threat, steps=steps, step_size=step_size
         )

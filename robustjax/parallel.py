@@ -1,11 +1,13 @@
 """Devices and processes: the one place that maps a per-device function over them."""
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 PyTree = Any
 
@@ -14,7 +16,7 @@ AXIS = "batch"
 
 
 def initialize_processes(
-    coordinator_address: str | None, num_processes: int | None, process_id: int | None
+    coordinator_address: str | None, num_processes: int = 0, process_id: int = 0
 ) -> None:
     """Joins the processes of one run; to be called before anything touches a device.
 
@@ -25,19 +27,31 @@ def initialize_processes(
       process_id: this process's number from 0; not needed with "auto".
 
     Raises:
-      ValueError: an address without both numbers.
+      ValueError: the three do not fit each other, or the processes do not find each other.
     """
     if coordinator_address is None:
+        if num_processes or process_id:
+            raise ValueError(
+                f"--num_processes={num_processes} --process_id={process_id}: several processes "
+                "need --coordinator_address=host:port too (or auto on a TPU pod or under Slurm)"
+            )
         return
-    if coordinator_address == "auto":
-        jax.distributed.initialize()
-        return
-    if num_processes is None or process_id is None:
+    arguments: tuple[Any, ...] = ()
+    if coordinator_address != "auto":
+        if not 0 <= process_id < num_processes:
+            raise ValueError(
+                f"--coordinator_address={coordinator_address} needs --num_processes=N (it is "
+                f"{num_processes}) and --process_id from 0 to N - 1 (it is {process_id})"
+            )
+        arguments = (coordinator_address, num_processes, process_id)
+    try:
+        jax.distributed.initialize(*arguments)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()
         raise ValueError(
-            f"--coordinator_address={coordinator_address} needs --num_processes and --process_id "
-            "too (or --coordinator_address=auto on a TPU pod or under Slurm)"
-        )
-    jax.distributed.initialize(coordinator_address, num_processes, process_id)
+            f"--coordinator_address={coordinator_address}: the processes of the run do not find "
+            f"each other ({reason[0] if reason else type(error).__name__})"
+        ) from error
 
 
 def local_devices(limit: int | None = None) -> list[jax.Device]:
@@ -164,3 +178,17 @@ def force_cpu_devices(count: int) -> None:
 def is_main_process() -> bool:
     """Whether this process writes the files of the run."""
     return jax.process_index() == 0
+
+
+def require_agreement(value: str, complaint: str) -> None:
+    """Makes sure that every process of the run has the same value; all have to call this.
+
+    Raises:
+      ValueError: they differ; on every process, with the complaint as its text.
+    """
+    if jax.process_count() == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
+    everywhere = multihost_utils.process_allgather(digest)
+    if not np.all(everywhere == digest):
+        raise ValueError(complaint)

@@ -49,6 +49,11 @@ def test_a_wrong_number_names_the_flag():
         ("--precision=float16", "--precision=float16: accepted are float32, bfloat16"),
         ("--holdout=-2", "--holdout=-2: accepted are"),
         ("--learning_rate=0", "--learning_rate=0.0: accepted are more than 0"),
+        ("--learning_rate=inf", "--learning_rate=inf: accepted are finite numbers"),
+        ("--decay_epochs=5,inf", "--decay_epochs=inf: accepted are finite numbers"),
+        ("--warmup_epochs=nan", "--warmup_epochs=nan: accepted are finite numbers"),
+        ("--cpu_devices=-1", "--cpu_devices=-1: accepted are 0 or more"),
+        ("--activation=foo", "--activation=foo: accepted are"),
     ],
 )
 def test_values_out_of_range_are_named(argument, message):
@@ -102,6 +107,36 @@ def test_a_flag_file_repeats_the_experiment(
     path = tmp_path_factory.mktemp("flags") / "flags.txt"
     path.write_text("# a comment\n\n" + config.to_flags())
     assert read_flags(path) == config
+
+
+def test_what_a_file_gave_can_be_taken_back():
+    assert parse("--beta=6", "--beta=").beta is None
+
+
+def test_hyperparameters_by_name_are_known_in_files_too(tmp_path):
+    path = tmp_path / "my.flags"
+    path.write_text("--method=trades\n--start=uniform\n--clean_passes=2\n")
+    assert read_flags(path).set == ("clean_passes=2", "start=uniform")
+    assert read_flags(path).hyperparameters() == {"clean_passes": 2, "start": "uniform"}
+
+
+def test_the_last_assignment_wins_and_their_order_does_not_matter():
+    one = TrainConfig(set=("a=1", "b=2", "a=3"))
+    assert one == TrainConfig(set=("b=2", "a=3"))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"--epsilon=x\n", b"--epochs=0\n"])
+def test_a_damaged_flag_file_is_named(tmp_path, content):
+    path = tmp_path / "flags.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="flags.txt cannot be read"):
+        read_flags(path)
+
+
+def test_flags_that_describe_the_machine_are_not_recorded():
+    text = TrainConfig(devices=2, num_processes=2, process_id=1, cpu_devices=4).to_flags()
+    for name in ("devices", "num_processes", "process_id", "coordinator_address"):
+        assert f"--{name}=" not in text
 
 
 def test_a_flag_file_shows_fractions_as_people_write_them():

@@ -66,9 +66,20 @@ def test_one_process_loads_the_whole_batch_and_writes():
 
 
 def test_processes_need_their_number():
-    parallel.initialize_processes(None, None, None)
+    parallel.initialize_processes(None)
     with pytest.raises(ValueError, match="--coordinator_address=host:1 needs --num_processes"):
-        parallel.initialize_processes("host:1", None, None)
+        parallel.initialize_processes("host:1")
+    with pytest.raises(ValueError, match=r"--process_id from 0 to N - 1 \(it is 2\)"):
+        parallel.initialize_processes("host:1", 2, 2)
+
+
+def test_processes_need_an_address():
+    with pytest.raises(ValueError, match="--num_processes=2 --process_id=1: .*coordinator_address"):
+        parallel.initialize_processes(None, 2, 1)
+
+
+def test_one_process_agrees_with_itself():
+    parallel.require_agreement("anything", "no")
 
 
 def test_forced_devices_respect_flags_that_are_set(monkeypatch):

@@ -90,7 +90,7 @@ def _default_text(flag: flags.Flag) -> str:
 
 def _foreseen(error: Exception) -> bool:
     """Whether the error was raised by this package (or the flag parser) to be read by a person."""
-    if isinstance(error, flags.Error | CommandError):
+    if isinstance(error, flags.Error | CommandError | UnicodeDecodeError):
         return True
     frames = traceback.extract_tb(error.__traceback__)
     expected = isinstance(error, ValueError | RuntimeError | OSError)

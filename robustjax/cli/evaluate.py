@@ -59,6 +59,10 @@ def _main() -> None:
     for name in ("examples", "batch_size", "seed"):
         if values[name].value < 0:
             raise app.CommandError(f"--{name}={values[name].value}: accepted are 0 or more")
+    for name in ("epsilon", "step_size"):
+        value = values[name].value
+        if value is not None and not 0 <= value < float("inf"):
+            raise app.CommandError(f"--{name}={value}: accepted are finite numbers, 0 or more")
     if values.start not in ("uniform", "clean"):
         raise app.CommandError(f"--start={values.start}: accepted are uniform, clean")
     compilation.enable_cache()
@@ -74,8 +78,8 @@ def _main() -> None:
         batch_size=values.batch_size,
         seed=values.seed,
     )
-    paths = evaluation.write_report(summary, Path(values.workdir))
     print(evaluation.to_table(summary))
+    paths = evaluation.write_report(summary, Path(values.workdir))
     print(f"report: {paths[1]}   figures for programs: {paths[0]}", file=sys.stderr)
 
 

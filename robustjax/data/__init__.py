@@ -5,7 +5,7 @@ from robustjax.data.batches import epoch_order
 from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.preparation import prepare
 from robustjax.data.sources import default_data_dir, load
-from robustjax.data.splits import default_holdout, hold_out, select
+from robustjax.data.splits import default_holdout, hold_out, select, stratified_positions
 
 __all__ = [
     "Augmentation",
@@ -20,5 +20,6 @@ __all__ = [
     "load",
     "prepare",
     "select",
+    "stratified_positions",
     "to_float",
 ]

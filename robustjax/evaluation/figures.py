@@ -28,7 +28,7 @@ def training_curves(rows: Sequence[Row], path: Path, title: str = "") -> Path:
     for part, style, label in (("holdout", "-", "hold-out"), ("train", "--", "train")):
         for kind, colour in (("clean", _CLEAN), ("robust", _ROBUST)):
             values = [row[f"{part}_{kind}_accuracy"] for row in rows]
-            if values[-1] is not None:
+            if None not in values:
                 percent = [100 * value for value in values]
                 accuracy.plot(epochs, percent, style, color=colour, label=f"{label}, {kind}")
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 100))

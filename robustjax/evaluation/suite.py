@@ -160,7 +160,9 @@ def _is_right(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> np.n
 
 
 def _predict(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
-    return jnp.argmax(logits_fn(images), axis=-1)
+    """The predicted classes; -1, which is never right, where a logit is not finite."""
+    logits = logits_fn(images)
+    return jnp.where(jnp.all(jnp.isfinite(logits), axis=-1), jnp.argmax(logits, axis=-1), -1)
 
 
 _predict_partial = jax.jit(_predict)

@@ -6,12 +6,14 @@ updates the parameters. Everything here is a value or a pure function.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
 
 from robustjax import attacks
+from robustjax.attacks.pgd import STARTS
 
 PyTree = Any
 
@@ -129,6 +131,27 @@ class Outer(NamedTuple):
     scalars: Mapping[str, jax.Array]
 
 
+def require_number(name: str, value: Any) -> None:
+    """Refuses what is not a finite number.
+
+    Raises:
+      ValueError: names the hyper-parameter and the value.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r}: accepted is a finite number")
+
+
+def require_start(start: str) -> None:
+    """Refuses a start that PGD does not know by name.
+
+    Raises:
+      ValueError: names the start and those there are.
+    """
+    if start not in STARTS:
+        raise ValueError(f"start={start!r}: accepted are {', '.join(STARTS)}")
+
+
 def no_memory(num_examples: int) -> PyTree:
     """The memory of a method that remembers nothing about an example."""
     del num_examples
@@ -166,6 +189,9 @@ class Method:
                 f"attack_batch_norm={self.attack_batch_norm!r}: accepted are 'eval' (running "
                 "statistics) and 'train' (the batch's statistics)"
             )
+        for name, value in self.scalars.items():
+            if not callable(value):
+                require_number(name, value)
 
     def scalars_at(self, epoch: float) -> dict[str, float]:
         """The numeric hyper-parameters at an epoch, schedules evaluated."""

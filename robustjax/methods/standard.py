@@ -1,7 +1,14 @@
 """Standard adversarial training (Madry et al., 2018): cross-entropy on PGD's images."""
 
 from robustjax import losses
-from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
+from robustjax.methods.method import (
+    Inner,
+    Method,
+    Objective,
+    Outer,
+    Perturbation,
+    require_start,
+)
 
 SUMMARY = "standard adversarial training (Madry et al., 2018): cross-entropy on PGD-K's images"
 
@@ -27,6 +34,7 @@ def create(*, start: str = "uniform", attack_batch_norm: str = "eval") -> Method
 
     Source: Madry et al. (2018), eq. 2.1 and section 2.1 (PGD).
     """
+    require_start(start)
 
     def perturb(inner: Inner) -> Perturbation:
         logits_fn = inner.network.logits_fn(attack_batch_norm)

@@ -5,7 +5,14 @@ from collections.abc import Callable
 import jax
 
 from robustjax import losses
-from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
+from robustjax.methods.method import (
+    Inner,
+    Method,
+    Objective,
+    Outer,
+    Perturbation,
+    require_start,
+)
 
 SUMMARY = "TRADES (Zhang et al., 2019): CE(x) + β·KL(p(x)‖p(x̂)), x̂ by PGD-K on the KL"
 
@@ -44,6 +51,8 @@ def create(
     """
     if clean_passes not in (1, 2):
         raise ValueError(f"clean_passes={clean_passes!r}: accepted are 1 (the paper) and 2")
+
+    require_start(start)
 
     def perturb(inner: Inner) -> Perturbation:
         logits_fn = inner.network.logits_fn(attack_batch_norm)

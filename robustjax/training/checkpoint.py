@@ -41,19 +41,27 @@ class Checkpoints:
     Args:
       directory: where they lie; made if it does not exist.
       keep_best: whether the one with the highest hold-out robust accuracy is kept too.
+      read_only: whether nothing is to be saved; then the directory is not made.
 
     Every process of the run has to make the same calls.
     """
 
-    def __init__(self, directory: str | os.PathLike, *, keep_best: bool) -> None:
+    def __init__(
+        self, directory: str | os.PathLike, *, keep_best: bool, read_only: bool = False
+    ) -> None:
         # Orbax warns about every checkpoint without a metric; those saved on SIGTERM have none.
         logging.getLogger("absl").setLevel(logging.ERROR)
         policies: list[Any] = [checkpoint_managers.LatestN(2)]
         if keep_best:
-            policies.append(checkpoint_managers.BestN(n=1, get_metric_fn=_metric))
+            best = checkpoint_managers.BestN(
+                n=1, get_metric_fn=_metric, keep_checkpoints_without_metrics=False
+            )
+            policies.append(best)
         options = ocp.CheckpointManagerOptions(
             best_fn=_metric if keep_best else None,
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            create=not read_only,
+            read_only=read_only,
         )
         folder = Path(directory)
         in_bucket = "://" in os.fspath(folder)
@@ -100,7 +108,9 @@ class Checkpoints:
         )
 
     def restore_latest(self, template: PyTree, report: Callable[[str], None]) -> Restored | None:
-        """The newest checkpoint that is whole.
+        """The newest checkpoint that is whole; newer ones, being damaged, are removed.
+
+        They have to go: training will reach their step again, and save a good one.
 
         Args:
           template: a state of the same structure; its leaves say the shapes and dtypes.
@@ -113,11 +123,17 @@ class Checkpoints:
           CheckpointError: there are checkpoints, and every one is damaged.
         """
         steps = self.steps()
+        damaged = []
         for step in reversed(steps):
             try:
-                return self.restore(step, template)
+                restored = self.restore(step, template)
             except CheckpointError as error:
                 report(f"{error}; trying the one before it")
+                damaged.append(step)
+                continue
+            for unusable in damaged:
+                self._manager.delete(unusable)
+            return restored
         if steps:
             raise CheckpointError(
                 f"every checkpoint in {self._manager.directory} is damaged: {steps}; start again "

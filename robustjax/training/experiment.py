@@ -63,6 +63,7 @@ def create_experiment(config: TrainConfig) -> Experiment:
       ValueError: an option has a value that is not accepted; the message names the flag.
     """
     method = create_method(config)
+    method.scalars_at(0.0)
     whole = data.load(config.dataset, config.train_split, data_dir=config.data_dir or None)
     size = data.default_holdout(len(whole.labels)) if config.holdout < 0 else config.holdout
     train_set, holdout_set = data.hold_out(whole, size)

@@ -32,7 +32,11 @@ class MetricsLog:
         """
         if not self._writes or not self._path.exists():
             return
-        self._write([row for row in read_rows(self._path) if row["epoch"] <= epochs])
+        rows = [row for row in read_rows(self._path) if row["epoch"] <= epochs]
+        if rows:
+            self._write(rows)
+        else:
+            self._path.unlink()
 
     def append(self, row: Row) -> None:
         """Adds a row; the file has it when this returns."""
@@ -44,13 +48,15 @@ class MetricsLog:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a metrics.jsonl; a last line that was cut off is left out."""
+    """The rows of a metrics.jsonl; lines that are damaged are left out."""
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().decode(errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
-            break
+            continue
+        if isinstance(row, dict) and "epoch" in row:
+            rows.append(row)
     return rows
 
 

@@ -7,6 +7,7 @@ bits as one that was never interrupted.
 
 import collections
 import dataclasses
+import hashlib
 import math
 import signal
 import sys
@@ -70,45 +71,51 @@ def train(config: TrainConfig, stream: TextIO | None = sys.stderr) -> TrainResul
     """
     is_main = parallel.is_main_process()
     stream = stream if is_main else None
+    with _stop_signal() as stop:
+        # Everything that can be wrong with the options is found before the folder is touched.
+        devices = parallel.local_devices(config.devices or None)
+        num_devices = len(devices) * jax.process_count()
+        parallel.per_device_batch(config.batch_size, num_devices)
+        experiment = create_experiment(config)
+        template = jax.tree.map(np.asarray, experiment.initial_state())
+        parallel.require_agreement(config.to_flags(), "the processes of the run have other flags")
+        folder = run_folder.claim(config, writes=is_main)
 
-    # Everything that can be wrong with the options is found before the folder is touched.
-    devices = parallel.local_devices(config.devices or None)
-    num_devices = len(devices) * jax.process_count()
-    parallel.per_device_batch(config.batch_size, num_devices)
-    experiment = create_experiment(config)
-    initial = experiment.initial_state()
-    folder = run_folder.claim(config, writes=is_main)
-
-    log = MetricsLog(folder / run_folder.METRICS, writes=is_main)
-    keep_best = experiment.holdout_set is not None
-    with Checkpoints(folder / run_folder.CHECKPOINTS, keep_best=keep_best) as checkpoints:
-        template = jax.tree.map(np.asarray, initial)
-        restored = checkpoints.restore_latest(template, lambda line: _say(stream, line))
-        state = template if restored is None else restored.state
-        elapsed = 0.0 if restored is None else restored.record["elapsed_seconds"]
-        first_step = int(state.step)
-        log.keep_epochs(first_step // experiment.steps_per_epoch)
-        if restored is not None:
-            _say(stream, f"resuming {folder} at step {first_step}")
-        run = _Run(experiment, devices, state, elapsed)
-        total_steps = config.epochs * experiment.steps_per_epoch
-        progress = Progress(total_steps, first_step, config.epochs, stream)
-        rows = []
-        try:
-            with _stop_signal() as stop_requested:
-                for row in run.epochs(stop_requested, progress):
+        log = MetricsLog(folder / run_folder.METRICS, writes=is_main)
+        keep_best = experiment.holdout_set is not None
+        with Checkpoints(folder / run_folder.CHECKPOINTS, keep_best=keep_best) as checkpoints:
+            restored = checkpoints.restore_latest(template, lambda line: _say(stream, line))
+            first_step = 0 if restored is None else restored.step
+            parallel.require_agreement(
+                str(first_step),
+                f"--workdir={folder}: the processes of the run see different checkpoints; it must "
+                "be a folder that they share",
+            )
+            elapsed = 0.0
+            if restored is not None:
+                _require_same_data(restored.record, experiment)
+                elapsed = restored.record["elapsed_seconds"]
+                _say(stream, f"resuming {folder} at step {first_step}")
+            log.keep_epochs(first_step // experiment.steps_per_epoch)
+            state = template if restored is None else restored.state
+            run = _Run(experiment, devices, state, elapsed)
+            total_steps = config.epochs * experiment.steps_per_epoch
+            progress = Progress(total_steps, first_step, config.epochs, stream)
+            rows = []
+            try:
+                for row in run.epochs(stop, progress):
+                    state = run.host_state()
+                    _require_finite(state, config.learning_rate)
                     log.append(row)
                     progress.epoch(row)
                     rows.append(row)
-                    checkpoints.save(
-                        run.step, run.host_state(), run.record(), row["holdout_robust_accuracy"]
-                    )
-            finished = run.step >= total_steps
-            if not finished:
-                checkpoints.save(run.step, run.host_state(), run.record())
-                progress.say(f"stopped and saved at step {run.step}; the same command resumes")
-        finally:
-            progress.close()
+                    checkpoints.save(run.step, state, run.record(), row["holdout_robust_accuracy"])
+                finished = run.step >= total_steps
+                if not finished:
+                    checkpoints.save(run.step, run.host_state(), run.record())
+                    progress.say(f"stopped and saved at step {run.step}; the same command resumes")
+            finally:
+                progress.close()
         return TrainResult(folder, run.host_state(), rows, finished)
 
 
@@ -137,18 +144,17 @@ class _Run:
             in_axes=(0, 0, None, None),
             donate=(0,),
         )
-        num_devices = len(devices) * jax.process_count()
-        measured_at_once = max(config.batch_size // num_devices, 1) * num_devices
         self._measure = make_measure(
             experiment.model,
             devices,
             attacks.ThreatModel(config.norm, config.epsilon),
             steps=config.measure_steps,
             step_size=config.epsilon / 4,
-            batch_size=measured_at_once,
+            batch_size=config.batch_size,
         )
         examples = min(config.measure_examples, len(experiment.train_set.labels))
-        self._train_sample = data.select(experiment.train_set, np.arange(examples))
+        sample = data.stratified_positions(experiment.train_set.labels, examples)
+        self._train_sample = data.select(experiment.train_set, sample)
 
     def host_state(self) -> TrainState:
         """The state as NumPy arrays."""
@@ -156,7 +162,11 @@ class _Run:
 
     def record(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the state."""
-        return {"step": self.step, "elapsed_seconds": time.monotonic() - self._started}
+        return {
+            "step": self.step,
+            "elapsed_seconds": time.monotonic() - self._started,
+            "train_set": _digest(self._experiment.train_set),
+        }
 
     def epochs(self, stop: "_StopSignal", progress: Progress) -> Iterator[Row]:
         """Trains; yields a row after every complete epoch, ends early if asked to stop."""
@@ -208,11 +218,12 @@ class _Run:
         step = self.step - len(in_flight) + 1
         loss = float(parallel.unreplicate(in_flight.popleft()))
         if not math.isfinite(loss):
+            epoch = (step - 1) // self._experiment.steps_per_epoch + 1
             raise TrainingError(
-                f"the loss is {loss} at step {step} (epoch "
-                f"{(step - 1) // self._experiment.steps_per_epoch + 1}); try a lower "
-                f"--learning_rate (now {self._experiment.config.learning_rate:g}) or a warm-up; "
-                "the last checkpoint is kept"
+                _diverged(
+                    f"the loss is {loss} at step {step} (epoch {epoch})",
+                    self._experiment.config.learning_rate,
+                )
             )
         return loss
 
@@ -260,13 +271,16 @@ class _Rate:
 
 
 class _StopSignal:
-    """Whether SIGTERM or SIGINT came; the processes of a run agree on the step to stop at."""
+    """Whether SIGTERM or Ctrl-C came; the processes of a run agree on the step to stop at."""
 
     def __init__(self) -> None:
         self._came = False
 
-    def receive(self, *_: object) -> None:
+    def receive(self, number: int, _: object) -> None:
         self._came = True
+        if number == signal.SIGINT:
+            # A second Ctrl-C does not wait for anything to be saved.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def requested(self, step: int) -> bool:
         if jax.process_count() > 1:
@@ -276,16 +290,51 @@ class _StopSignal:
 
 @contextmanager
 def _stop_signal() -> Iterator[_StopSignal]:
-    """Turns SIGTERM into a request to save and stop, while training runs in the main thread."""
+    """Turns SIGTERM and Ctrl-C into a request to save and stop, if this is the main thread.
+
+    JAX watches for SIGTERM itself where there are several processes.
+    """
     stop = _StopSignal()
     if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
         yield stop
         return
-    previous = signal.signal(signal.SIGTERM, stop.receive)
+    previous = {
+        number: signal.signal(number, stop.receive) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _digest(dataset: data.Dataset) -> str:
+    """Tells one training set from another: its shape and labels."""
+    content = f"{dataset.images.shape}".encode() + dataset.labels.tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _require_same_data(record: dict[str, Any], experiment: Experiment) -> None:
+    if record["train_set"] != _digest(experiment.train_set):
+        config = experiment.config
+        raise ValueError(
+            f"--dataset={config.dataset} --data_dir={config.data_dir}: the run in "
+            f"--workdir={config.workdir} was trained on other data; name those, or another folder"
+        )
+
+
+def _require_finite(state: TrainState, learning_rate: float) -> None:
+    """Refuses to save weights that the last step of an epoch has ruined."""
+    if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)):
+        message = f"weights are not finite after step {state.step}"
+        raise TrainingError(_diverged(message, learning_rate))
+
+
+def _diverged(what: str, learning_rate: float) -> str:
+    return (
+        f"{what}; try a lower --learning_rate (now {learning_rate:g}) or a warm-up, in another "
+        "--workdir if this one has checkpoints"
+    )
 
 
 def _say(stream: TextIO | None, line: str) -> None:

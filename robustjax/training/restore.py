@@ -32,7 +32,7 @@ def load_run(workdir: str | os.PathLike, checkpoint: str = "best") -> TrainedRun
 
     Args:
       workdir: the folder of the run.
-      checkpoint: "best" (highest hold-out robust accuracy; the latest where nothing was held out)
+      checkpoint: "best" (highest hold-out robust accuracy; the latest where none was measured)
         or "latest".
 
     Raises:
@@ -46,7 +46,10 @@ def load_run(workdir: str | os.PathLike, checkpoint: str = "best") -> TrainedRun
         raise ValueError(f"--checkpoint={checkpoint}: accepted are best, latest")
     config = read_flags(folder / run_folder.FLAGS)
     keep_best = config.holdout != 0
-    with Checkpoints(folder / run_folder.CHECKPOINTS, keep_best=keep_best) as checkpoints:
+    directory = folder / run_folder.CHECKPOINTS
+    if not directory.exists():
+        raise ValueError(f"--workdir={workdir}: the run has not saved a checkpoint yet")
+    with Checkpoints(directory, keep_best=keep_best, read_only=True) as checkpoints:
         restored = checkpoints.restore_raw(best=checkpoint == "best" and keep_best)
     state = restored.state
     average = state.get("average") or {}

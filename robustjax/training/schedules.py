@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import optax
 
 KINDS = ("constant", "piecewise", "cosine", "cyclic")
@@ -22,7 +23,8 @@ def learning_rate_schedule(
     Args:
       kind: "constant"; "piecewise" (multiplied by each factor once its epoch has been completed);
         "cosine" (from the peak to 0 over the epochs after the warm-up); "cyclic" (linear from 0 to
-        the peak at two fifths of training and back to 0, as in Wong et al. (2020)).
+        the peak at two fifths of training and back to 0, at each step's end, as in the code of
+        Wong et al. (2020)).
       peak: the learning rate that the kind starts from or rises to.
       epochs: the length of training.
       steps_per_epoch: how many steps make an epoch.
@@ -45,24 +47,31 @@ def learning_rate_schedule(
         main = optax.constant_schedule(peak)
     elif kind == "piecewise":
         drops = _piecewise_factors(decay_epochs, decay_factors)
-        main = optax.piecewise_constant_schedule(
-            peak,
-            {
-                round(epoch * steps_per_epoch) - warmup_steps: factor
-                for epoch, factor in drops.items()
-            },
-        )
+        if drops and min(drops) <= warmup_epochs:
+            raise ValueError(
+                f"--decay_epochs: the first, {min(drops):g}, must lie after the "
+                f"--warmup_epochs={warmup_epochs:g}"
+            )
+        boundaries: dict[int, float] = {}
+        for epoch, factor in drops.items():
+            step = round(epoch * steps_per_epoch) - warmup_steps
+            boundaries[step] = factor * boundaries.get(step, 1.0)
+        main = optax.piecewise_constant_schedule(peak, boundaries)
     elif kind == "cosine":
         main = optax.cosine_decay_schedule(peak, max(total_steps - warmup_steps, 1))
     elif kind == "cyclic":
         summit = round(0.4 * total_steps)
-        main = optax.join_schedules(
+        triangle = optax.join_schedules(
             [
                 optax.linear_schedule(0.0, peak, summit),
                 optax.linear_schedule(peak, 0.0, total_steps - summit),
             ],
             [summit],
         )
+
+        def main(step: jax.Array) -> jax.Array:
+            return triangle(step + 1)
+
     else:
         raise ValueError(f"--schedule={kind!r}: accepted are {', '.join(KINDS)}")
     if not warmup_steps:

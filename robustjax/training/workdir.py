@@ -23,7 +23,9 @@ def claim(config: TrainConfig, *, writes: bool = True) -> Path:
     workdir = Path(config.workdir)
     path = workdir / FLAGS
     if path.exists():
-        _refuse_other_experiment(config, read_flags(path), workdir)
+        # Until something is saved there is nothing to lose, and nothing to resume.
+        if _holds_checkpoints(workdir):
+            _refuse_other_experiment(config, read_flags(path), workdir)
     elif writes and _holds_other_files(workdir):
         raise ValueError(
             f"--workdir={workdir} holds other files and no {FLAGS}; name a new or an empty folder"
@@ -53,6 +55,11 @@ def _refuse_other_experiment(config: TrainConfig, previous: TrainConfig, workdir
             f"--workdir={workdir} holds a run with other options: {', '.join(differences)}; "
             "give the same options to resume it, or another --workdir"
         )
+
+
+def _holds_checkpoints(workdir: Path) -> bool:
+    directory = workdir / CHECKPOINTS
+    return directory.is_dir() and any(child.name.isdigit() for child in directory.iterdir())
 
 
 def _holds_other_files(workdir: Path) -> bool:

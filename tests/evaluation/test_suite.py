@@ -68,6 +68,19 @@ def test_no_example_is_robust_that_is_not_correct(dataset):
     assert not np.any(found["pgd-1"].correct & ~found["clean"].correct)
 
 
+def test_a_network_that_answers_nan_is_right_about_nothing(dataset):
+    broken = jax.tree_util.Partial(linear, jnp.full_like(WEIGHTS, jnp.nan))
+    found = evaluation.run_attack(
+        evaluation.parse_attack("clean"),
+        jax.random.key(0),
+        broken,
+        dataset,
+        attacks.ThreatModel(),
+        step_size=0.1,
+    )
+    assert not np.any(found.correct)
+
+
 def test_progress_is_reported_after_every_batch(dataset):
     heard = []
     scores(dataset, ["clean"], report=lambda *news: heard.append(news))

@@ -182,6 +182,10 @@ def test_every_method_has_one_line_and_a_citation():
         ("trades", {"bta": 1}, "no hyper-parameter 'bta'; it has: beta, start"),
         ("natural", {"beta": 1}, "no hyper-parameter 'beta'; it has: none"),
         ("trades", {"clean_passes": 3}, "clean_passes=3: accepted are 1"),
+        ("trades", {"beta": "abc"}, "beta='abc': accepted is a finite number"),
+        ("trades", {"beta": float("nan")}, "beta=nan: accepted is a finite number"),
+        ("trades", {"start": "bogus"}, "start='bogus': accepted are uniform, gaussian"),
+        ("standard", {"start": "bogus"}, "start='bogus': accepted are uniform, gaussian"),
         ("standard", {"attack_batch_norm": "batch"}, "attack_batch_norm='batch': accepted are"),
     ],
 )

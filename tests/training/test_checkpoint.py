@@ -105,3 +105,30 @@ def test_a_state_of_another_shape_is_refused_by_name(tmp_path):
     wrong = pytest.raises(ValueError, match=r"at params/kernel it has float32\[64, 65\]")
     with Checkpoints(tmp_path, keep_best=True) as checkpoints, wrong:
         checkpoints.restore_latest(other, print)
+
+
+def test_a_damaged_checkpoint_makes_way_for_a_good_one(tmp_path):
+    save_all(tmp_path, [0.1, 0.9, 0.2])
+    victim = largest_file(tmp_path / "3")
+    victim.write_bytes(b"")
+    with Checkpoints(tmp_path, keep_best=True) as checkpoints:
+        assert checkpoints.restore_latest(state(0), [].append).step == 2
+        assert checkpoints.steps() == [2]
+        checkpoints.save(3, state(3), {}, 0.3)
+    assert restore(tmp_path).step == 3
+
+
+def test_checkpoints_without_a_metric_are_not_kept_for_ever(tmp_path):
+    with Checkpoints(tmp_path, keep_best=True) as checkpoints:
+        for step in range(1, 8):
+            checkpoints.save(step, state(step), {}, None if step in (3, 5) else step / 100)
+    with Checkpoints(tmp_path, keep_best=True) as checkpoints:
+        assert checkpoints.steps() == [6, 7]
+
+
+def test_a_reader_makes_nothing(tmp_path):
+    save_all(tmp_path / "run", [0.5])
+    before = sorted(tmp_path.rglob("*"))
+    with Checkpoints(tmp_path / "run", keep_best=True, read_only=True) as checkpoints:
+        assert checkpoints.restore_raw(best=True).step == 1
+    assert sorted(tmp_path.rglob("*")) == before

@@ -43,6 +43,21 @@ def test_rows_beyond_the_checkpoint_and_a_line_cut_off_are_dropped(tmp_path):
     assert [kept["epoch"] for kept in read_rows(path)] == [1, 2, 3]
 
 
+def test_damaged_lines_do_not_take_others_with_them(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps(row(1)).encode(), b"\xff\xfe{", b"5", json.dumps(row(3)).encode()]
+    path.write_bytes(b"\n".join(lines))
+    assert read_rows(path) == [row(1), row(3)]
+
+
+def test_a_log_without_rows_is_no_log(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    log.append(row(1))
+    log.keep_epochs(0)
+    assert not path.exists()
+
+
 def test_a_process_that_does_not_write_leaves_no_file(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl", writes=False)
     log.append(row(1))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 import signal
 import threading
 
@@ -9,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 
+from robustjax import data
 from robustjax.config import TrainConfig
-from robustjax.training import TrainingError, load_run, train
+from robustjax.training import CheckpointError, TrainingError, load_run, train
 from robustjax.training.log import read_rows
 
 KEYS = {
@@ -146,7 +148,7 @@ def test_other_options_are_refused_and_the_run_is_left_as_it_was(unbroken):
 def test_the_best_and_the_latest_can_be_loaded(unbroken):
     latest = load_run(unbroken.workdir, "latest")
     assert latest.step == unbroken.rows[-1]["step"] and not latest.averaged
-    assert latest.config == config(unbroken.workdir)
+    assert dataclasses.replace(latest.config, devices=1) == config(unbroken.workdir)
     jax.tree.map(np.testing.assert_array_equal, latest.variables["params"], unbroken.state.params)
     best = max(unbroken.rows, key=lambda row: row["holdout_robust_accuracy"])
     assert load_run(unbroken.workdir, "best").step == best["step"]
@@ -175,6 +177,49 @@ def test_a_loss_that_is_not_finite_stops_training_and_says_what_to_try(tmp_path)
     assert read_rows_or_none(tmp_path / "run" / "metrics.jsonl") is None
 
 
+def test_weights_that_the_last_step_of_an_epoch_ruins_are_not_saved(tmp_path):
+    # One step an epoch: the loss before it is finite, the weights after it are not.
+    changes = {"method": "natural", "learning_rate": 1e39, "batch_size": 1024, "holdout": 400}
+    with pytest.raises(
+        TrainingError, match=r"weights are not finite after step 1; .*--learning_rate"
+    ):
+        train(config(tmp_path / "run", **changes), stream=None)
+    assert read_rows_or_none(tmp_path / "run" / "metrics.jsonl") is None
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        load_run(tmp_path / "run")
+
+
+def test_a_run_is_not_resumed_on_other_data(unbroken, tmp_path):
+    shutil.copytree(unbroken.workdir, tmp_path / "run")
+    changes = {"dataset": "npz", "data_dir": str(tmp_path / "mine.npz")}
+    digits = data.load("digits", "train")
+    np.savez(tmp_path / "mine.npz", images=digits.images, labels=digits.labels[::-1])
+    text = (tmp_path / "run" / "flags.txt").read_text()
+    (tmp_path / "run" / "flags.txt").write_text(text.replace("--dataset=digits", "--dataset=npz"))
+    with pytest.raises(ValueError, match="was trained on other data"):
+        train(config(tmp_path / "run", **changes), stream=None)
+
+
+def test_nothing_is_compiled_after_the_first_epoch(tmp_path):
+    compiled = []
+
+    def on_duration(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(duration)
+
+    class Counting(io.StringIO):
+        def write(self, text):
+            if text.startswith("epoch "):
+                counts.append(len(compiled))
+            return super().write(text)
+
+    counts = []
+    jax.monitoring.register_event_duration_secs_listener(on_duration)
+    train(config(tmp_path / "run", method="natural", epochs=3), Counting())
+    assert len(counts) == 3 and counts[0] > 0
+    assert counts[2] == counts[1] == counts[0]
+
+
 def read_rows_or_none(path):
     return read_rows(path) if path.exists() else None
 
@@ -189,6 +234,7 @@ def read_rows_or_none(path):
         ({"model": "digits_cn"}, "--model=digits_cn: .*digits_cnn"),
         ({"method": "standart"}, "--method=standart: .*did you mean 'standard'"),
         ({"set": ("tau=1",)}, "--method=standard: .* has no hyper-parameter 'tau'"),
+        ({"set": ("start=bogus",)}, "--method=standard: start='bogus': accepted are"),
         ({"dataset": "npz", "data_dir": "/nowhere.npz"}, "--data_dir=/nowhere.npz"),
         ({"augmentation": "crop"}, "--augmentation"),
         ({"holdout": 1437}, "--holdout"),

@@ -29,6 +29,11 @@ def test_one_factor_serves_every_decay():
     np.testing.assert_allclose(found[[0, 12, 28]], [0.1, 0.01, 0.001], rtol=1e-6)
 
 
+def test_decays_that_fall_on_one_step_both_count():
+    found = rates("piecewise", decay_epochs=(1, 1.01), decay_factors=(0.1, 0.5))
+    np.testing.assert_allclose(found[4:], 0.005, rtol=1e-6)
+
+
 def test_warm_up_rises_linearly_and_does_not_move_the_decays():
     found = rates("piecewise", decay_epochs=(3,), decay_factors=(0.1,), warmup_epochs=2)
     np.testing.assert_allclose(found[:8], 0.1 * np.arange(1, 9) / 8, rtol=1e-5)
@@ -43,7 +48,7 @@ def test_cosine_is_half_a_cosine():
 
 def test_cyclic_peaks_at_two_fifths():
     found = rates("cyclic")
-    expected = np.interp(np.arange(40), [0, 16, 40], [0, 0.1, 0])
+    expected = np.interp(np.arange(1, 41), [0, 16, 40], [0, 0.1, 0])
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
 
 
@@ -55,6 +60,11 @@ def test_cyclic_peaks_at_two_fifths():
         ("piecewise", {"decay_epochs": (3, 7), "decay_factors": (1, 1, 1)}, "has 3 values"),
         ("cosine", {"warmup_epochs": 10}, "--warmup_epochs=10"),
         ("cyclic", {"warmup_epochs": 1}, "leave out --warmup_epochs"),
+        (
+            "piecewise",
+            {"decay_epochs": (2,), "decay_factors": (0.1,), "warmup_epochs": 2},
+            "the first, 2, must lie after the --warmup_epochs=2",
+        ),
     ],
 )
 def test_wrong_options_are_named(kind, options, message):
