@@ -15,6 +15,7 @@ from robustjax import attacks, data, evaluation, training
 from robustjax.cli import app, compilation
 from robustjax.config import NumberParser
 from robustjax.files import Path
+from robustjax.progress import terminal_bar
 
 DESCRIPTION = """\
 Attacks the network of a run; writes evaluation.json and evaluation.md into its --workdir.
@@ -146,12 +147,13 @@ def _nothing(name: str, done: int, correct: int) -> None:
 
 def _progress(total: int) -> Callable[[str, int, int], None]:
     """A bar with ETA and running accuracy on a terminal, one line an attack elsewhere."""
-    bars: dict[str, tqdm] = {}
-    on_terminal = sys.stderr.isatty()
+    bars: dict[str, tqdm | None] = {}
 
     def report(name: str, done: int, correct: int) -> None:
-        if on_terminal:
-            bar = bars.setdefault(name, tqdm(total=total, desc=name, unit="image", leave=True))
+        if name not in bars:
+            bars[name] = terminal_bar(sys.stderr, total=total, desc=name, unit="image")
+        bar = bars[name]
+        if bar is not None:
             bar.set_postfix_str(f"{100 * correct / done:.2f} % correct", refresh=False)
             bar.update(done - bar.n)
             if done == total:

@@ -38,6 +38,7 @@ def training_curves(rows: Sequence[Row], path: Path, title: str = "") -> Path:
     for axes in (accuracy, loss):
         axes.grid(alpha=0.3)
         axes.margins(x=0.02)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title)
     return _save(figure, path)
 

@@ -5,9 +5,8 @@ import sys
 import time
 from typing import Any, TextIO
 
-from tqdm import tqdm
-
 from robustjax.files import Path, write_whole
+from robustjax.progress import terminal_bar
 
 Row = dict[str, Any]
 
@@ -78,14 +77,9 @@ class Progress:
         self._total, self._first, self._step = total_steps, first_step, first_step
         self._started = time.monotonic()
         self._bar = None
-        if stream is not None and stream.isatty():
-            self._bar = tqdm(
-                total=total_steps,
-                initial=first_step,
-                unit="step",
-                file=stream,
-                dynamic_ncols=True,
-                leave=False,
+        if stream is not None:
+            self._bar = terminal_bar(
+                stream, total=total_steps, initial=first_step, unit="step", leave=False
             )
 
     def say(self, text: str) -> None:
