@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from robustjax import losses
+from robustjax.attacks import _checks as checks
 from robustjax.attacks.pgd import pgd
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.stopping import StopRule
@@ -52,17 +54,24 @@ def cw_linf(
       An `AttackResult`.
 
     Raises:
-      ValueError: the norm is not "linf", or as for `pgd`.
+      ValueError: the norm is not "linf", epsilon is infinite and no step size is given, or as for
+        `pgd`.
 
     Source: Towards Evaluating the Robustness of Neural Networks (Carlini & Wagner, 2017), objective
       f6; used as here in MART (Wang et al., 2020), section 4.2, and FAT (Zhang et al., 2020),
       section 6.
     """
-    if threat.norm != "linf":
+    if checks.checked_threat_type(threat).norm != "linf":
         raise ValueError(
             f'threat.norm is {threat.norm!r}; cw_linf needs "linf". '
             "For another norm call pgd with loss=losses.cw_margin"
         )
+    if step_size is None:
+        if not checks.has_finite_epsilon(threat):
+            raise ValueError(
+                f"threat.epsilon is {threat.epsilon}, of which a tenth is no step; give a step_size"
+            )
+        step_size = jnp.asarray(threat.epsilon) / 10
     return pgd(
         key,
         logits_fn,
@@ -70,7 +79,7 @@ def cw_linf(
         labels,
         threat,
         steps=steps,
-        step_size=threat.epsilon / 10 if step_size is None else step_size,
+        step_size=step_size,
         loss=losses.cw_margin,
         start=start,
         stop=stop,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from robustjax import losses
+from robustjax.attacks import _checks as checks
 from robustjax.attacks.pgd import pgd
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
@@ -49,11 +49,10 @@ def fgsm(
 
     Source: Explaining and Harnessing Adversarial Examples (Goodfellow et al., 2015), section 4.
     """
-    epsilon = threat.epsilon
-    if not isinstance(epsilon, jax.core.Tracer) and not np.all(np.isfinite(epsilon)):
+    if not checks.has_finite_epsilon(checks.checked_threat_type(threat)):
         raise ValueError(
-            f"threat.epsilon is {epsilon}; the fast gradient sign method steps by epsilon, which "
-            "must be finite"
+            f"threat.epsilon is {threat.epsilon}; the fast gradient sign method steps by epsilon, "
+            "which must be finite"
         )
     return pgd(
         key,
@@ -62,7 +61,7 @@ def fgsm(
         labels,
         threat,
         steps=1,
-        step_size=epsilon,
+        step_size=threat.epsilon,
         loss=loss,
         target=target,
         start=start,

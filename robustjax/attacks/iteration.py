@@ -5,9 +5,8 @@ previous image, clean image, label, epsilon, state of the stop rule and so on, e
 axis of the batch). That is all an attack says; how often and in what form the step runs is decided
 here:
 
-* inside a transformation (jit, pmap, vmap, grad): `lax.scan`. XLA on CPU runs the gradient of a
-  convolution 12 to 75 times slower inside a loop than outside (jax-ml/jax issue 12868), so there
-  the loop is unrolled in full;
+* inside a transformation (jit, pmap, vmap, grad): `lax.scan`, which on CPU is unrolled in full for
+  a short attack on a model with convolutions (see `repeat`);
 * outside, on CPU: a Python loop over one jitted step, which ends when no example is active;
 * outside, on an accelerator: one jitted call of the scan.
 """
@@ -21,8 +20,12 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from robustjax.attacks import lifting
+
+# Unrolled, a program grows with its steps. Training's attacks take up to 40.
+LONGEST_UNROLLED = 40
 
 
 class IterativeAttack(Protocol):
@@ -92,22 +95,49 @@ def is_array_partial(function: Any) -> bool:
     )
 
 
-def repeat(body: Callable[[Any], Any], state: Any, times: int) -> Any:
+def repeat(
+    body: Callable[[Any], Any], state: Any, times: int, *, steps_in_all: int | None = None
+) -> Any:
     """Applies `body` to the state `times` times, inside a transformation.
+
+    A plain loop, with one exception. XLA on CPU runs the gradient of a convolution 12 to 75 times
+    slower inside a loop than outside (jax-ml/jax issue 12868), and unrolling in part does not help.
+    So there a body with a convolution is unrolled in full, if that makes at most 40 steps; beyond
+    that the program would take too long to compile, and the slow loop stays.
 
     Args:
       body: takes the state to one of the same structure, shapes and dtypes.
       state: pytree of arrays.
       times: int, 0 or more.
+      steps_in_all: the steps of an attack in all loops, of which this is one: nested loops are
+        unrolled together or not at all. None: `times`.
 
     Returns:
       The last state.
     """
-    unroll = max(times, 1) if _on_cpu() else 1
+    unroll = 1
+    if _on_cpu() and 1 < max(times, steps_in_all or 0) <= LONGEST_UNROLLED:
+        # jit keeps the trace, so that looking into the body does not cost a second one.
+        body = jax.jit(body)
+        if _holds_convolution(body.trace(state).jaxpr):
+            unroll = max(times, 1)
     state, _ = jax.lax.scan(
         lambda carry, _: (body(carry), None), state, None, length=times, unroll=unroll
     )
     return state
+
+
+def _holds_convolution(program: Any) -> bool:
+    """Whether a jaxpr, or one that it calls, convolves."""
+    if isinstance(program, tuple | list):
+        return any(_holds_convolution(entry) for entry in program)
+    if not isinstance(program, core.Jaxpr | core.ClosedJaxpr):
+        return False
+    return any(
+        equation.primitive.name == "conv_general_dilated"
+        or any(_holds_convolution(value) for value in equation.params.values())
+        for equation in program.eqns
+    )
 
 
 def _on_cpu() -> bool:
@@ -126,9 +156,11 @@ def _tracing(arguments: Any) -> bool:
 def _traced(
     attack: IterativeAttack, model: Callable[..., Any], inputs: Any, steps: int, restarts: int
 ) -> Any:
+    in_all = steps * restarts
+
     def restart(kept, number):
         rows = attack.start(inputs, kept, number)
-        rows = repeat(lambda rows: attack.step(model, rows), rows, steps)
+        rows = repeat(lambda rows: attack.step(model, rows), rows, steps, steps_in_all=in_all)
         return attack.result(model, rows, kept)
 
     if restarts == 1:
@@ -137,6 +169,7 @@ def _traced(
         lambda state: (restart(*state), state[1] + 1),
         (attack.nothing_kept(inputs), jnp.zeros((), jnp.int32)),
         restarts,
+        steps_in_all=in_all,
     )
     return kept
 

@@ -25,7 +25,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from robustjax.attacks import _checks as checks
 from robustjax.attacks.threat_model import ThreatModel
 
 
@@ -89,8 +91,13 @@ class StopRule(Protocol):
         ...
 
 
-def _spread(name: str, value: Any, batch_size: int, dtype: Any) -> jax.Array:
-    value = jnp.asarray(value, dtype)
+def _threshold(value: Any) -> jax.Array:
+    """A threshold in its own precision, and at least float32."""
+    value = jnp.asarray(value)
+    return value.astype(jnp.promote_types(value.dtype, jnp.float32))
+
+
+def _spread(name: str, value: jax.Array, batch_size: int) -> jax.Array:
     if value.shape not in ((), (batch_size,)):
         raise ValueError(
             f"{name} has shape {value.shape}; it must be a scalar or one value for each of the "
@@ -109,7 +116,7 @@ class Misclassified:
 
     def start(self, batch_size: int) -> Misclassified:
         """See `StopRule.start`."""
-        return Misclassified(_spread("tau", self.remaining, batch_size, jnp.int32))
+        return Misclassified(_spread("tau", jnp.asarray(self.remaining, jnp.int32), batch_size))
 
     def check(self, point: Point) -> Decision:
         """See `StopRule.check`."""
@@ -128,7 +135,7 @@ class LossAbove:
 
     def start(self, batch_size: int) -> LossAbove:
         """See `StopRule.start`."""
-        return LossAbove(_spread("threshold", self.threshold, batch_size, jnp.float32))
+        return LossAbove(_spread("threshold", _threshold(self.threshold), batch_size))
 
     def check(self, point: Point) -> Decision:
         """See `StopRule.check`."""
@@ -146,7 +153,7 @@ class FirstOrderStationary:
 
     def start(self, batch_size: int) -> FirstOrderStationary:
         """See `StopRule.start`."""
-        return FirstOrderStationary(_spread("threshold", self.threshold, batch_size, jnp.float32))
+        return FirstOrderStationary(_spread("threshold", _threshold(self.threshold), batch_size))
 
     def check(self, point: Point) -> Decision:
         """See `StopRule.check`."""
@@ -172,13 +179,17 @@ def misclassified(tau: jax.Array | int) -> Misclassified:
       A rule for `pgd`.
 
     Raises:
-      ValueError: `tau` is not of an integer type.
+      ValueError: `tau` is not of an integer type, or a known value is negative.
 
     Source: Friendly Adversarial Training (Zhang et al., 2020), Algorithm 1.
     """
-    if not jnp.issubdtype(jnp.result_type(tau), jnp.integer):
+    count = jnp.asarray(tau)
+    if not jnp.issubdtype(count.dtype, jnp.integer):
         raise ValueError(f"tau is {tau}; it counts steps and must be of an integer type")
-    return Misclassified(tau)
+    values = checks.known(tau)
+    if values is not None and np.any(values < 0):
+        raise ValueError(f"tau is {tau}; it counts steps and must be at least 0")
+    return Misclassified(count.astype(jnp.int32))
 
 
 def loss_above(threshold: jax.Array | float) -> LossAbove:
@@ -196,7 +207,7 @@ def loss_above(threshold: jax.Array | float) -> LossAbove:
 
     Source: Sensible Adversarial Learning (Kim & Wang, 2020), Algorithm 1.
     """
-    return LossAbove(threshold)
+    return LossAbove(_threshold(threshold))
 
 
 def fosc(threshold: jax.Array | float) -> FirstOrderStationary:
@@ -217,4 +228,4 @@ def fosc(threshold: jax.Array | float) -> FirstOrderStationary:
     Source: On the Convergence and Robustness of Adversarial Training (Wang et al., 2019), eq. 4
       and Algorithm 1.
     """
-    return FirstOrderStationary(threshold)
+    return FirstOrderStationary(_threshold(threshold))

@@ -38,13 +38,16 @@ def unit_vectors(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
     limits = jnp.finfo(vectors.dtype)
     vectors = jnp.nan_to_num(vectors, nan=0.0, posinf=limits.max, neginf=limits.min)
     axes = tuple(range(1, vectors.ndim))
-    largest = jnp.max(jnp.abs(vectors), axis=axes, keepdims=True)
+    # The result does not depend on the divisor, so no derivative needs to pass through it.
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=axes, keepdims=True))
     significant = largest >= limits.tiny
     # XLA divides by multiplying with the reciprocal, which vanishes for the largest numbers.
     shrink = jnp.where(largest > 1, 2.0**-32, 1.0).astype(vectors.dtype)
     scaled = (vectors * shrink) / jnp.where(significant, largest * shrink, 1)
-    length = jnp.sqrt(jnp.sum(scaled**2, axis=axes, keepdims=True))
-    directions = jnp.where(significant, scaled / jnp.where(significant, length, 1), 0)
+    # The root of 0 has no derivative: it is not taken at all.
+    squares = jnp.sum(scaled**2, axis=axes, keepdims=True)
+    length = jnp.sqrt(jnp.where(significant, squares, 1))
+    directions = jnp.where(significant, scaled / length, 0)
     return directions, jnp.where(significant, length * largest, 0)
 
 
@@ -126,7 +129,10 @@ class ThreatModel:
         if self.norm == "linf":
             return self.clip(jnp.clip(images, clean - epsilon, clean + epsilon))
         direction, length = unit_vectors(images - clean)
-        return self.clip(jnp.where(length <= epsilon, images, clean + epsilon * direction))
+        inside = length <= epsilon
+        # An infinite radius never meets a direction, in the derivative neither.
+        radius = jnp.where(inside, 0, epsilon)
+        return self.clip(jnp.where(inside, images, clean + radius * direction))
 
     def steepest(self, gradient: jax.Array) -> jax.Array:
         r"""The unit step that increases a linear function with this gradient the most.

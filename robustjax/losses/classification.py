@@ -84,11 +84,12 @@ def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike) -> jax.Array:
     KL(p ‖ q) = Σ_k p_k (log p_k − log q_k), with p = softmax(p_logits), q = softmax(q_logits).
     The gradient flows into both arguments: q − p with respect to `q_logits`, and
     p_k (log p_k − log q_k − KL) with respect to `p_logits`. Identical logits give exactly zero, in
-    the value and in both gradients.
+    the value and in both gradients. A class whose p-logit is −∞ adds nothing to the sum.
 
     Args:
-      p_logits: floating point [B, K]; in TRADES the clean prediction.
-      q_logits: floating point [B, K]; in TRADES the adversarial prediction.
+      p_logits: floating point [B, K]; in TRADES the clean prediction. At least two of each row
+        finite, the others finite or −∞.
+      q_logits: likewise; in TRADES the adversarial prediction.
 
     Returns:
       [B], the divergence per example, >= 0 up to rounding.
@@ -114,8 +115,8 @@ def _kl_divergence(p_logits: jax.Array, q_logits: jax.Array) -> jax.Array:
     log_p, log_q = log_softmax(p_logits), log_softmax(q_logits)
     # Each p log(p/q) may have either sign, and between near-equal distributions they cancel. Adding
     # q − p, whose sum is zero, makes every term non-negative.
-    terms = jnp.exp(log_p) * (log_p - log_q) + _difference(log_p, log_q)
-    return jnp.sum(terms, -1)
+    log_ratio = _where_possible(p_logits, log_p - log_q)
+    return jnp.sum(jnp.exp(log_p) * log_ratio + _difference(log_p, log_q), -1)
 
 
 # Differentiating the value term by term would leave rounding errors as large as p itself in q − p
@@ -133,10 +134,16 @@ def _kl_divergence_jvp(
     ratio = (p_logits - at_class(p_logits, top)[..., None]) - (
         q_logits - at_class(q_logits, top)[..., None]
     )
+    ratio = _where_possible(p_logits, ratio)
     p_gradient = p * (ratio - jnp.sum(p * ratio, -1, keepdims=True))
     q_gradient = _difference(log_p, log_q)
     tangent = jnp.sum(p_gradient * p_tangent + q_gradient * q_tangent, -1)
     return _kl_divergence(p_logits, q_logits), tangent
+
+
+def _where_possible(p_logits: jax.Array, log_ratio: jax.Array) -> jax.Array:
+    """Sets log(p/q) to 0 where p is exactly 0, as p log(p/q) tends to 0 there."""
+    return jnp.where(jnp.isneginf(p_logits), 0, log_ratio)
 
 
 def _difference(log_p: jax.Array, log_q: jax.Array) -> jax.Array:

@@ -105,7 +105,9 @@ def targeted_dlr(logits: ArrayLike, labels: ArrayLike, targets: ArrayLike) -> ja
     true_logit = at_class(logits, class_mask(labels, num_classes))
     target_logit = at_class(logits, class_mask(targets, num_classes))
     first, _, third, fourth = _largest(logits, 4)
-    return -(true_logit - target_logit) / (first - (third + fourth) / 2 + _DLR_OFFSET)
+    # Differences first: the mean of two large logits would round away what they differ by.
+    spread = ((first - third) + (first - fourth)) / 2
+    return -(true_logit - target_logit) / (spread + _DLR_OFFSET)
 
 
 def _largest(logits: jax.Array, count: int) -> list[jax.Array]:

@@ -137,4 +137,76 @@ def test_success_costs_nothing_under_jit_if_unused():
         without = flops(lambda result: result.images)
     finally:
         del SETTINGS["friendly_once"]
-    assert (without, with_success) == (2 * 3, 2 * 3 + 1)
+    # The loop's body once: forward and backward.
+    assert (without, with_success) == (2, 2 + 1)
+
+
+def convolutional(images):
+    kernel = jnp.ones((3, 3, 3, 4))
+    numbers = ("NHWC", "HWIO", "NHWC")
+    features = jax.lax.conv_general_dilated(
+        images, kernel, (1, 1), "SAME", dimension_numbers=numbers
+    )
+    return jax.nn.relu(features).mean((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "platform", "steps", "restarts", "loops"),
+    [
+        ("convolutional", "cpu", 3, 1, 0),
+        ("convolutional", "cpu", 40, 1, 0),
+        ("convolutional", "cpu", 41, 1, 1),
+        ("convolutional", "cpu", 3, 2, 0),
+        ("convolutional", "cpu", 21, 2, 2),
+        ("convolutional", "gpu", 3, 2, 2),
+        ("linear", "cpu", 3, 1, 1),
+        ("linear", "cpu", 3, 2, 2),
+    ],
+)
+def test_only_short_loops_over_convolutions_are_unrolled(
+    model, platform, steps, restarts, loops, monkeypatch
+):
+    monkeypatch.setattr(iteration, "_on_cpu", lambda: platform == "cpu")
+
+    def run(images):
+        return attacks.pgd(
+            jax.random.key(0),
+            # Jitted, so that the convolution lies in an inner program.
+            jax.jit(convolutional if model == "convolutional" else lambda x: network(WEIGHTS, x)),
+            images,
+            LABELS,
+            ThreatModel(epsilon=0.1),
+            steps=steps,
+            restarts=restarts,
+            start="gaussian",
+        ).images
+
+    assert sum(unroll < length for length, unroll in scans(jax.make_jaxpr(run)(IMAGES))) == loops
+
+
+def scans(program):
+    """Length and unrolling of every scan in a program."""
+    if not hasattr(program, "eqns"):
+        return []
+    found = []
+    for equation in program.eqns:
+        if equation.primitive.name == "scan":
+            found.append((equation.params["length"], equation.params["unroll"]))
+        for value in equation.params.values():
+            found += scans(value)
+    return found
+
+
+def test_the_body_is_traced_once_to_be_looked_into():
+    traces = []
+
+    def model(images):
+        traces.append(None)
+        return network(WEIGHTS, images)
+
+    def run(images):
+        threat = ThreatModel(epsilon=0.1)
+        return attacks.pgd(jax.random.key(0), model, images, LABELS, threat, steps=5).images
+
+    jax.jit(run).lower(IMAGES)
+    assert len(traces) == 2  # the step, and the result

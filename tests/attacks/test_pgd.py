@@ -1,5 +1,7 @@
 """Projected gradient ascent against closed forms on linear models, and its options."""
 
+import warnings
+
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -196,6 +198,51 @@ def test_success_any_returns_the_first_misclassified_iterate():
     np.testing.assert_array_equal(result.backward_passes, first)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_success_any_passes_over_a_start_outside_of_ball_and_box(norm):
+    # The label is 0, and class 1 begins at 1/2. Of the four starts at 3/4, that of the first is
+    # outside its ball, and right when projected; that of the second is wrong there too.
+    result = attacks.pgd(
+        KEY,
+        lambda images: jnp.concatenate([0 * images, images - 0.5], axis=1),
+        jnp.array([[0.125], [0.375], [0.625], [0.375]]),
+        jnp.zeros(4, int),
+        ThreatModel(norm, jnp.array([0.5, 0.25, 0.25, 0.5])),
+        steps=3,
+        step_size=0.0625,
+        start=jnp.full((4, 1), 0.75),
+        success="any",
+    )
+    np.testing.assert_array_equal(result.success, True)
+    np.testing.assert_array_equal(result.images[:, 0], [0.625, 0.625, 0.75, 0.75])
+    np.testing.assert_array_equal(result.backward_passes, [1, 1, 0, 0])
+
+
+def test_success_any_is_not_weaker_than_last_from_an_illegal_start():
+    # Class 1 at the illegal start 5/4 and from 1/4 to 3/4, not at 1, to which it is projected.
+    def ridges(images):
+        wrong = (images > 1) | (jnp.abs(images - 0.5) <= 0.25)
+        score = jnp.where(wrong, 1.0, -1.0) * (2 - images)
+        return jnp.concatenate([0 * images, score], axis=1)
+
+    images, labels = jnp.array([[0.75]]), jnp.array([0])
+    threat = ThreatModel(epsilon=0.25)
+    for success in ("last", "any"):
+        result = attacks.pgd(
+            KEY,
+            ridges,
+            images,
+            labels,
+            threat,
+            steps=3,
+            step_size=0.5,
+            start=jnp.array([[1.25]]),
+            success=success,
+        )
+        np.testing.assert_array_equal(result.success, True)
+    np.testing.assert_array_equal(result.images, [[0.75]])
+
+
 def test_success_is_judged_at_the_returned_image():
     result = attack_bumpy()
     wrong = np.argmax(bumpy(result.images), axis=1) != np.asarray(BUMPY_LABELS)
@@ -301,6 +348,76 @@ def test_stays_inside_ball_and_box_whatever_the_model_says(norm, start, seed, sc
     np.testing.assert_array_equal(returned[epsilon == 0], images[epsilon == 0])
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("epsilon", [0.25, np.inf])
+def test_differentiates_through_zero_gradients_and_without_a_ball(norm, epsilon):
+    # The logits of the second image depend on none of its pixels.
+    def total(images):
+        return attacks.pgd(
+            KEY,
+            lambda points: linear(points * np.array([1, 0]).reshape(2, 1, 1, 1)),
+            images,
+            LABELS[:2],
+            ThreatModel(norm, epsilon, None),
+            steps=2,
+            step_size=0.25,
+            start="clean",
+        ).images.sum()
+
+    gradient = jax.grad(total)(jnp.asarray(IMAGES[:2]))
+    assert np.isfinite(gradient).all()
+    # What the steps add is constant, for the direction of a linear model's gradient is.
+    np.testing.assert_allclose(gradient[1], 1)
+    if epsilon == np.inf:
+        np.testing.assert_allclose(gradient[0], 1, atol=1e-5)
+
+
+def test_equivalent_arguments_share_one_program(monkeypatch):
+    # A program is recognised by the structure, shapes and (weak or strong) dtypes of its arguments.
+    seen = []
+
+    def run(attack, model, examples, inputs, steps, restarts):
+        seen.append(jax.tree.map(jax.typeof, (examples, inputs)))
+        return attack.nothing_kept(inputs)
+
+    monkeypatch.setattr(attacks.pgd.__globals__["iteration"], "run", run)
+    for number, integer, dtype in (
+        (float, int, np.float32),
+        (np.float64, np.int64, np.float64),
+        (jnp.float32, jnp.int32, np.float32),
+        (jnp.asarray, np.uint8, np.float16),
+    ):
+        for stop in (stopping.loss_above(number(0.5)), stopping.misclassified(integer(2))):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                attacks.pgd(
+                    KEY,
+                    linear,
+                    IMAGES.astype(dtype),
+                    LABELS.astype(integer),
+                    ThreatModel("linf", number(0.125), (number(0), number(1))),
+                    steps=2,
+                    step_size=number(0.0625),
+                    stop=stop,
+                    budget=integer(2),
+                )
+    assert len(seen) == 8
+    assert all(programs == seen[number % 2] for number, programs in enumerate(seen))
+
+
+def test_lists_are_taken_for_arrays():
+    def run(make):
+        threat = ThreatModel("linf", make([0.1, 0.2, 0.1, 0.0]))
+        rule = stopping.misclassified(make([0, 1, 2, 0]))
+        options = {"stop": rule, "budget": make([1, 2, 0, 2]), "step_size": make([0.1] * 4)}
+        return attacks.pgd(KEY, linear, IMAGES, make([0, 1, 0, 1]), threat, steps=2, **options)
+
+    for leaf, expected in zip(*(jax.tree.leaves(run(f)) for f in (list, np.array)), strict=True):
+        np.testing.assert_array_equal(leaf, expected)
+    result = attacks.fgsm(KEY, linear, IMAGES, LABELS, ThreatModel(epsilon=[0.0] * 4))
+    np.testing.assert_array_equal(result.images, IMAGES)
+
+
 def call(**changes):
     arguments = {
         "key": KEY,
@@ -338,6 +455,14 @@ def call(**changes):
         ({"success": "first"}, "success is 'first'"),
         ({"budget": 11}, "between 0 and steps, which is 10"),
         ({"budget": 0.5}, "budget is 0.5"),
+        ({"labels": np.array([0, 1, -1, 0])}, "labels holds -1"),
+        ({"labels": np.array([0, 1, 2, 0])}, "labels holds 2, and logits_fn gives 2 classes"),
+        ({"threat": ThreatModel(epsilon=[0.1, -0.1, 0.1, 0.1])}, "threat.epsilon is"),
+        ({"step_size": -0.1}, "step_size is -0.1"),
+        ({"step_size": np.inf}, "step_size is inf"),
+        ({"step_size": [0.1, np.nan, 0.1, 0.1]}, "step_size is .0.1, nan"),
+        ({"logits_fn": lambda images: (linear(images), {})}, r"returned a tuple.*take \[0\]"),
+        ({"logits_fn": lambda images: {"logits": linear(images)}}, "returned a dict"),
         ({"logits_fn": lambda images: images.sum((1, 2, 3))}, "logits_fn gave shape"),
         ({"loss": lambda logits, labels: logits.sum()}, "without reducing"),
     ],
@@ -352,3 +477,8 @@ def test_errors_of_the_shorthands():
         attacks.fgsm(KEY, linear, IMAGES, LABELS, ThreatModel(epsilon=np.inf))
     with pytest.raises(ValueError, match='needs "linf"'):
         attacks.cw_linf(KEY, linear, IMAGES, LABELS, ThreatModel("l2"))
+    with pytest.raises(ValueError, match="give a step_size"):
+        attacks.cw_linf(KEY, linear, IMAGES, LABELS, ThreatModel(epsilon=np.inf), start="clean")
+    for attack in (attacks.fgsm, attacks.cw_linf):
+        with pytest.raises(ValueError, match="threat is a float; it must be a ThreatModel"):
+            attack(KEY, linear, IMAGES, LABELS, 0.1)

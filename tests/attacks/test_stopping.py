@@ -158,6 +158,16 @@ def test_the_threshold_may_be_traced():
     assert [int(passes(value)[0]) for value in (-5.0, -1.0, 1.0, 9.0)] == [0, 2, 4, 8]
 
 
+@pytest.mark.parametrize("rule", [stopping.loss_above, stopping.fosc])
+def test_thresholds_are_as_precise_as_they_are_given(rule):
+    assert rule(1).start(3).threshold.dtype == jnp.float32
+    assert rule(jnp.bfloat16(1)).start(3).threshold.dtype == jnp.float32
+    with jax.enable_x64(True):
+        threshold = rule(np.float64(1 + 2.0**-40)).start(3).threshold
+        np.testing.assert_array_equal(threshold, [1 + 2.0**-40] * 3)
+    np.testing.assert_array_equal(rule([1.0, 2.0]).start(2).threshold, [1, 2])
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AfterSteps:
@@ -186,6 +196,8 @@ class Unregistered(AfterSteps):
     ("make", "message"),
     [
         (lambda: stopping.misclassified(0.5), "tau is 0.5"),
+        (lambda: stopping.misclassified(-1), "tau is -1; .* at least 0"),
+        (lambda: stopping.misclassified([0, -1]), "tau is .0, -1."),
         (lambda: climb([0.25], stopping.misclassified(jnp.zeros(3, int))), "tau has shape"),
         (lambda: climb([0.25], stopping.loss_above(jnp.zeros(3))), "threshold has shape"),
         (lambda: climb([0.25], "misclassified"), "stop is 'misclassified'"),

@@ -98,6 +98,22 @@ def test_an_infinite_gradient_gives_a_unit_step():
     np.testing.assert_allclose(direction, [[1, 0], [-(0.5**0.5), 0.5**0.5]], rtol=1e-6)
 
 
+def test_unit_vectors_and_the_projection_have_finite_derivatives():
+    vectors = jnp.array([[0.0, 0.0], [3e-30, 4e-30], [3.0, 4.0]])
+    # (w - u <u, w>) / |v|, which is w / |v| for a w across v.
+    across = jnp.array([4.0, -3.0])
+    directions = jax.grad(lambda v: (unit_vectors(v)[0] @ across).sum())(vectors)
+    expected = [[0, 0], [0.8e30, -0.6e30], [0.8, -0.6]]
+    np.testing.assert_allclose(directions, expected, rtol=1e-5)
+    lengths = jax.grad(lambda v: unit_vectors(v)[1].sum())(vectors)
+    np.testing.assert_allclose(lengths, [[0, 0], [0.6, 0.8], [0.6, 0.8]], rtol=1e-6)
+    for epsilon in (0.0, 1.0, np.inf):
+        threat = ThreatModel("l2", epsilon, None)
+        gradient = jax.grad(lambda v, t=threat: t.project(v, jnp.zeros_like(v)).sum())(vectors)
+        assert np.isfinite(gradient).all()
+        np.testing.assert_allclose(gradient[0], 1)
+
+
 def test_dual_norm():
     gradient = jnp.array([[[3.0, -4.0]]])
     assert ThreatModel("linf").dual_norm(gradient) == 7

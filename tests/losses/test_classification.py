@@ -133,6 +133,21 @@ def test_kl_divergence_agrees_with_float64(kind, scale, num_classes):
     assert_close(np.asarray(p_gradient, np.float64) / unit, expected / unit)
 
 
+def test_kl_divergence_leaves_out_classes_of_probability_zero():
+    p_logits = np.array([[1.0, 2.0, -np.inf, 0.0], [1.0, 2.0, -np.inf, 0.0]], np.float32)
+    q_logits = np.array([[0.5, 0.0, -np.inf, 1.0], [0.5, 0.0, 1.5, 1.0]], np.float32)
+    log_p, log_q = log_softmax(p_logits), log_softmax(q_logits)
+    p, q = np.exp(log_p), np.exp(log_q)
+    log_ratio = np.where(p > 0, log_p, 0) - np.where(p > 0, log_q, 0)
+    divergence = (p * log_ratio).sum(-1)
+    value, (p_gradient, q_gradient) = value_and_gradient(losses.kl_divergence, (0, 1))(
+        p_logits, q_logits
+    )
+    assert_close(value, divergence)
+    assert_close(q_gradient, q - p)
+    assert_close(p_gradient, p * (log_ratio - divergence[:, None]))
+
+
 @pytest.mark.parametrize("gap", [30.0, 60.0])
 def test_a_saturated_prediction_keeps_its_relative_precision(gap):
     """1 − p_y is e⁻ᵍᵃᵖ-small: absolute agreement would accept zeros, an attack would not."""

@@ -84,6 +84,19 @@ def test_equal_logits_give_zero_and_a_finite_gradient(name, level):
     assert (np.asarray(gradient)[np.arange(32), labels] < 0).all()
 
 
+@pytest.mark.parametrize("spread", [1e-2, 1.0, 100.0])
+@pytest.mark.parametrize("level", [-1e4, 1e4])
+@pytest.mark.parametrize("name", ["cw_margin", "dlr", "targeted_dlr"])
+def test_a_common_offset_costs_no_precision(name, level, spread):
+    logits, labels, targets = draw(spread)
+    logits = (logits + np.float32(level)).astype(np.float32)
+    classes = (labels, targets) if name == "targeted_dlr" else (labels,)
+    oracle = {"cw_margin": numpy_margin, "dlr": numpy_dlr, "targeted_dlr": numpy_targeted_dlr}
+    expected = oracle[name](logits, *classes)
+    value = getattr(losses, name)(logits, *classes)
+    np.testing.assert_array_less(np.abs(value - expected), 1e-5 * (1 + np.abs(expected)))
+
+
 def test_ties_at_the_top_leave_the_offset_as_the_denominator():
     logits = np.array([[2.0, 2, 2, 2, 1], [2, 2, 2, 2, 1], [2, 2, 1, 0, 0]], np.float32)
     value, gradient = value_and_gradient("dlr")(logits, np.array([4, 0, 2]))
