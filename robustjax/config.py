@@ -1,22 +1,14 @@
-"""The options of one experiment: a frozen dataclass, and the same as absl flags.
+"""The options of one experiment, as a frozen dataclass.
 
-The dataclass is the single list of options: its fields carry the help text, the flags are made from
-it, `flags.txt` is written from it, and resuming a run compares two of them.
+It is the single list of options: its fields carry the help text, `robustjax.flags` makes the flags
+from it, `flags.txt` is written from it, and resuming a run compares two of them.
 """
 
 import dataclasses
 import math
-import re
-from collections.abc import Callable, Iterable
-from fractions import Fraction
 from typing import Any
 
-from absl import flags
-
-from robustjax import methods
-from robustjax.files import Path
-
-Value = bool | int | float | str | tuple
+from robustjax.text import Value, format_value, parse_literal
 
 
 def _option(
@@ -228,17 +220,19 @@ class TrainConfig:
             given["beta"] = self.beta
         if self.attack_batch_norm:
             given["attack_batch_norm"] = self.attack_batch_norm
-        given |= {name: _literal(text) for name, text in map(_assignment, self.set)}
+        given |= {name: parse_literal(text) for name, text in map(_assignment, self.set)}
         return given
 
     def differences(self, other: "TrainConfig") -> list[str]:
         """The options that make another training run, each as "--name=mine (was theirs)"."""
         mine, theirs = self._comparable(), other._comparable()
-        return [
-            f"--{name}={_text(mine.get(name))} (was {_text(theirs.get(name)) or 'not given'})"
-            for name in dict.fromkeys([*mine, *theirs])
-            if mine.get(name) != theirs.get(name)
-        ]
+
+        def difference(name: str) -> str:
+            was = format_value(theirs.get(name)) or "not given"
+            return f"--{name}={format_value(mine.get(name))} (was {was})"
+
+        names = dict.fromkeys([*mine, *theirs])
+        return [difference(name) for name in names if mine.get(name) != theirs.get(name)]
 
     def _comparable(self) -> dict[str, Any]:
         """What decides training; hyper-parameters by name, however they were given."""
@@ -263,132 +257,8 @@ class TrainConfig:
             elif field.name == "set":
                 lines.extend(f"--set={assignment}" for assignment in value)
             else:
-                lines.append(f"--{field.name}={_text(value)}")
+                lines.append(f"--{field.name}={format_value(value)}")
         return "\n".join(lines) + "\n"
-
-
-def own_hyperparameters() -> dict[str, list[str]]:
-    """Hyper-parameters that are no option of every experiment -> the methods that have them."""
-    shared = {field.name for field in dataclasses.fields(TrainConfig)}
-    owners: dict[str, list[str]] = {}
-    for method in methods.names():
-        for name in methods.hyperparameters(method):
-            if name not in shared:
-                owners.setdefault(name, []).append(method)
-    return owners
-
-
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines a flag for every option and every method's own hyper-parameter.
-
-    Called by the launchers, never on import.
-    """
-    for name, owners in own_hyperparameters().items():
-        help_text = f"of {', '.join(owners)}; see --method=help"
-        flags.DEFINE_string(name, None, help_text, flag_values=values)
-    for field in dataclasses.fields(TrainConfig):
-        help_text, default = field.metadata["help"], field.default
-        if field.type is bool:
-            flags.DEFINE_bool(field.name, default, help_text, flag_values=values)
-        elif field.type is int:
-            flags.DEFINE_integer(field.name, default, help_text, flag_values=values)
-        elif field.type is str:
-            flags.DEFINE_string(field.name, default, help_text, flag_values=values)
-        elif field.name == "set":
-            flags.DEFINE_multi_string(field.name, list(default), help_text, flag_values=values)
-        else:
-            parser = _NumbersParser() if isinstance(default, tuple) else NumberParser(default)
-            flags.DEFINE(
-                parser, field.name, default, help_text, values, _NumberSerializer()
-            )  # fmt: skip
-
-
-def config_from_flags(values: flags.FlagValues = flags.FLAGS) -> TrainConfig:
-    """The experiment that the parsed flags describe.
-
-    Raises:
-      ValueError: an option has a value that is not accepted.
-    """
-    given = {field.name: values[field.name].value for field in dataclasses.fields(TrainConfig)}
-    by_name = [
-        f"{name}={values[name].value}"
-        for name in own_hyperparameters()
-        if values[name].value is not None
-    ]
-    given["set"] = (*(given["set"] or ()), *by_name)
-    return TrainConfig(**given)
-
-
-def read_flags(path: Path) -> TrainConfig:
-    """The experiment that a flag file describes.
-
-    Raises:
-      ValueError: it cannot be read, or an option has a value that is not accepted.
-    """
-    values = flags.FlagValues()
-    define_flags(values)
-    try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
-        values(["flags", *(line for line in lines if line.startswith("-"))])
-        return config_from_flags(values)
-    except (flags.Error, OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-
-
-def parse_number(text: str | float | int) -> float:
-    """A number, or a fraction of two: "0.031", "1e-3", "8/255".
-
-    Raises:
-      ValueError: it is neither.
-    """
-    if isinstance(text, int | float):
-        return float(text)
-    numerator, slash, denominator = text.partition("/")
-    try:
-        value = float(numerator) / float(denominator) if slash else float(numerator)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{text!r} is not a number such as 0.031 or 8/255") from None
-    return value
-
-
-class NumberParser(flags.ArgumentParser):
-    """Parses a flag whose value is a number or a fraction.
-
-    Args:
-      default: None if the flag need not be given; then "--name=" takes back what a file gave.
-    """
-
-    syntactic_help = "a number or a fraction, such as 0.031 or 8/255"
-
-    def __init__(self, default: float | None = None) -> None:
-        super().__init__()
-        self._optional = default is None
-
-    def parse(self, argument: str | float | None) -> float | None:
-        """The number; None stays None."""
-        if argument is None or (argument == "" and self._optional):
-            return None
-        return parse_number(argument)
-
-    def flag_type(self) -> str:
-        """What absl calls the type of the flag."""
-        return "number"
-
-
-class _NumbersParser(flags.ArgumentParser):
-    syntactic_help = "numbers separated by commas"
-
-    def parse(self, argument: str | Iterable[float]) -> tuple[float, ...]:
-        parts = argument.split(",") if isinstance(argument, str) else argument
-        return tuple(parse_number(part) for part in parts if part != "")
-
-    def flag_type(self) -> str:
-        return "numbers"
-
-
-class _NumberSerializer(flags.ArgumentSerializer):
-    def serialize(self, value: Value) -> str:
-        return _text(value)
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -401,35 +271,3 @@ def _assignment(text: str) -> tuple[str, str]:
 def _require(condition: bool, name: str, value: Value, accepted: str) -> None:
     if not condition:
         raise ValueError(f"--{name}={value}: accepted are {accepted}")
-
-
-def _text(value: Value | None) -> str:
-    """A value as a flag takes it; a float that is a fraction of 255 is written as one."""
-    if isinstance(value, tuple):
-        return ",".join(_text(part) for part in value)
-    if isinstance(value, float):
-        fraction = Fraction(value * 255).limit_denominator(4)
-        numerator = float(fraction)
-        if 0 < value < 1 and numerator / 255 == value and not _is_short(value):
-            return f"{numerator:g}/255"
-        return str(int(value)) if value.is_integer() else repr(value)
-    return "" if value is None else str(value)
-
-
-def _is_short(value: float) -> bool:
-    return len(repr(value)) <= 8
-
-
-def _literal(text: str) -> Any:
-    """A hyper-parameter's value: a boolean, a whole number, a number or fraction, or text."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if re.fullmatch(r"[+-]?\d+", text):
-        return int(text)
-    parsers: tuple[Callable[[str], Any], ...] = (parse_number, str)
-    for parser in parsers:
-        try:
-            return parser(text)
-        except ValueError:
-            continue
-    return text

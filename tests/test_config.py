@@ -7,7 +7,9 @@ from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustjax.config import TrainConfig, config_from_flags, define_flags, parse_number, read_flags
+from robustjax.config import TrainConfig
+from robustjax.flags import config_from_flags, define_flags, read_flags
+from robustjax.text import parse_number
 
 
 def parse(*arguments):

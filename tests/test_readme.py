@@ -31,7 +31,7 @@ def test_every_flag_it_names_exists():
     from absl import flags
 
     from robustjax.cli import evaluate
-    from robustjax.config import define_flags
+    from robustjax.flags import define_flags
 
     values = flags.FlagValues()
     define_flags(values)

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from robustjax import attacks, data, evaluation, training
 from robustjax.cli import app, compilation
-from robustjax.config import NumberParser
 from robustjax.files import Path
+from robustjax.flags import NumberParser
 from robustjax.progress import terminal_bar
 
 DESCRIPTION = """\

@@ -9,8 +9,8 @@ from absl import flags
 from robustjax import evaluation, training
 from robustjax.cli import app, compilation
 from robustjax.cli.evaluate import evaluate_run
-from robustjax.config import read_flags
 from robustjax.files import Path
+from robustjax.flags import read_flags
 
 FLAG_FILE = Path("launch") / "quickstart.flags"
 

@@ -7,12 +7,8 @@ from absl import flags
 
 from robustjax import evaluation, methods, models, parallel, training
 from robustjax.cli import app, compilation
-from robustjax.config import (
-    TrainConfig,
-    config_from_flags,
-    define_flags,
-    own_hyperparameters,
-)
+from robustjax.config import TrainConfig
+from robustjax.flags import config_from_flags, define_flags, own_hyperparameters
 from robustjax.training.log import read_rows
 
 DESCRIPTION = """\

@@ -3,8 +3,9 @@
 import os
 from typing import Any, NamedTuple
 
-from robustjax.config import TrainConfig, read_flags
+from robustjax.config import TrainConfig
 from robustjax.files import Path
+from robustjax.flags import read_flags
 from robustjax.training import workdir as run_folder
 from robustjax.training.checkpoint import Checkpoints
 

@@ -1,7 +1,8 @@
 """The folder of a run: the experiment it belongs to, its log and its checkpoints."""
 
-from robustjax.config import TrainConfig, read_flags
+from robustjax.config import TrainConfig
 from robustjax.files import PARTIAL, Path, write_whole
+from robustjax.flags import read_flags
 from robustjax.training.schedules import depends_on_length
 
 FLAGS, METRICS, CHECKPOINTS = "flags.txt", "metrics.jsonl", "checkpoints"

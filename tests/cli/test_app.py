@@ -72,7 +72,7 @@ def test_errors_of_this_package_are_one_sentence(launch, monkeypatch):
 
     code, printed = launch(main)
     assert (code, printed.err) == (1, "error: no such thing\n")
-    from robustjax.config import parse_number
+    from robustjax.text import parse_number
 
     code, printed = launch(lambda values: parse_number("x"))
     assert code == 1 and printed.err.startswith("error: 'x' is not a number")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from robustjax import methods, models
-from robustjax.config import read_flags
+from robustjax.flags import read_flags
 from robustjax.training.experiment import create_method, create_model
 
 ROOT = Path(__file__).resolve().parents[2]

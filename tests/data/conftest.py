@@ -72,7 +72,7 @@ def _tar(members: dict[str, bytes]) -> bytes:
         link = tarfile.TarInfo("link")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
-        for name, data in {"../escaped": b"x", "/tmp/escaped": b"x", **members}.items():
+        for name, data in {"../escaped": b"x", "/robustjax-escaped": b"x", **members}.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))

@@ -80,7 +80,7 @@ def test_everything_published_arrives_unchanged(name, published, serve, tmp_path
     if name == "cifar100":
         assert loaded.class_names[99] == "thing_99"
     assert not list(tmp_path.rglob("escaped")) and not list(tmp_path.rglob("link"))
-    assert not Path("/tmp/escaped").exists()
+    assert not Path("/robustjax-escaped").exists()
     assert not list(tmp_path.glob(".*preparing*"))
 
     asked = len(server.requests)

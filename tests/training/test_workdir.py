@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from robustjax.config import TrainConfig, read_flags
+from robustjax.config import TrainConfig
+from robustjax.flags import read_flags
 from robustjax.training import workdir
 
 

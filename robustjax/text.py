@@ -1,0 +1,52 @@
+"""Values of options as text: numbers and fractions read, values written as a flag takes them."""
+
+import re
+from fractions import Fraction
+from typing import Any
+
+Value = bool | int | float | str | tuple
+
+
+def parse_number(text: str | float | int) -> float:
+    """A number, or a fraction of two: "0.031", "1e-3", "8/255".
+
+    Raises:
+      ValueError: it is neither.
+    """
+    if isinstance(text, int | float):
+        return float(text)
+    numerator, slash, denominator = text.partition("/")
+    try:
+        value = float(numerator) / float(denominator) if slash else float(numerator)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{text!r} is not a number such as 0.031 or 8/255") from None
+    return value
+
+
+def parse_literal(text: str) -> Any:
+    """A hyper-parameter's value: a boolean, a whole number, a number or fraction, or text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    try:
+        return parse_number(text)
+    except ValueError:
+        return text
+
+
+def format_value(value: Value | None) -> str:
+    """A value as a flag takes it; a float that is a fraction of 255 is written as one."""
+    if isinstance(value, tuple):
+        return ",".join(format_value(part) for part in value)
+    if isinstance(value, float):
+        fraction = Fraction(value * 255).limit_denominator(4)
+        numerator = float(fraction)
+        if 0 < value < 1 and numerator / 255 == value and not _is_short(value):
+            return f"{numerator:g}/255"
+        return str(int(value)) if value.is_integer() else repr(value)
+    return "" if value is None else str(value)
+
+
+def _is_short(value: float) -> bool:
+    return len(repr(value)) <= 8
