@@ -72,24 +72,25 @@ def assert_same_weights(one, other):
 
 def test_killed_at_any_moment_and_terminated_it_ends_with_the_same_bits(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish(start(whole))
+    # Long enough to be still training whenever a signal comes.
+    longer = "--epochs=25"
+    finish(start(whole, longer))
     # Once while starting or compiling, once just after an epoch, while its checkpoint is written.
-    process = start(broken)
+    process = start(broken, longer)
     time.sleep(random.uniform(1, 6))
     process.kill()
     process.communicate()
-    process = start(broken)
+    process = start(broken, longer)
     wait_for_rows(process, broken, 1)
     time.sleep(random.uniform(0, 0.1))
     process.kill()
     process.communicate()
-    process = start(broken)
+    process = start(broken, longer)
     wait_for_rows(process, broken, 2)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert "stopped and saved at step" in output or len(rows(broken)) == 3
-    finish(start(broken))
+    assert "stopped and saved at step" in finish(process)
+    assert len(rows(broken)) < 25
+    finish(start(broken, longer))
     assert_same_weights(whole, broken)
     times = ("images_per_second", "elapsed_seconds")
     for one, other in zip(rows(whole), rows(broken), strict=True):
