@@ -8,8 +8,10 @@ from robustjax.training.checkpoint import CheckpointError, Checkpoints
 
 
 def state(value):
+    # Random bits do not compress: a flipped one is read back without a complaint.
+    kernel = np.random.default_rng(value).normal(size=(64, 65)).astype(np.float32)
     return {
-        "params": {"kernel": np.full((64, 65), value, np.float32), "bias": np.float32(value)},
+        "params": {"kernel": kernel, "bias": np.float32(value)},
         "optimizer": ((), {"trace": np.arange(3.0, dtype=np.float32)}),
     }
 
