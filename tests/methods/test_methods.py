@@ -164,6 +164,24 @@ def test_the_attack_normalises_as_it_was_told(network, batch):
     np.testing.assert_allclose(network.logits_fn("eval")(x), by_running, rtol=1e-4, atol=1e-5)
 
 
+def test_no_attack_sees_dropout():
+    class Dropped(nn.Module):
+        @nn.compact
+        def __call__(self, images, *, train=False, batch_statistics=None):
+            batch_statistics = train if batch_statistics is None else batch_statistics
+            x = nn.BatchNorm(use_running_average=not batch_statistics)(images)
+            return nn.Dropout(0.5, deterministic=not train)(x.reshape(len(x), -1))
+
+    model = Dropped()
+    images = jnp.linspace(0, 1, 8).reshape(2, 2, 2, 1)
+    variables = model.init(jax.random.key(0), images)
+    network = BoundNetwork(model, variables["params"], variables["batch_stats"])
+    for batch_norm in ("eval", "train"):
+        assert not np.any(np.isclose(network.logits_fn(batch_norm)(images)[1], 0))
+    logits, _ = network.train(images, jax.random.key(1))
+    assert np.any(logits == 0)
+
+
 def test_every_method_has_one_line_and_a_citation():
     for name in methods.names():
         assert methods.create(name).name == name

@@ -171,6 +171,16 @@ def test_without_a_hold_out_the_accuracy_is_null_and_the_latest_is_kept(tmp_path
     jax.tree.map(np.testing.assert_array_equal, run.variables["params"], average)
 
 
+def test_what_is_measured_is_the_moving_average(tmp_path):
+    # 21 steps teach the weights most digits; their average is still where they began.
+    changes = {"method": "natural", "epochs": 1, "batch_size": 64}
+    live = train(config(tmp_path / "live", **changes), stream=None).rows[0]
+    averaged = train(config(tmp_path / "ema", **changes, ema_decay=0.9999), stream=None).rows[0]
+    assert live["loss"] == averaged["loss"]
+    for part in ("train", "holdout"):
+        assert averaged[f"{part}_clean_accuracy"] < 0.4 < live[f"{part}_clean_accuracy"]
+
+
 def test_a_loss_that_is_not_finite_stops_training_and_says_what_to_try(tmp_path):
     with pytest.raises(TrainingError, match=r"the loss is .*(nan|inf).* --learning_rate"):
         train(config(tmp_path / "run", method="natural", learning_rate=1e30), stream=None)
