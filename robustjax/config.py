@@ -8,6 +8,7 @@ import dataclasses
 import math
 from typing import Any
 
+from robustjax.epoch_schedule import parse_schedule
 from robustjax.text import Value, format_value, parse_literal
 
 
@@ -44,17 +45,22 @@ def _option(
 
 _AT_LEAST_1 = ("epochs", "batch_size", "measure_steps", "measure_examples")
 _AT_LEAST_0 = (
+    "awp_gamma",
+    "awp_warmup_epochs",
+    "classes",
     "cpu_devices",
     "devices",
     "ema_decay",
     "epsilon",
     "epsilon_warmup_epochs",
+    "extra_weight",
     "momentum",
     "num_processes",
     "process_id",
     "seed",
     "step_size",
     "steps",
+    "train_examples",
     "warmup_epochs",
     "weight_decay",
 )
@@ -77,6 +83,16 @@ class TrainConfig:
     epsilon_warmup_epochs: float = _option(
         0.0, "epochs over which epsilon and the step size rise linearly from 0", "attack"
     )
+    epsilon_schedule: str = _option(
+        "", "epsilon of the inner attack by epoch, as 0..8/255@10; --epsilon is measured", "attack"
+    )
+    steps_schedule: str = _option(
+        "", "steps of the inner attack by epoch, as 1,5@10,10@20; at most --steps", "attack"
+    )
+    measure_epsilon: float | None = _option(
+        None, "radius at which robustness is measured and evaluated; --epsilon if not given",
+        "attack",
+    )  # fmt: skip
 
     model: str = _option("resnet_18", "network, see --model=help", "network")
     activation: str = _option(
@@ -123,6 +139,28 @@ class TrainConfig:
         "set; 0: none, as the papers do, and only the latest checkpoint is kept",
         "data",
     )
+    train_examples: int = _option(0, "train on the first N images only; 0: all", "data")
+    classes: tuple[float, ...] = _option(
+        (), "only these classes, as 3,5, renumbered from 0; all if not given", "data"
+    )
+    extra_data: str = _option(
+        "",
+        "an .npz of further training images, pseudo-labelled (launch/pseudo_label.py), generated, "
+        "or with label -1 where there is none",
+        "data",
+    )
+    extra_fraction: float = _option(0.5, "share of each batch that --extra_data fills", "data")
+    extra_weight: float = _option(1.0, "weight of the examples of --extra_data in the loss", "data")
+    mixing: str = _option(
+        "none",
+        "of each image and its label with another's",
+        "data",
+        choices=("none", "mixup", "vh_mixup", "cutmix"),
+    )
+    mixing_alpha: float = _option(1.0, "of the Beta(alpha, alpha) of mixup and cutmix", "data")
+    label_smoothing: float = _option(
+        0.0, "share of each label that is spread evenly over the other classes", "data"
+    )
     augmentation: str = _option(
         "",
         "none, flip, crop4, crop4-flip or reflect4-flip; the data set's own if not given",
@@ -156,7 +194,16 @@ class TrainConfig:
         "optimisation",
     )
 
+    awp_gamma: float = _option(
+        0.0, "size of the adversarial weight perturbation (AWP), 0.005 with TRADES; 0: none",
+        "optimisation",
+    )  # fmt: skip
+    awp_warmup_epochs: float = _option(0.0, "epochs before AWP begins", "optimisation")
+
     seed: int = _option(0, "of everything random", "run")
+    init_from: str = _option(
+        "", "folder of a run whose weights training begins with (best checkpoint)", "run"
+    )
     workdir: str = _option(
         "", "where the run is kept; one that holds a run is resumed", "run", changes_training=False
     )
@@ -202,16 +249,31 @@ class TrainConfig:
         for name in _AT_LEAST_1:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for name in _AT_LEAST_0:
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            values = getattr(self, name)
+            for number in values if isinstance(values, tuple) else (values,):
+                _require(number >= 0, name, number, "0 or more")
         for factor in (self.learning_rate, *self.decay_factors):
             name = "learning_rate" if factor is self.learning_rate else "decay_factors"
             _require(factor > 0, name, factor, "more than 0")
         _require(self.momentum < 1, "momentum", self.momentum, "0 to less than 1")
         _require(self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to less than 1")
+        for name in ("epsilon_schedule", "steps_schedule"):
+            _require_schedule(name, getattr(self, name))
+        radius = self.measure_epsilon
+        _require(radius is None or radius >= 0, "measure_epsilon", radius, "0 or more")
+        fraction, strength = self.extra_fraction, self.label_smoothing
+        _require(0 < fraction < 1, "extra_fraction", fraction, "more than 0 and less than 1")
+        _require(0 <= strength < 1, "label_smoothing", strength, "0 to less than 1")
+        _require(self.mixing_alpha > 0, "mixing_alpha", self.mixing_alpha, "more than 0")
         _require(self.holdout >= -1, "holdout", self.holdout, "-1 (automatic), 0 (none) or more")
         assigned = dict(_assignment(text) for text in self.set)
         ordered = tuple(f"{name}={assigned[name]}" for name in sorted(assigned))
         object.__setattr__(self, "set", ordered)
+
+    @property
+    def test_epsilon(self) -> float:
+        """The radius at which robustness is measured."""
+        return self.epsilon if self.measure_epsilon is None else self.measure_epsilon
 
     def hyperparameters(self) -> dict[str, Any]:
         """The method's own hyper-parameters that the options set."""
@@ -266,6 +328,15 @@ def _assignment(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise ValueError(f"--set={text}: accepted is name=value")
     return name, value
+
+
+def _require_schedule(name: str, text: str) -> None:
+    try:
+        values = parse_schedule(text).values if text else ()
+    except ValueError as error:
+        raise ValueError(f"--{name}={error}") from None
+    for value in values:
+        _require(value >= 0, name, value, "0 or more")
 
 
 def _require(condition: bool, name: str, value: Value, accepted: str) -> None:

@@ -108,7 +108,7 @@ def evaluate_run(
     test_set = data.load(config.dataset, "test", data_dir=data_dir or config.data_dir or None)
     if examples:
         test_set = data.select(test_set, np.arange(min(examples, len(test_set.labels))))
-    epsilon = config.epsilon if epsilon is None else epsilon
+    epsilon = config.test_epsilon if epsilon is None else epsilon
     step_size = epsilon / 10 if step_size is None else step_size
     model = training.create_model(config, test_set.num_classes)
     variables = jax.tree.map(jnp.asarray, run.variables)

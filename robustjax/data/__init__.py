@@ -1,25 +1,43 @@
 """Images and labels: sources, splits, epochs and augmentation."""
 
 from robustjax.data.augmentation import Augmentation, augment, default_augmentation, to_float
-from robustjax.data.batches import epoch_order
+from robustjax.data.batches import epoch_order, mixed_epoch_order
 from robustjax.data.dataset import DataError, Dataset
+from robustjax.data.extra import load_extra
+from robustjax.data.mixing import Mixing, mix, partners
 from robustjax.data.preparation import prepare
 from robustjax.data.sources import default_data_dir, load
-from robustjax.data.splits import default_holdout, hold_out, select, stratified_positions
+from robustjax.data.splits import (
+    default_holdout,
+    first,
+    hold_out,
+    only_classes,
+    select,
+    stratified_positions,
+)
+from robustjax.data.three_clusters import three_clusters
 
 __all__ = [
     "Augmentation",
     "DataError",
     "Dataset",
+    "Mixing",
     "augment",
     "default_augmentation",
     "default_data_dir",
     "default_holdout",
     "epoch_order",
+    "first",
     "hold_out",
     "load",
+    "load_extra",
+    "mix",
+    "mixed_epoch_order",
+    "only_classes",
+    "partners",
     "prepare",
     "select",
     "stratified_positions",
+    "three_clusters",
     "to_float",
 ]

@@ -32,3 +32,49 @@ def epoch_order(seed: int, epoch: int, num_examples: int, batch_size: int) -> np
     steps = num_examples // batch_size
     order = generator.permutation(num_examples)[: steps * batch_size]
     return order.astype(np.int32).reshape(steps, batch_size)
+
+
+def mixed_epoch_order(
+    seed: int,
+    epoch: int,
+    num_labelled: int,
+    num_extra: int,
+    batch_size: int,
+    extra_fraction: float,
+) -> np.ndarray:
+    """Shuffle labelled and extra examples into batches that hold a fixed share of each.
+
+    An epoch is one pass over the labelled examples: each occurs once, but for those of the
+    incomplete last batch. Extra examples are drawn without replacement, over again when the set is
+    used up, each epoch beginning with a new shuffle. (RST's code instead draws the extra half with
+    replacement and calls N / batch_size batches an epoch, half a pass over the labelled examples.)
+    Within a batch the two kinds are shuffled, so that every device gets both.
+
+    Args:
+        seed: Seed of the run, at least 0.
+        epoch: Number of the epoch, at least 0.
+        num_labelled: Number N of labelled examples, at positions 0..N - 1.
+        num_extra: Number M of extra examples, at positions N..N + M - 1.
+        batch_size: Examples per batch over all devices and processes.
+        extra_fraction: Share of a batch that is extra, rounded to whole examples.
+
+    Returns:
+        Positions, int32 [steps, batch_size].
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    extra_share = round(batch_size * extra_fraction)
+    labelled_share = batch_size - extra_share
+    if not 1 <= labelled_share < batch_size:
+        raise ValueError(
+            f"--extra_fraction={extra_fraction:g} of --batch_size={batch_size} leaves "
+            f"{labelled_share} labelled and {extra_share} extra examples; both must be at least 1"
+        )
+    labelled = epoch_order(seed, epoch, num_labelled, labelled_share)
+    generator = np.random.default_rng(np.random.SeedSequence([seed, epoch, 1]))
+    needed = len(labelled) * extra_share
+    rounds = [generator.permutation(num_extra) for _ in range(-(-needed // num_extra))]
+    extra = num_labelled + np.concatenate(rounds)[:needed].reshape(-1, extra_share)
+    batches = np.concatenate([labelled, extra], axis=1)
+    return generator.permuted(batches, axis=1).astype(np.int32)

@@ -87,3 +87,47 @@ def select(dataset: Dataset, rows: np.ndarray) -> Dataset:
         A data set of copies of the chosen examples.
     """
     return dataclasses.replace(dataset, images=dataset.images[rows], labels=dataset.labels[rows])
+
+
+def first(dataset: Dataset, size: int) -> Dataset:
+    """The first examples of a data set, in its order.
+
+    Args:
+        dataset: What to cut.
+        size: How many, 1..N.
+
+    Raises:
+        ValueError: If there are not as many.
+    """
+    if not 1 <= size <= len(dataset):
+        raise ValueError(f"{dataset.name!r} has {len(dataset)} examples; accepted are 1 to as many")
+    return select(dataset, np.arange(size))
+
+
+def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
+    """The examples of some classes, renumbered from 0 in the order in which they are named.
+
+    Args:
+        dataset: What to choose from.
+        classes: At least two, all different.
+
+    Raises:
+        ValueError: If they are not such classes, or one has no example.
+    """
+    known = min(classes, default=-1) >= 0 and max(classes, default=0) < dataset.num_classes
+    if len(classes) < 2 or len(set(classes)) < len(classes) or not known:
+        raise ValueError(
+            f"accepted are two or more different classes of {dataset.name!r}, "
+            f"0..{dataset.num_classes - 1}"
+        )
+    number = np.full(dataset.num_classes, -1, np.int32)
+    number[list(classes)] = np.arange(len(classes))
+    chosen = np.flatnonzero(number[dataset.labels] >= 0)
+    names = tuple(dataset.class_names[label] for label in classes) if dataset.class_names else ()
+    return Dataset(
+        dataset.name,
+        dataset.images[chosen],
+        number[dataset.labels[chosen]],
+        len(classes),
+        names,
+    )

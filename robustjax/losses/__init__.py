@@ -11,16 +11,32 @@ from robustjax.losses.classification import (
     kl_divergence,
     smooth_labels,
 )
+from robustjax.losses.logit_pairing import (
+    adversarial_logit_pairing,
+    logit_pairing,
+    logit_squeezing,
+)
+from robustjax.losses.lrm import lrm
 from robustjax.losses.margin import cw_margin, dlr, targeted_dlr
+from robustjax.losses.mart import mart
+from robustjax.losses.mma import soft_logit_margin
+from robustjax.losses.nap import nap
 from robustjax.losses.trades import trades
 
 __all__ = [
+    "adversarial_logit_pairing",
     "boosted_cross_entropy",
     "cross_entropy",
     "cw_margin",
     "dlr",
     "kl_divergence",
+    "logit_pairing",
+    "logit_squeezing",
+    "lrm",
+    "mart",
+    "nap",
     "smooth_labels",
+    "soft_logit_margin",
     "targeted_dlr",
     "trades",
 ]

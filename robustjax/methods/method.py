@@ -6,14 +6,15 @@ updates the parameters. Everything here is a value or a pure function.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from robustjax import attacks
-from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar
+from robustjax.methods.checks import checked_scalar, require_choice
 
 PyTree = Any
 
@@ -22,8 +23,10 @@ class Batch(NamedTuple):
     """One device's share of a batch.
 
     Attributes:
-      images: float32 [B, H, W, C] in [0, 1], augmented.
-      labels: int32 [B].
+      images: float32 [B, H, W, C] in [0, 1], augmented (and mixed, if that was asked for).
+      labels: int32 [B], -1 where an example has no label (only for methods that are `unlabelled`);
+        or float32 [B, K], a distribution in each row, if labels are smoothed or images mixed (only
+        for methods that take `soft_labels`).
       index: int32 [B], the position of each example in the training set.
       weight: float32 [B], the weight of each example in the loss.
     """
@@ -41,11 +44,13 @@ class Perturbation(NamedTuple):
       images: float32 [B, H, W, C].
       backward_passes: int32 [B], gradients computed for each example.
       memory: the rows of the method's per-example memory, updated; same structure as given.
+      notes: whatever else `perturb` tells `outer` of each example; leaves [B, ...].
     """
 
     images: jax.Array
     backward_passes: jax.Array
     memory: PyTree = ()
+    notes: PyTree = ()
 
 
 class Objective(NamedTuple):
@@ -82,35 +87,66 @@ class Inner(NamedTuple):
 
     Attributes:
       keys: one random key per example, [B].
+      positions: int32 [B], the place of each example in the batch over all devices.
+      batch_size: examples over all devices.
       network: bound to the current weights.
       batch: the clean images and their labels.
       threat: the norm ball and the box; epsilon is traced.
       steps: the largest number of gradient steps, K.
+      budget: int32, the steps to take at this moment, at most `steps`; traced. None: `steps`.
       step_size: the size of one step, in units of the images; traced.
       scalars: the method's numeric hyper-parameters at this step; traced.
       memory: what the method remembers of these examples, leaves [B, ...].
     """
 
     keys: jax.Array
+    positions: jax.Array
+    batch_size: int
     network: Network
     batch: Batch
     threat: attacks.ThreatModel
     steps: int
     step_size: jax.Array
     scalars: Mapping[str, jax.Array]
-    memory: PyTree
+    memory: PyTree = ()
+    budget: jax.Array | None = None
 
     def pgd(
-        self, logits_fn: Callable[[jax.Array], jax.Array], **options: Any
+        self,
+        logits_fn: Callable[[jax.Array], jax.Array],
+        *,
+        labels: jax.Array | None = None,
+        threat: attacks.ThreatModel | None = None,
+        budget: jax.Array | None = None,
+        **options: Any,
     ) -> attacks.AttackResult:
-        """`attacks.pgd` on this problem; options go to it and override what the problem says."""
-        settings = {"steps": self.steps, "step_size": self.step_size, **options}
-        images, labels = self.batch.images, self.batch.labels
-        return attacks.pgd(self.keys, logits_fn, images, labels, self.threat, **settings)
+        """`attacks.pgd` on this problem; what is given overrides what the problem says.
 
-    def found(self, result: attacks.AttackResult) -> Perturbation:
+        A budget is capped by the problem's own: both follow schedules under one compiled program.
+        """
+        if budget is None:
+            budget = self.budget
+        elif self.budget is not None:
+            budget = jnp.minimum(budget, self.budget)
+        settings = {"steps": self.steps, "step_size": self.step_size, **options}
+        return attacks.pgd(
+            self.keys,
+            logits_fn,
+            self.batch.images,
+            self.batch.labels if labels is None else labels,
+            self.threat if threat is None else threat,
+            budget=budget,
+            **settings,
+        )
+
+    def found(self, result: attacks.AttackResult, notes: PyTree = ()) -> Perturbation:
         """The result of an attack as the perturbation, the memory left as it was."""
-        return Perturbation(result.images, result.backward_passes, self.memory)
+        return Perturbation(result.images, result.backward_passes, self.memory, notes)
+
+    def clean(self) -> Perturbation:
+        """No perturbation at all."""
+        no_passes = jnp.zeros(self.positions.shape, jnp.int32)
+        return Perturbation(self.batch.images, no_passes, self.memory)
 
 
 class Outer(NamedTuple):
@@ -131,30 +167,9 @@ class Outer(NamedTuple):
     scalars: Mapping[str, jax.Array]
 
 
-def require_number(name: str, value: Any) -> None:
-    """Refuses what is not a finite number.
-
-    Raises:
-      ValueError: names the hyper-parameter and the value.
-    """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
-        raise ValueError(f"{name}={value!r}: accepted is a finite number")
-
-
-def require_start(start: str) -> None:
-    """Refuses a start that PGD does not know by name.
-
-    Raises:
-      ValueError: names the start and those there are.
-    """
-    if start not in STARTS:
-        raise ValueError(f"start={start!r}: accepted are {', '.join(STARTS)}")
-
-
-def no_memory(num_examples: int) -> PyTree:
-    """The memory of a method that remembers nothing about an example."""
-    del num_examples
+def no_memory(rows: int, image_shape: tuple[int, ...] = ()) -> PyTree:
+    """The memory of a method that remembers nothing."""
+    del rows, image_shape
     return ()
 
 
@@ -166,36 +181,54 @@ class Method:
       name: its name in the registry.
       perturb: solves the inner problem; may call `pgd` any number of times.
       outer: makes the forward passes of the outer problem in the method's order.
-      init: num_examples -> the per-example memory, a pytree of arrays [num_examples, ...].
+      init: (rows, image_shape) -> the memory, a pytree of arrays [rows, ...].
+      memory_of: what a row of the memory belongs to: an "example" of the training set, or a
+        "position" in the batch over all devices.
+      remember: (inner, perturbation, gradient) -> the rows of the memory after the step, for a
+        method that learns from the gradient [B, H, W, C] of the weighted outer loss with respect
+        to the perturbed images; it is computed along with that of the weights. Without it
+        `perturbation.memory` is what is kept.
       scalars: numeric hyper-parameters that the step receives as traced values, so that a schedule
-        may change them every step without recompiling: a number, or a function of the epoch
-        (a float: 1.5 is the middle of the second epoch).
+        may change them every step without recompiling: a number, a function of the epoch (a
+        float: 1.5 is the middle of the second epoch), or the text of one (`epoch_schedule`).
+      curriculum: the rows of the log so far -> scalars that depend on how training went.
       attack_batch_norm: "eval" (running statistics) or "train" (the batch's statistics, which
         needs a network with batch norm): what the inner maximisation normalises with.
+      replays: how many steps in a row are made on each batch.
+      soft_labels: whether labels may be distributions (label smoothing, mixup, CutMix).
+      unlabelled: whether examples may lack a label (-1).
     """
 
     name: str
     perturb: Callable[[Inner], Perturbation]
     outer: Callable[[Outer], Objective]
-    init: Callable[[int], PyTree] = no_memory
-    scalars: Mapping[str, float | Callable[[float], float]] = dataclasses.field(
-        default_factory=dict
-    )
+    init: Callable[[int, tuple[int, ...]], PyTree] = no_memory
+    memory_of: str = "example"
+    remember: Callable[[Inner, Perturbation, jax.Array], PyTree] | None = None
+    scalars: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
+    curriculum: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, float]] | None = None
     attack_batch_norm: str = "eval"
+    replays: int = 1
+    soft_labels: bool = True
+    unlabelled: bool = False
 
     def __post_init__(self) -> None:
-        if self.attack_batch_norm not in ("eval", "train"):
-            raise ValueError(
-                f"attack_batch_norm={self.attack_batch_norm!r}: accepted are 'eval' (running "
-                "statistics) and 'train' (the batch's statistics)"
-            )
-        for name, value in self.scalars.items():
-            if not callable(value):
-                require_number(name, value)
+        require_choice("attack_batch_norm", self.attack_batch_norm, ("eval", "train"))
+        require_choice("memory_of", self.memory_of, ("example", "position"))
+        checked = {name: checked_scalar(name, value) for name, value in self.scalars.items()}
+        object.__setattr__(self, "scalars", checked)
 
-    def scalars_at(self, epoch: float) -> dict[str, float]:
-        """The numeric hyper-parameters at an epoch, schedules evaluated."""
-        return {
+    def scalars_at(self, epoch: float, log: Sequence[Mapping[str, Any]] = ()) -> dict[str, float]:
+        """The numeric hyper-parameters at an epoch, schedules evaluated.
+
+        Args:
+          epoch: complete epochs, with the fraction of the current one.
+          log: the rows of metrics.jsonl of the complete epochs.
+        """
+        values = {
             name: float(value(epoch) if callable(value) else value)
             for name, value in self.scalars.items()
         }
+        if self.curriculum is not None:
+            values |= {name: float(value) for name, value in self.curriculum(log).items()}
+        return values

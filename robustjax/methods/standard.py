@@ -1,14 +1,18 @@
-"""Standard adversarial training (Madry et al., 2018): cross-entropy on PGD's images."""
+"""Standard adversarial training (Madry et al., 2018): cross-entropy on PGD's images.
+
+Also BCE-AT, the same with NAP's and MART's boosted cross-entropy in the outer problem, and the
+mixture with the clean loss.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
 
 from robustjax import losses
-from robustjax.methods.method import (
-    Inner,
-    Method,
-    Objective,
-    Outer,
-    Perturbation,
-    require_start,
-)
+from robustjax.epoch_schedule import Scalar
+from robustjax.methods.checks import checked_scalar, require_choice, require_start
+from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "standard adversarial training (Madry et al., 2018): cross-entropy on PGD-K's images"
 
@@ -22,29 +26,85 @@ CITATION = """\
 }"""
 
 
-def create(*, start: str = "uniform", attack_batch_norm: str = "eval") -> Method:
+_LOSSES = {"ce": losses.cross_entropy, "bce": losses.boosted_cross_entropy}
+
+
+def create(
+    *,
+    loss: str = "ce",
+    alpha: Scalar = 0.0,
+    start: str = "uniform",
+    attack_labels: str = "soft",
+    attack_batch_norm: str = "eval",
+) -> Method:
     """Standard adversarial training: min over θ of E[max over x̂ of CE(z(x̂), y)].
 
     The inner maximum is approached by PGD-K on the cross-entropy from a random start in the ball.
 
     Args:
+      loss: of the outer problem: "ce", or "bce" for BCE-AT (NAP, section 4.4), which attacks the
+        cross-entropy and minimises the boosted cross-entropy.
+      alpha: share of the clean loss in the outer problem, α L(x) + (1 − α) L(x̂) (LRM, eq. 1); a
+        number or a schedule. Above 0 the clean images are forwarded first, on their own.
       start: PGD's start: "uniform" (the paper), "gaussian", "sign" or "clean".
+      attack_labels: where labels are smoothed or mixed, what the attack ascends the cross-entropy
+        of: "soft", the very distribution, or "hard", its largest class.
       attack_batch_norm: "eval", or "train" as in the authors' code, whose attack runs on the
         training-mode graph. The paper does not say.
 
     Source: Madry et al. (2018), eq. 2.1 and section 2.1 (PGD).
     """
     require_start(start)
+    require_choice("attack_labels", attack_labels, ("soft", "hard"))
 
     def perturb(inner: Inner) -> Perturbation:
         logits_fn = inner.network.logits_fn(attack_batch_norm)
-        return inner.found(inner.pgd(logits_fn, loss=losses.cross_entropy, start=start))
+        labels = inner.batch.labels
+        if attack_labels == "hard" and labels.ndim == 2:
+            labels = jnp.argmax(labels, -1)
+        result = inner.pgd(logits_fn, labels=labels, loss=losses.cross_entropy, start=start)
+        return inner.found(result)
 
+    alpha = checked_scalar("alpha", alpha, 0, 1)
     return Method(
-        name="standard", perturb=perturb, outer=_outer, attack_batch_norm=attack_batch_norm
+        name="standard",
+        perturb=perturb,
+        outer=mixed_outer(checked_loss(loss)) if alpha else adversarial_outer(checked_loss(loss)),
+        scalars={"alpha": alpha} if alpha else {},
+        attack_batch_norm=attack_batch_norm,
+        soft_labels=loss == "ce",
     )
 
 
-def _outer(outer: Outer) -> Objective:
-    logits, network = outer.network.train(outer.perturbation.images, outer.key)
-    return Objective(losses.cross_entropy(logits, outer.batch.labels), network.statistics)
+def checked_loss(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The outer loss by its name, "ce" or "bce"."""
+    require_choice("loss", name, tuple(_LOSSES))
+    return _LOSSES[name]
+
+
+def adversarial_outer(
+    loss: Callable[[jax.Array, jax.Array], jax.Array] = losses.cross_entropy,
+) -> Callable[[Outer], Objective]:
+    """The outer problem of every method that minimises a loss of x̂ alone: one forward pass."""
+
+    def outer(outer: Outer) -> Objective:
+        logits, network = outer.network.train(outer.perturbation.images, outer.key)
+        return Objective(loss(logits, outer.batch.labels), network.statistics)
+
+    return outer
+
+
+def mixed_outer(
+    loss: Callable[[jax.Array, jax.Array], jax.Array] = losses.cross_entropy,
+) -> Callable[[Outer], Objective]:
+    """α L(x) + (1 − α) L(x̂), α being the scalar "alpha": the clean pass, then the adversarial."""
+
+    def outer(outer: Outer) -> Objective:
+        clean_key, adversarial_key = jax.random.split(outer.key)
+        labels, alpha = outer.batch.labels, outer.scalars["alpha"]
+        clean_logits, network = outer.network.train(outer.batch.images, clean_key)
+        logits, network = network.train(outer.perturbation.images, adversarial_key)
+        mixed = alpha * loss(clean_logits, labels) + (1 - alpha) * loss(logits, labels)
+        return Objective(mixed, network.statistics)
+
+    return outer

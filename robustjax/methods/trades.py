@@ -1,18 +1,16 @@
 """TRADES (Zhang et al., 2019): natural cross-entropy plus β times the KL to PGD's images."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
 from robustjax import losses
-from robustjax.methods.method import (
-    Inner,
-    Method,
-    Objective,
-    Outer,
-    Perturbation,
-    require_start,
-)
+from robustjax.attacks import AttackResult
+from robustjax.epoch_schedule import Scalar
+from robustjax.methods.checks import checked_scalar, require_choice, require_start
+from robustjax.methods.labels import labelled_cross_entropy, or_predicted
+from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "TRADES (Zhang et al., 2019): CE(x) + β·KL(p(x)‖p(x̂)), x̂ by PGD-K on the KL"
 
@@ -29,7 +27,7 @@ CITATION = """\
 
 def create(
     *,
-    beta: float | Callable[[float], float] = 6.0,
+    beta: Scalar = 6.0,
     start: str = "gaussian",
     attack_batch_norm: str = "eval",
     clean_passes: int = 1,
@@ -38,9 +36,10 @@ def create(
 
     The inner maximum is approached by PGD-K on the KL from x + 0.001·N(0, I), with the clean
     prediction held fixed. The gradient of the outer loss flows through both arguments of the KL.
+    An example without a label takes part in the KL alone.
 
     Args:
-      beta: weight of the KL, the paper's 1/λ; a number or a function of the epoch.
+      beta: weight of the KL, the paper's 1/λ; a number or a schedule.
       start: PGD's start: "gaussian" (the paper's Algorithm 1), "uniform", "sign" or "clean".
       attack_batch_norm: "eval" (the authors' code; the paper does not say) or "train".
       clean_passes: 1, or 2 as in the authors' code, which makes the KL's clean prediction in a
@@ -49,38 +48,52 @@ def create(
 
     Source: Zhang et al. (2019), eq. 5 and Algorithm 1.
     """
-    if clean_passes not in (1, 2):
-        raise ValueError(f"clean_passes={clean_passes!r}: accepted are 1 (the paper) and 2")
-
     require_start(start)
+    require_choice("clean_passes", clean_passes, (1, 2))
 
     def perturb(inner: Inner) -> Perturbation:
-        logits_fn = inner.network.logits_fn(attack_batch_norm)
-        clean_logits = logits_fn(inner.batch.images)
-        return inner.found(
-            inner.pgd(logits_fn, loss=divergence_from_clean, target=clean_logits, start=start)
-        )
-
-    def outer(outer: Outer) -> Objective:
-        keys = jax.random.split(outer.key, 3)
-        labels, beta = outer.batch.labels, outer.scalars["beta"]
-        clean_logits, network = outer.network.train(outer.batch.images, keys[0])
-        adversarial_logits, network = network.train(outer.perturbation.images, keys[1])
-        if clean_passes == 1:
-            loss = losses.trades(clean_logits, adversarial_logits, labels, beta=beta)
-        else:
-            reference_logits, network = network.train(outer.batch.images, keys[2])
-            loss = losses.cross_entropy(clean_logits, labels)
-            loss += beta * losses.kl_divergence(reference_logits, adversarial_logits)
-        return Objective(loss, network.statistics)
+        return inner.found(ascend_divergence(inner, attack_batch_norm, start=start))
 
     return Method(
         name="trades",
         perturb=perturb,
-        outer=outer,
-        scalars={"beta": beta},
+        outer=divergence_outer(("clean", "adversarial", "reference")[: 1 + clean_passes]),
+        scalars={"beta": checked_scalar("beta", beta, 0)},
         attack_batch_norm=attack_batch_norm,
+        unlabelled=True,
     )
+
+
+def ascend_divergence(inner: Inner, attack_batch_norm: str, **options: Any) -> AttackResult:
+    """PGD on KL(p(x) ‖ p(x̂)), the clean logits computed once; options go to `attacks.pgd`."""
+    logits_fn = inner.network.logits_fn(attack_batch_norm)
+    clean_logits = logits_fn(inner.batch.images)
+    labels = or_predicted(inner.batch.labels, clean_logits)
+    return inner.pgd(
+        logits_fn, labels=labels, loss=divergence_from_clean, target=clean_logits, **options
+    )
+
+
+def divergence_outer(passes: tuple[str, ...]) -> Callable[[Outer], Objective]:
+    """CE(z(x), y) + β KL(p(x) ‖ p(x̂)), β being the scalar "beta".
+
+    Args:
+      passes: the forward passes in their order, "clean" and "adversarial", and perhaps
+        "reference": a second clean pass, whose prediction the KL then takes.
+    """
+
+    def outer(outer: Outer) -> Objective:
+        keys = jax.random.split(outer.key, 3)
+        images = {"adversarial": outer.perturbation.images}
+        logits, network = {}, outer.network
+        for key, name in zip(keys, passes, strict=False):
+            logits[name], network = network.train(images.get(name, outer.batch.images), key)
+        reference = logits.get("reference", logits["clean"])
+        divergence = losses.kl_divergence(reference, logits["adversarial"])
+        loss = labelled_cross_entropy(logits["clean"], outer.batch.labels)
+        return Objective(loss + outer.scalars["beta"] * divergence, network.statistics)
+
+    return outer
 
 
 def divergence_from_clean(logits: jax.Array, clean_logits: jax.Array) -> jax.Array:

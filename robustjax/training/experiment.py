@@ -1,18 +1,25 @@
 """Turns the options of an experiment into its parts: data, network, method, optimiser, schedule."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from robustjax import data, methods, models, parallel
 from robustjax.config import TrainConfig
+from robustjax.epoch_schedule import parse_schedule
 from robustjax.training.optimizer import create_optimizer
 from robustjax.training.schedules import learning_rate_schedule, warmed_up
 from robustjax.training.state import TrainState, create_state
 from robustjax.training.step import StepSettings
+from robustjax.training.train_set import TrainSet, create_train_set
+
+PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +27,7 @@ class Experiment:
     """The parts of one training run, ready for the loop."""
 
     config: TrainConfig
-    train_set: data.Dataset
+    train_set: TrainSet
     holdout_set: data.Dataset | None
     model: nn.Module
     method: methods.Method
@@ -28,56 +35,83 @@ class Experiment:
     optimizer: optax.GradientTransformation
     settings: StepSettings
     steps_per_epoch: int
+    pretrained: PyTree = None
 
     def initial_state(self) -> TrainState:
-        """The state before the first step, from the seed."""
-        images = jnp.zeros((1, *self.train_set.images.shape[1:]), jnp.float32)
+        """The state before the first step: from the seed, or with the weights of another run."""
+        image_shape = self.train_set.images.shape[1:]
+        images = jnp.zeros((1, *image_shape), jnp.float32)
         variables = jax.jit(self.model.init)(jax.random.key(self.config.seed), images)
         if self.method.attack_batch_norm == "train" and "batch_stats" not in variables:
             raise ValueError(
                 f"--method={self.method.name} with attack_batch_norm=train needs batch norm, which "
                 f"--model={self.config.model} lacks; use --attack_batch_norm=eval or another model"
             )
+        if self.pretrained is not None:
+            variables = _require_same_shapes(self.config, self.pretrained, variables)
+        rows = {"example": len(self.train_set.labels), "position": self.config.batch_size}
         return create_state(
             variables,
             self.optimizer,
-            self.method.init(len(self.train_set.labels)),
+            self.method.init(rows[self.method.memory_of], image_shape),
             with_average=self.config.ema_decay > 0,
         )
 
-    def scalars_at(self, step: int) -> dict[str, float]:
-        """The traced values of one step: ε, the step size, and the method's own."""
+    def order(self, epoch: int) -> np.ndarray:
+        """The batches of an epoch, int32 [steps_per_epoch, batch_size]."""
+        order = self.train_set.epoch_order(self.config, epoch)
+        return np.repeat(order, self.method.replays, axis=0)
+
+    def scalars_at(self, step: int, log: Sequence[Mapping[str, Any]] = ()) -> dict[str, float]:
+        """The traced values of one step: ε, the step size, K's, AWP's, and the method's own.
+
+        Args:
+          step: of training.
+          log: the rows of metrics.jsonl of the complete epochs.
+        """
         config, epoch = self.config, step / self.steps_per_epoch
         warmup = config.epsilon_warmup_epochs
-        return {
-            "epsilon": warmed_up(config.epsilon, epoch, warmup),
+        epsilon = config.epsilon
+        if config.epsilon_schedule:
+            epsilon = parse_schedule(config.epsilon_schedule)(epoch)
+        scalars = {
+            "epsilon": warmed_up(epsilon, epoch, warmup),
             "step_size": warmed_up(config.step_size, epoch, warmup),
-            **self.method.scalars_at(epoch),
+            **self.method.scalars_at(epoch, log),
         }
+        if config.steps_schedule:
+            scalars["steps"] = parse_schedule(config.steps_schedule)(epoch)
+        if config.awp_gamma:
+            scalars["awp_gamma"] = config.awp_gamma * (epoch >= config.awp_warmup_epochs)
+        return scalars
 
 
-def create_experiment(config: TrainConfig) -> Experiment:
+def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Experiment:
     """Builds every part; reads the data set, touches no device.
+
+    Args:
+      config: the options.
+      pretrained: variables to begin with, of the run that --init_from names.
 
     Raises:
       ValueError: an option has a value that is not accepted; the message names the flag.
     """
     method = create_method(config)
     method.scalars_at(0.0)
-    whole = data.load(config.dataset, config.train_split, data_dir=config.data_dir or None)
-    size = data.default_holdout(len(whole.labels)) if config.holdout < 0 else config.holdout
-    train_set, holdout_set = data.hold_out(whole, size)
+    _require_fitting_options(config, method)
+    train_set, holdout_set = create_train_set(config)
+    if not method.unlabelled and np.any(train_set.labels < 0):
+        raise ValueError(
+            f"--extra_data={config.extra_data} has examples without a label, which "
+            f"--method={config.method} cannot train on; label them with launch/pseudo_label.py, "
+            f"or use one of {', '.join(_unlabelled_methods())}"
+        )
     augmentation = (
         data.Augmentation.parse(config.augmentation)
         if config.augmentation
         else data.default_augmentation(config.dataset)
     )
-    if config.batch_size > len(train_set.labels):
-        raise ValueError(
-            f"--batch_size={config.batch_size}: there are only {len(train_set.labels)} training "
-            "examples"
-        )
-    steps_per_epoch = len(train_set.labels) // config.batch_size
+    steps_per_epoch = len(train_set.epoch_order(config, 0)) * method.replays
     learning_rate = learning_rate_schedule(
         config.schedule,
         peak=config.learning_rate,
@@ -107,9 +141,65 @@ def create_experiment(config: TrainConfig) -> Experiment:
             augmentation=augmentation,
             batch_norm=config.batch_norm,
             ema_decay=config.ema_decay,
+            mixing=data.Mixing(config.mixing, config.mixing_alpha),
+            label_smoothing=config.label_smoothing,
+            num_classes=train_set.num_classes,
+            weight_perturbation=config.awp_gamma > 0,
         ),
         steps_per_epoch=steps_per_epoch,
+        pretrained=pretrained,
     )
+
+
+def _require_fitting_options(config: TrainConfig, method: methods.Method) -> None:
+    """Refuses options that the method, or another option, cannot go with."""
+    soft = {
+        f"--mixing={config.mixing}": config.mixing != "none",
+        f"--label_smoothing={config.label_smoothing:g}": config.label_smoothing > 0,
+    }
+    for option, given in soft.items():
+        if given and not method.soft_labels:
+            takes = [name for name in methods.names() if methods.create(name).soft_labels]
+            raise ValueError(
+                f"{option}: --method={config.method} as it is set needs hard labels; methods that "
+                f"take soft ones are {', '.join(takes)}"
+            )
+        if given and config.extra_data and method.unlabelled:
+            # An absent label has no distribution; with pseudo-labels every other method will do.
+            raise ValueError(
+                f"{option} does not go with --extra_data under --method={config.method}, which may "
+                "meet examples without a label"
+            )
+    if config.steps_schedule:
+        largest = max(parse_schedule(config.steps_schedule).values)
+        if largest > config.steps:
+            raise ValueError(
+                f"--steps_schedule={config.steps_schedule}: {largest:g} is more than "
+                f"--steps={config.steps}, the largest number of steps"
+            )
+
+
+def _unlabelled_methods() -> list[str]:
+    return [name for name in methods.names() if methods.create(name).unlabelled]
+
+
+def _require_same_shapes(config: TrainConfig, pretrained: PyTree, fresh: PyTree) -> PyTree:
+    """The pretrained variables, if they are those of the same network."""
+
+    def shapes(variables: PyTree) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(variables)
+        return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}
+
+    theirs, ours = shapes(pretrained), shapes(fresh)
+    if theirs != ours:
+        names = dict.fromkeys([*theirs, *ours])
+        first = next(name for name in names if theirs.get(name) != ours.get(name))
+        raise ValueError(
+            f"--init_from={config.init_from} holds another network: {first} is "
+            f"{theirs.get(first, 'absent')} there and {ours.get(first, 'absent')} in "
+            f"--model={config.model} with {len(ours)} arrays"
+        )
+    return jax.tree.map(lambda new, old: jnp.asarray(old, new.dtype), fresh, dict(pretrained))
 
 
 def create_model(config: TrainConfig, num_classes: int, *, mapped: bool = False) -> nn.Module:

@@ -37,10 +37,14 @@ class MetricsLog:
         else:
             self._path.unlink()
 
+    def rows(self) -> list[Row]:
+        """The rows so far."""
+        return read_rows(self._path) if self._path.exists() else []
+
     def append(self, row: Row) -> None:
         """Adds a row; the file has it when this returns."""
         if self._writes:
-            self._write([*(read_rows(self._path) if self._path.exists() else []), row])
+            self._write([*self.rows(), row])
 
     def _write(self, rows: list[Row]) -> None:
         write_whole(self._path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -21,16 +21,18 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from robustjax import attacks, data, parallel
+from robustjax import attacks, parallel
 from robustjax.config import TrainConfig
 from robustjax.files import Path
 from robustjax.measure import Accuracy, make_measure
 from robustjax.training import workdir as run_folder
-from robustjax.training.checkpoint import Checkpoints
+from robustjax.training.checkpoint import CheckpointError, Checkpoints
 from robustjax.training.experiment import Experiment, create_experiment
 from robustjax.training.log import MetricsLog, Progress, Row
+from robustjax.training.restore import load_run
 from robustjax.training.state import Totals, TrainState
 from robustjax.training.step import RawBatch, make_train_step
+from robustjax.training.train_set import TrainSet
 
 _STEPS_IN_FLIGHT = 2
 """How many steps the host may be ahead of the devices; bounds how late a NaN is noticed."""
@@ -76,7 +78,7 @@ def train(config: TrainConfig, stream: TextIO | None = sys.stderr) -> TrainResul
         devices = parallel.local_devices(config.devices or None)
         num_devices = len(devices) * jax.process_count()
         parallel.per_device_batch(config.batch_size, num_devices)
-        experiment = create_experiment(config)
+        experiment = create_experiment(config, pretrained=_pretrained(config))
         template = jax.tree.map(np.asarray, experiment.initial_state())
         parallel.require_agreement(config.to_flags(), "the processes of the run have other flags")
         folder = run_folder.claim(config, writes=is_main)
@@ -98,7 +100,7 @@ def train(config: TrainConfig, stream: TextIO | None = sys.stderr) -> TrainResul
                 _say(stream, f"resuming {folder} at step {first_step}")
             log.keep_epochs(first_step // experiment.steps_per_epoch)
             state = template if restored is None else restored.state
-            run = _Run(experiment, devices, state, elapsed)
+            run = _Run(experiment, devices, state, elapsed, log.rows())
             total_steps = config.epochs * experiment.steps_per_epoch
             progress = Progress(total_steps, first_step, config.epochs, stream)
             rows = []
@@ -128,12 +130,14 @@ class _Run:
         devices: list[jax.Device],
         state: TrainState,
         elapsed_seconds: float,
+        log: list[Row],
     ) -> None:
         config = experiment.config
         self._experiment = experiment
         self._devices = devices
         self._key = jax.random.key(config.seed)
         self._started = time.monotonic() - elapsed_seconds
+        self._log = log
         self.step = int(state.step)
         self._state = parallel.replicate(state, devices)
         self._train_step = parallel.map_over_devices(
@@ -147,14 +151,12 @@ class _Run:
         self._measure = make_measure(
             experiment.model,
             devices,
-            attacks.ThreatModel(config.norm, config.epsilon),
+            attacks.ThreatModel(config.norm, config.test_epsilon),
             steps=config.measure_steps,
-            step_size=config.epsilon / 4,
+            step_size=config.test_epsilon / 4,
             batch_size=config.batch_size,
         )
-        examples = min(config.measure_examples, len(experiment.train_set.labels))
-        sample = data.stratified_positions(experiment.train_set.labels, examples)
-        self._train_sample = data.select(experiment.train_set, sample)
+        self._train_sample = experiment.train_set.sample(config.measure_examples)
 
     def host_state(self) -> TrainState:
         """The state as NumPy arrays."""
@@ -173,9 +175,7 @@ class _Run:
         config = self._experiment.config
         steps_per_epoch = self._experiment.steps_per_epoch
         for epoch in range(self.step // steps_per_epoch, config.epochs):
-            order = data.epoch_order(
-                config.seed, epoch, len(self._experiment.train_set.labels), config.batch_size
-            )
+            order = self._experiment.order(epoch)
             rate = _Rate(config.batch_size)
             in_flight: collections.deque[jax.Array] = collections.deque()
             for index in order[self.step - epoch * steps_per_epoch :]:
@@ -190,7 +190,9 @@ class _Run:
                 rate.step_done()
             if self.step < (epoch + 1) * steps_per_epoch:
                 return
-            yield self._finish_epoch(epoch, rate.images_per_second())
+            row = self._finish_epoch(epoch, rate.images_per_second())
+            self._log.append(row)
+            yield row
             if stop.requested(self.step):
                 return
 
@@ -202,11 +204,11 @@ class _Run:
             images=train_set.images[rows],
             labels=train_set.labels[rows],
             index=rows.astype(np.int32),
-            weight=np.ones(len(rows), np.float32),
+            weight=train_set.weights[rows],
         )
         scalars = {
             name: np.float32(value)
-            for name, value in self._experiment.scalars_at(self.step).items()
+            for name, value in self._experiment.scalars_at(self.step, self._log).items()
         }
         batch = parallel.split_over_devices(batch, len(self._devices))
         self._state, loss = self._train_step(self._state, batch, scalars, self._key)
@@ -308,9 +310,19 @@ def _stop_signal() -> Iterator[_StopSignal]:
             signal.signal(number, handler)
 
 
-def _digest(dataset: data.Dataset) -> str:
+def _pretrained(config: TrainConfig) -> Any:
+    """The weights of --init_from, unless the run has begun and has its own."""
+    if not config.init_from or run_folder.has_begun(config.workdir):
+        return None
+    try:
+        return load_run(config.init_from).variables
+    except (ValueError, CheckpointError) as error:
+        raise ValueError(f"--init_from={config.init_from}: {error}") from error
+
+
+def _digest(train_set: TrainSet) -> str:
     """Tells one training set from another: its shape and labels."""
-    content = f"{dataset.images.shape}".encode() + dataset.labels.tobytes()
+    content = f"{train_set.images.shape}".encode() + train_set.labels.tobytes()
     return hashlib.sha256(content).hexdigest()[:16]
 
 

@@ -1,7 +1,8 @@
 """The train step: one pure per-device function, the same for every method.
 
-It augments the batch, runs the method's inner maximisation, differentiates the method's outer loss,
-sums the gradient over the devices and updates the state. `robustjax.parallel` maps it.
+It augments (and perhaps mixes) the batch, runs the method's inner maximisation, differentiates the
+method's outer loss, perhaps at adversarially perturbed weights, sums the gradient over the devices
+and updates the state. `robustjax.parallel` maps it.
 """
 
 import dataclasses
@@ -13,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from robustjax import data
+from robustjax import data, losses
 from robustjax.attacks import ThreatModel
 from robustjax.methods import Batch, Inner, Method, Outer
 from robustjax.parallel import AXIS
 from robustjax.training.network import BoundNetwork
 from robustjax.training.state import Totals, TrainState
+from robustjax.training.weight_perturbation import adversarial_direction
 
 PyTree = Any
 
@@ -43,6 +45,10 @@ class StepSettings:
       batch_norm: "global" averages the statistics of a forward pass over all devices, "per_device"
         normalises each device's share by itself and averages the running statistics after the step.
       ema_decay: of the moving average of the weights; 0 keeps none.
+      mixing: whether images and labels are mixed with those of another example.
+      label_smoothing: share of each label that goes to the other classes.
+      num_classes: of the labels; needed where they are mixed or smoothed.
+      weight_perturbation: whether the gradient is taken at adversarially perturbed weights (AWP).
     """
 
     norm: str
@@ -50,6 +56,15 @@ class StepSettings:
     augmentation: data.Augmentation
     batch_norm: str = "global"
     ema_decay: float = 0.0
+    mixing: data.Mixing = dataclasses.field(default_factory=data.Mixing)
+    label_smoothing: float = 0.0
+    num_classes: int = 0
+    weight_perturbation: bool = False
+
+    @property
+    def soft_labels(self) -> bool:
+        """Whether the methods get distributions for labels."""
+        return self.mixing.kind != "none" or self.label_smoothing > 0
 
 
 def make_train_step(
@@ -62,10 +77,11 @@ def make_train_step(
 
     Returns:
       (state, batch, scalars, key) -> (state, loss). `batch` is this device's `RawBatch`;
-      `scalars` holds "epsilon", "step_size" and the method's own, all float32; `key` is the run's
-      key, the same at every step and on every device. The loss is the weighted mean over the
-      whole batch. Random draws are functions of (key, step, position in the global batch), so the
-      result does not depend on how many devices share the batch.
+      `scalars` holds "epsilon", "step_size" and the method's own, and where they are used "steps"
+      (the attack's budget) and "awp_gamma", all float32; `key` is the run's key, the same at every
+      step and on every device. The loss is the weighted mean over the whole batch. Random draws are
+      functions of (key, step, position in the global batch), so the result does not depend on how
+      many devices share the batch.
     """
     augmentation = dataclasses.asdict(settings.augmentation)
 
@@ -73,40 +89,72 @@ def make_train_step(
         state: TrainState, raw: RawBatch, scalars: Mapping[str, jax.Array], key: jax.Array
     ) -> tuple[TrainState, jax.Array]:
         key = jax.random.fold_in(key, state.step)
-        example_keys = _keys_by_position(key, raw.labels.shape[0])
+        local_batch = raw.labels.shape[0]
+        batch_size = local_batch * jax.lax.axis_size(AXIS)
+        positions = jax.lax.axis_index(AXIS) * local_batch + jnp.arange(local_batch)
+        example_keys = _keys_by_position(key, positions)
         augment_keys, attack_keys = example_keys[:, 0], example_keys[:, 1]
         dropout_key = jax.random.fold_in(key, _DROPOUT)
         if settings.batch_norm == "per_device":
             dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(AXIS))
 
         images = data.augment(augment_keys, data.to_float(raw.images), **augmentation)
-        batch = Batch(images, raw.labels, raw.index, raw.weight)
-        rows = jax.tree.map(lambda memory: memory[batch.index], state.memory)
+        labels = raw.labels
+        if settings.soft_labels:
+            labels = losses.smooth_labels(labels, settings.num_classes, settings.label_smoothing)
+        if settings.mixing.kind != "none":
+            partners = data.partners(jax.random.fold_in(key, _MIXING), batch_size)[positions]
+            every = jax.lax.all_gather((images, labels), AXIS, tiled=True)
+            other_images, other_labels = jax.tree.map(lambda whole: whole[partners], every)
+            mixing_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(augment_keys)
+            images, labels = data.mix(
+                mixing_keys, images, labels, other_images, other_labels, settings.mixing
+            )
+        batch = Batch(images, labels, raw.index, raw.weight)
+        row_index = batch.index if method.memory_of == "example" else positions
+        steps = scalars.get("steps")
         inner = Inner(
             keys=attack_keys,
+            positions=positions,
+            batch_size=batch_size,
             network=BoundNetwork(model, state.params, state.statistics),
             batch=batch,
             threat=ThreatModel(settings.norm, scalars["epsilon"]),
             steps=settings.attack_steps,
             step_size=scalars["step_size"],
             scalars=scalars,
-            memory=rows,
+            memory=jax.tree.map(lambda memory: memory[row_index], state.memory),
+            budget=None if steps is None else steps.astype(jnp.int32),
         )
         perturbation = method.perturb(inner)
         perturbation = jax.lax.stop_gradient(perturbation)
         total_weight = jax.lax.psum(jnp.sum(batch.weight), AXIS)
 
-        def weighted_mean_loss(params: PyTree) -> tuple[jax.Array, PyTree]:
+        def weighted_mean_loss(params: PyTree, images: jax.Array) -> tuple[jax.Array, PyTree]:
             network = BoundNetwork(model, params, state.statistics)
-            outer = Outer(dropout_key, network, batch, perturbation, scalars)
-            objective = method.outer(outer)
+            seen = perturbation._replace(images=images)
+            objective = method.outer(Outer(dropout_key, network, batch, seen, scalars))
             return jnp.sum(batch.weight * objective.loss) / total_weight, objective.statistics
 
-        gradient_fn = jax.value_and_grad(weighted_mean_loss, has_aux=True)
-        (loss, statistics), gradient = gradient_fn(state.params)
+        params = state.params
+        if settings.weight_perturbation:
+            ascent = jax.grad(weighted_mean_loss, has_aux=True)(params, perturbation.images)[0]
+            direction = adversarial_direction(params, jax.lax.psum(ascent, AXIS))
+            params = jax.tree.map(
+                lambda weight, shift: weight + scalars["awp_gamma"] * shift, params, direction
+            )
+        variables = (0, 1) if method.remember else 0
+        gradient_fn = jax.value_and_grad(weighted_mean_loss, variables, has_aux=True)
+        (loss, statistics), gradient = gradient_fn(params, perturbation.images)
+        memory = perturbation.memory
+        if method.remember:
+            gradient, image_gradient = gradient
+            memory = method.remember(inner, perturbation, image_gradient)
         loss, gradient = jax.lax.psum((loss, gradient), AXIS)
         statistics = jax.lax.pmean(statistics, AXIS)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+        # The optimiser sees the perturbed weights, whose decay is theirs; the step is made from the
+        # unperturbed ones.
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, params)
         params = optax.apply_updates(state.params, updates)
 
         average = state.average
@@ -118,7 +166,7 @@ def make_train_step(
             weight=state.totals.weight + total_weight,
             backward_passes=state.totals.backward_passes
             + jax.lax.psum(jnp.sum(perturbation.backward_passes.astype(jnp.float32)), AXIS),
-            examples=state.totals.examples + raw.labels.shape[0] * jax.lax.axis_size(AXIS),
+            examples=state.totals.examples + batch_size,
         )
         state = state.replace(
             step=state.step + 1,
@@ -126,7 +174,7 @@ def make_train_step(
             statistics=statistics,
             optimizer_state=optimizer_state,
             average=average,
-            memory=_store_rows(state.memory, batch.index, perturbation.memory),
+            memory=_store_rows(state.memory, row_index, memory),
             totals=totals,
         )
         return state, loss
@@ -134,14 +182,12 @@ def make_train_step(
     return train_step
 
 
-_DROPOUT = 2**31 - 1
-"""Folded into the step's key for dropout: no position in a batch is this large."""
+_DROPOUT, _MIXING = 2**31 - 1, 2**31 - 2
+"""Folded into the step's key for dropout and mixing: no position in a batch is this large."""
 
 
-def _keys_by_position(key: jax.Array, local_batch: int) -> jax.Array:
-    """Two keys [local_batch, 2] for each example of this device, by its global position."""
-    first = jax.lax.axis_index(AXIS) * local_batch
-    positions = first + jnp.arange(local_batch)
+def _keys_by_position(key: jax.Array, positions: jax.Array) -> jax.Array:
+    """Two keys [B, 2] for each example of this device, by its position in the global batch."""
     return jax.vmap(lambda position: jax.random.split(jax.random.fold_in(key, position)))(positions)
 
 

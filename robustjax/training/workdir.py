@@ -41,6 +41,11 @@ def claim(config: TrainConfig, *, writes: bool = True) -> Path:
     return workdir
 
 
+def has_begun(workdir: str) -> bool:
+    """Whether a folder holds a run with a checkpoint to go on from."""
+    return bool(workdir) and _holds_checkpoints(Path(workdir))
+
+
 def _refuse_other_experiment(config: TrainConfig, previous: TrainConfig, workdir: Path) -> None:
     differences = config.differences(previous)
     if config.epochs != previous.epochs:

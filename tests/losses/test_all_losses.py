@@ -1,6 +1,7 @@
 """What every loss keeps to: shapes, types, jax transformations, messages, and its own examples."""
 
 import doctest
+import functools
 import importlib
 
 import jax
@@ -27,13 +28,31 @@ CASES = {
     "dlr": (losses.dlr, (LOGITS,), (LABELS,)),
     "targeted_dlr": (losses.targeted_dlr, (LOGITS,), (LABELS, TARGETS)),
     "trades": (losses.trades, (LOGITS, OTHER), (LABELS,)),
+    "mart": (losses.mart, (LOGITS, OTHER), (LABELS,)),
+    "nap": (losses.nap, (LOGITS, OTHER), (LABELS,)),
+    "adversarial_logit_pairing": (losses.adversarial_logit_pairing, (LOGITS, OTHER), (LABELS,)),
+    "logit_pairing": (losses.logit_pairing, (LOGITS, OTHER), ()),
+    "logit_squeezing": (losses.logit_squeezing, (LOGITS,), ()),
+    # Without pairing: its ratio of batch means couples the rows.
+    "lrm": (functools.partial(losses.lrm, pairing_ratio=None), (LOGITS, OTHER), (LABELS,)),
+    "soft_logit_margin": (losses.soft_logit_margin, (LOGITS,), (LABELS,)),
 }
+UNLABELLED = ("soft cross_entropy", "kl_divergence", "logit_pairing", "logit_squeezing")
 every_loss = pytest.mark.parametrize("name", CASES)
 with_hard_labels = pytest.mark.parametrize(
-    "name", [name for name in CASES if name not in ("soft cross_entropy", "kl_divergence")]
+    "name", [name for name in CASES if name not in UNLABELLED]
 )
 hard_labels_only = pytest.mark.parametrize(
-    "name", ["boosted_cross_entropy", "cw_margin", "dlr", "targeted_dlr"]
+    "name",
+    [
+        "boosted_cross_entropy",
+        "cw_margin",
+        "dlr",
+        "targeted_dlr",
+        "mart",
+        "nap",
+        "soft_logit_margin",
+    ],
 )
 
 
@@ -141,7 +160,9 @@ def test_one_class_is_refused(name):
         loss(*(z[:, :1] for z in logits), *rest)
 
 
-@pytest.mark.parametrize("module", ["classification", "margin", "trades"])
+@pytest.mark.parametrize(
+    "module", ["classification", "margin", "trades", "mart", "nap", "logit_pairing", "mma"]
+)
 def test_the_examples_in_the_docstrings_run(module):
     outcome = doctest.testmod(importlib.import_module(f"robustjax.losses.{module}"))
     assert outcome.attempted > 0

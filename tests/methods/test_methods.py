@@ -43,6 +43,8 @@ def perturb(method, network, batch, steps=3):
     return method.perturb(
         Inner(
             keys=jax.random.split(jax.random.key(1), BATCH),
+            positions=jnp.arange(BATCH),
+            batch_size=BATCH,
             network=network,
             batch=batch,
             threat=attacks.ThreatModel("linf", EPSILON),
@@ -198,9 +200,9 @@ def test_every_method_has_one_line_and_a_citation():
     [
         ("trade", {}, "unknown method 'trade'; did you mean 'trades'"),
         ("trades", {"bta": 1}, "no hyper-parameter 'bta'; it has: beta, start"),
-        ("natural", {"beta": 1}, "no hyper-parameter 'beta'; it has: none"),
+        ("natural", {"beta": 1}, "no hyper-parameter 'beta'; it has: loss"),
         ("trades", {"clean_passes": 3}, "clean_passes=3: accepted are 1"),
-        ("trades", {"beta": "abc"}, "beta='abc': accepted is a finite number"),
+        ("trades", {"beta": "abc"}, "beta='abc': accepted are a number; steps"),
         ("trades", {"beta": float("nan")}, "beta=nan: accepted is a finite number"),
         ("trades", {"start": "bogus"}, "start='bogus': accepted are uniform, gaussian"),
         ("standard", {"start": "bogus"}, "start='bogus': accepted are uniform, gaussian"),
@@ -213,5 +215,5 @@ def test_what_a_method_lacks_is_named(name, options, message):
 
 
 def test_hyperparameters_are_listed_with_their_defaults():
-    assert methods.hyperparameters("natural") == {}
+    assert methods.hyperparameters("natural") == {"loss": "ce"}
     assert methods.hyperparameters("trades")["beta"] == 6.0

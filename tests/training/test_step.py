@@ -66,7 +66,7 @@ def run_steps(
         make_train_step(model, method, optimizer, settings), devices, in_axes=(0, 0, None, None)
     )
     variables = model.init(jax.random.key(1), jnp.zeros((1, *SHAPE)))
-    state = create_state(variables, optimizer, method.init(BATCH), ema_decay > 0)
+    state = create_state(variables, optimizer, method.init(BATCH, SHAPE), ema_decay > 0)
     state = parallel.replicate(state, devices)
     scalars = {"epsilon": EPSILON, "step_size": 2 * EPSILON, **method.scalars_at(0.0)}
     scalars = {name: np.float32(value) for name, value in scalars.items()}
@@ -229,7 +229,7 @@ def remembering_method():
         logits, network = outer.network.train(outer.batch.images, outer.key)
         return Objective(jnp.sum(logits, axis=-1), network.statistics)
 
-    def init(num_examples):
+    def init(num_examples, image_shape):
         return {
             "seen": jnp.zeros(num_examples, jnp.int32),
             "label": jnp.full(num_examples, -1, jnp.int32),

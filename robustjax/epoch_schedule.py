@@ -1,0 +1,82 @@
+"""Numbers that follow the epoch, written as text: a method's τ, c, β, K, or the attack's ε."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+from robustjax.text import format_value, parse_number
+
+Scalar = float | str | Callable[[float], float]
+"""A number, the text of a schedule, or a function of the epoch."""
+
+ACCEPTED = (
+    'a number; steps, as "0,1@50,2@90" (0, then 1 once 50 epochs are complete, 2 after 90); '
+    'or a line, as "0.5..0@100" (from 0.5 to 0 over the first 100 epochs, then 0)'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochSchedule:
+    """A piecewise constant or linear function of the epoch.
+
+    Attributes:
+      epochs: where the values hold, increasing, the first 0.
+      values: one for each.
+      linear: whether to interpolate; otherwise a value holds until the next.
+    """
+
+    epochs: tuple[float, ...]
+    values: tuple[float, ...]
+    linear: bool = False
+
+    def __call__(self, epoch: float) -> float:
+        """The value at an epoch: 1.5 is the middle of the second."""
+        last = max(place for place, start in enumerate(self.epochs) if start <= max(epoch, 0.0))
+        if not self.linear or last == len(self.epochs) - 1:
+            return self.values[last]
+        start, end = self.epochs[last], self.epochs[last + 1]
+        share = (epoch - start) / (end - start)
+        return self.values[last] + share * (self.values[last + 1] - self.values[last])
+
+    def __str__(self) -> str:
+        texts = [format_value(float(value)) for value in self.values]
+        if self.linear:
+            return f"{texts[0]}..{texts[1]}@{self.epochs[1]:g}"
+        later = zip(texts[1:], self.epochs[1:], strict=True)
+        return ",".join([texts[0], *(f"{text}@{epoch:g}" for text, epoch in later)])
+
+
+def parse_schedule(text: str) -> EpochSchedule:
+    """The schedule that a text describes, see `ACCEPTED`.
+
+    Raises:
+      ValueError: it describes none.
+    """
+    refusal = ValueError(f"{text!r}: accepted are {ACCEPTED}")
+    try:
+        first, dots, rest = text.partition("..")
+        if dots:
+            last, _, epoch = rest.partition("@")
+            points = [(0.0, parse_number(first)), (float(epoch), parse_number(last))]
+        else:
+            head, *others = text.split(",")
+            points = [(0.0, parse_number(head))]
+            for part in others:
+                value, _, epoch = part.partition("@")
+                points.append((float(epoch), parse_number(value)))
+    except ValueError:
+        raise refusal from None
+    epochs = tuple(epoch for epoch, _ in points)
+    if any(later <= earlier for earlier, later in itertools.pairwise(epochs)):
+        raise refusal
+    return EpochSchedule(epochs, tuple(value for _, value in points), linear=bool(dots))
+
+
+def known_values(value: Scalar) -> tuple[float, ...]:
+    """The numbers that a value or a schedule runs through, as far as they are known.
+
+    Those of a linear schedule lie between them; of a function nothing is known.
+    """
+    if isinstance(value, EpochSchedule):
+        return value.values
+    return () if callable(value) else (value,)

@@ -1,0 +1,104 @@
+"""Logit pairing and squeezing: squared distances between logits, and of logits to zero."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from robustjax.losses import _checks as checks
+from robustjax.losses.classification import cross_entropy
+
+
+def adversarial_logit_pairing(
+    clean_logits: ArrayLike,
+    adversarial_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    weight: ArrayLike = 0.5,
+    alpha: ArrayLike = 0.0,
+) -> jax.Array:
+    """ALP: the mixed cross-entropy plus the squared distance of clean and adversarial logits.
+
+    L = α CE(z, y) + (1 − α) CE(z′, y) + λ ‖z − z′‖², the square summed over the classes.
+
+    Args:
+      clean_logits: z, floating point [B, K].
+      adversarial_logits: z′, floating point [B, K].
+      labels: integers [B] in [0, K), or floating point [B, K], a distribution in each row.
+      weight: λ >= 0, a scalar or [B]; may be traced. (The code of Kannan et al. (2018) takes the
+        mean over the classes instead of the sum: there λ stands for λ / K here.)
+      alpha: share of the clean cross-entropy, in [0, 1]; LRM trains on adversarial images alone.
+
+    Returns:
+      [B], the loss per example.
+
+    Raises:
+      ValueError: shapes or types that do not fit, a label outside [0, K), or a weight or alpha that
+        is not accepted. Under `jax.jit`, where values are unknown, such a label gives NaN.
+
+    Example:
+      >>> clean_logits, adversarial_logits = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 0.0]])
+      >>> loss = adversarial_logit_pairing(clean_logits, adversarial_logits, jnp.array([0]))
+      >>> print(jax.device_get(loss).round(3))  # log 2 + ½
+      [1.193]
+
+    Source: Adversarial Logit Pairing (Kannan et al., 2018), as in LRM (Summers and Dinneen, 2019),
+      eqs. 2 and 9.
+    """
+    clean_logits, adversarial_logits = checks.checked_logits(
+        "adversarial_logit_pairing",
+        clean_logits=clean_logits,
+        adversarial_logits=adversarial_logits,
+    )
+    labels = checks.checked_labels("adversarial_logit_pairing", clean_logits, labels)
+    shape, dtype = clean_logits.shape[:-1], clean_logits.dtype
+    weight = checks.checked_coefficient(
+        "adversarial_logit_pairing", "weight", weight, shape=shape, dtype=dtype
+    )
+    alpha = checks.checked_coefficient(
+        "adversarial_logit_pairing", "alpha", alpha, shape=shape, dtype=dtype, maximum=1
+    )
+    clean = alpha * cross_entropy(clean_logits, labels)
+    adversarial = (1 - alpha) * cross_entropy(adversarial_logits, labels)
+    return clean + adversarial + weight * logit_pairing(clean_logits, adversarial_logits)
+
+
+def logit_pairing(logits: ArrayLike, other_logits: ArrayLike) -> jax.Array:
+    """The squared distance ‖z − z′‖² between two rows of logits, summed over the classes.
+
+    Between a clean and an adversarial image it is adversarial logit pairing, between two clean
+    images clean logit pairing.
+
+    Args:
+      logits: z, floating point [B, K].
+      other_logits: z′, floating point [B, K].
+
+    Returns:
+      [B].
+
+    Raises:
+      ValueError: shapes that differ, or logits that are not floating point.
+
+    Source: Kannan et al. (2018), section 3; LRM (Summers and Dinneen, 2019), eq. 9.
+    """
+    logits, other_logits = checks.checked_logits(
+        "logit_pairing", logits=logits, other_logits=other_logits
+    )
+    return jnp.sum(jnp.square(logits - other_logits), -1)
+
+
+def logit_squeezing(logits: ArrayLike) -> jax.Array:
+    """The squared length ‖z‖² of the logits, summed over the classes.
+
+    Args:
+      logits: z, floating point [B, K].
+
+    Returns:
+      [B].
+
+    Raises:
+      ValueError: logits that are not floating point.
+
+    Source: Kannan et al. (2018), section 3; LRM (Summers and Dinneen, 2019), eq. 11.
+    """
+    (logits,) = checks.checked_logits("logit_squeezing", logits=logits)
+    return jnp.sum(jnp.square(logits), -1)
