@@ -24,7 +24,9 @@ def parse_number(text: str | float | int) -> float:
 
 
 def parse_literal(text: str) -> Any:
-    """A hyper-parameter's value: a boolean, a whole number, a number or fraction, or text."""
+    """A hyper-parameter's value: none, a boolean, a whole number, a number or fraction, or text."""
+    if text.lower() == "none":
+        return None
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if re.fullmatch(r"[+-]?\d+", text):

@@ -115,6 +115,17 @@ def checked_step_size(step_size: Any, batch_size: int, dtype: Any) -> jax.Array:
     return array
 
 
+def checked_noise(noise: Any, batch_size: int, dtype: Any) -> jax.Array | None:
+    """A finite scalar or `[B]`, at least 0; None stays None."""
+    if noise is None:
+        return None
+    array = per_row("noise", noise, batch_size, dtype)
+    values = known(noise)
+    if values is not None and not np.all(np.isfinite(values) & (values >= 0)):
+        raise ValueError(f"noise is {noise}; it must be finite and at least 0")
+    return array
+
+
 def checked_threat_type(threat: Any) -> ThreatModel:
     """A threat model."""
     if not isinstance(threat, ThreatModel):

@@ -26,6 +26,9 @@ STARTS = checks.STARTS
 # The standard deviation of the start noise in TRADES's and MART's official code.
 GAUSSIAN_START = 0.001
 
+# Folded into an example's key for the noise of its steps.
+_NOISE = 1
+
 
 def pgd(
     key: jax.Array,
@@ -43,6 +46,7 @@ def pgd(
     restarts: int = 1,
     success: str = "last",
     budget: jax.Array | int | None = None,
+    noise: jax.Array | float | None = None,
 ) -> AttackResult:
     r"""Projected gradient ascent on a loss, with a stop rule per example.
 
@@ -87,6 +91,8 @@ def pgd(
         iterate inside the ball and the box, and returns that. The start counts if it is inside.
       budget: int, steps that an example may take per restart, at most `steps`; a scalar or `[B]`;
         may be traced. None: `steps`.
+      noise: standard deviation of normal noise that is added in every step, before the projection,
+        in units of the images; a scalar or `[B]`, at least 0; may be traced. None: no noise.
 
     Returns:
       An `AttackResult`: images `[B, ...]`, success bool `[B]` (at the returned images), and
@@ -98,8 +104,8 @@ def pgd(
 
     Source: Towards Deep Learning Models Resistant to Adversarial Attacks (Madry et al., 2018),
       section 2.1. Stop rules: see `robustjax.attacks.stopping`. Budgets: Curriculum Adversarial
-      Training (Cai et al., 2018). The sign start and success at any iterate: NAP's evaluation and
-      code.
+      Training (Cai et al., 2018). Noise: FAT's official code. The sign start and success at any
+      iterate: NAP's evaluation and code.
     """
     images = checks.checked_images(images)
     batch_size, dtype = len(images), images.dtype
@@ -120,6 +126,7 @@ def pgd(
         threat=threat,
         step_size=checks.checked_step_size(step_size, batch_size, dtype),
         budget=checks.checked_budget(budget, steps, batch_size),
+        noise=checks.checked_noise(noise, batch_size, dtype),
         rule=checks.checked_rule(stop),
     )
     attack = _GradientAscent(stop_at_success=success == "any")
@@ -176,7 +183,17 @@ class _Inputs:
     threat: ThreatModel
     step_size: jax.Array
     budget: jax.Array
+    noise: jax.Array | None
     rule: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Noise:
+    """The noise of the steps: its standard deviation, and the key that an example draws from."""
+
+    key: jax.Array
+    deviation: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -198,6 +215,7 @@ class _Rows:
     budget: jax.Array
     taken: jax.Array
     legal: jax.Array
+    noise: _Noise | None
     rule: Any
     active: jax.Array
 
@@ -246,6 +264,7 @@ class _GradientAscent:
             budget=jnp.broadcast_to(inputs.budget, (batch_size,)),
             taken=jnp.zeros(batch_size, jnp.int32),
             legal=_legal_starts(inputs.start_name, images, threat, clean),
+            noise=_start_noise(inputs.noise, keys),
             rule=None if inputs.rule is None else inputs.rule.start(batch_size),
             active=active,
         )
@@ -255,9 +274,10 @@ class _GradientAscent:
         rows = self._ask(rows, logits, loss, gradient)
         moving = rows.active & (rows.taken < rows.budget)
         step_size = per_example(rows.step_size, rows.images)
-        moved = rows.threat.project(
-            rows.images + step_size * rows.threat.steepest(gradient), rows.clean
-        )
+        stepped = rows.images + step_size * rows.threat.steepest(gradient)
+        if rows.noise is not None:
+            stepped += _step_noise(rows.noise, rows.taken, rows.images)
+        moved = rows.threat.project(stepped, rows.clean)
         taken = rows.taken + moving.astype(rows.taken.dtype)
         # A row at the end of its budget stays active only if its rule wants one more look.
         done = (taken >= rows.budget) if not _asks_after_last(rows.rule) else ~rows.active
@@ -333,6 +353,19 @@ def _start_images(inputs: _Inputs, threat: ThreatModel, keys: jax.Array) -> jax.
         noise = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
         return clean + GAUSSIAN_START * noise
     return clean
+
+
+def _start_noise(deviation: jax.Array | None, keys: jax.Array) -> _Noise | None:
+    if deviation is None:
+        return None
+    return _Noise(fold_in_each(keys, _NOISE), jnp.broadcast_to(deviation, keys.shape))
+
+
+def _step_noise(noise: _Noise, taken: jax.Array, images: jax.Array) -> jax.Array:
+    shape, dtype = images.shape[1:], images.dtype
+    keys = jax.vmap(jax.random.fold_in)(noise.key, taken)
+    draws = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
+    return per_example(noise.deviation, images) * draws
 
 
 def _legal_starts(

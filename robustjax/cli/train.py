@@ -9,6 +9,7 @@ from robustjax import evaluation, methods, models, parallel, training
 from robustjax.cli import app, compilation
 from robustjax.config import TrainConfig
 from robustjax.flags import config_from_flags, define_flags, own_hyperparameters
+from robustjax.text import format_value
 from robustjax.training.log import read_rows
 
 DESCRIPTION = """\
@@ -63,7 +64,12 @@ def describe_methods() -> str:
         lines.append(f"{name:<12} {methods.summary(name)}")
         own = methods.hyperparameters(name)
         if own:
-            lines.append(" " * 13 + "  ".join(f"--{key}={value}" for key, value in own.items()))
+            lines.append(
+                " " * 13
+                + "  ".join(
+                    f"--{key}={format_value(value) or 'none'}" for key, value in own.items()
+                )
+            )
     return "\n".join(lines)
 
 

@@ -48,7 +48,7 @@ def nap(
       >>> print(jax.device_get(loss).round(3))  # 2 log 4 − 4 · ¼ · log 2
       [2.079]
 
-    Source: NAP, eqs. 4 and 11 to 13.
+    Source: NAP (Chandna and Kutlesa, 2021), eqs. 4 and 11 to 13.
     """
     clean_logits, adversarial_logits = checks.checked_logits(
         "nap", clean_logits=clean_logits, adversarial_logits=adversarial_logits

@@ -5,7 +5,25 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from robustjax.methods import natural, standard, trades
+from robustjax.methods import (
+    alp,
+    cat,
+    dynamic,
+    fast,
+    fat,
+    free,
+    iaat,
+    lrm,
+    mart,
+    mma,
+    nap,
+    natural,
+    rst,
+    sense,
+    standard,
+    trades,
+    uat,
+)
 from robustjax.methods.method import Method
 
 
@@ -21,6 +39,24 @@ _METHODS: dict[str, Entry] = {
     "natural": Entry(natural.create, natural.SUMMARY, natural.CITATION),
     "standard": Entry(standard.create, standard.SUMMARY, standard.CITATION),
     "trades": Entry(trades.create, trades.SUMMARY, trades.CITATION),
+    "mart": Entry(mart.create, mart.SUMMARY, mart.CITATION),
+    "nap": Entry(nap.create, nap.SUMMARY, nap.CITATION),
+    "fat": Entry(fat.create, fat.SUMMARY, fat.CITATION),
+    "fat_trades": Entry(fat.create_trades, fat.SUMMARY_TRADES, fat.CITATION),
+    "fat_mart": Entry(fat.create_mart, fat.SUMMARY_MART, fat.CITATION),
+    "sense": Entry(sense.create, sense.SUMMARY, sense.CITATION),
+    "lrm": Entry(lrm.create, lrm.SUMMARY, lrm.CITATION),
+    "alp": Entry(alp.create, alp.SUMMARY, alp.CITATION),
+    "clp": Entry(alp.create_clean, alp.SUMMARY_CLEAN, alp.CITATION),
+    "logit_squeezing": Entry(alp.create_squeezing, alp.SUMMARY_SQUEEZING, alp.CITATION),
+    "dynamic": Entry(dynamic.create, dynamic.SUMMARY, dynamic.CITATION),
+    "cat": Entry(cat.create, cat.SUMMARY, cat.CITATION),
+    "iaat": Entry(iaat.create, iaat.SUMMARY, iaat.CITATION),
+    "mma": Entry(mma.create, mma.SUMMARY, mma.CITATION),
+    "fast": Entry(fast.create, fast.SUMMARY, fast.CITATION),
+    "free": Entry(free.create, free.SUMMARY, free.CITATION),
+    "uat": Entry(uat.create, uat.SUMMARY, uat.CITATION),
+    "rst": Entry(rst.create, rst.SUMMARY, rst.CITATION),
 }
 
 

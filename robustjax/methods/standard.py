@@ -54,16 +54,10 @@ def create(
 
     Source: Madry et al. (2018), eq. 2.1 and section 2.1 (PGD).
     """
-    require_start(start)
-    require_choice("attack_labels", attack_labels, ("soft", "hard"))
+    require_attack(start, attack_labels)
 
     def perturb(inner: Inner) -> Perturbation:
-        logits_fn = inner.network.logits_fn(attack_batch_norm)
-        labels = inner.batch.labels
-        if attack_labels == "hard" and labels.ndim == 2:
-            labels = jnp.argmax(labels, -1)
-        result = inner.pgd(logits_fn, labels=labels, loss=losses.cross_entropy, start=start)
-        return inner.found(result)
+        return ascend_cross_entropy(inner, start, attack_labels, attack_batch_norm)
 
     alpha = checked_scalar("alpha", alpha, 0, 1)
     return Method(
@@ -74,6 +68,27 @@ def create(
         attack_batch_norm=attack_batch_norm,
         soft_labels=loss == "ce",
     )
+
+
+def require_attack(start: str, attack_labels: str) -> None:
+    """Refuses what `ascend_cross_entropy` does not know.
+
+    Raises:
+      ValueError: names the hyper-parameter, the value and the choices.
+    """
+    require_start(start)
+    require_choice("attack_labels", attack_labels, ("soft", "hard"))
+
+
+def ascend_cross_entropy(
+    inner: Inner, start: str, attack_labels: str, attack_batch_norm: str
+) -> Perturbation:
+    """PGD-K on the cross-entropy of the labels, or of their largest class ("hard")."""
+    logits_fn = inner.network.logits_fn(attack_batch_norm)
+    labels = inner.batch.labels
+    if attack_labels == "hard" and labels.ndim == 2:
+        labels = jnp.argmax(labels, -1)
+    return inner.found(inner.pgd(logits_fn, labels=labels, loss=losses.cross_entropy, start=start))
 
 
 def checked_loss(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:

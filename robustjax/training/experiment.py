@@ -100,12 +100,7 @@ def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Expe
     method.scalars_at(0.0)
     _require_fitting_options(config, method)
     train_set, holdout_set = create_train_set(config)
-    if not method.unlabelled and np.any(train_set.labels < 0):
-        raise ValueError(
-            f"--extra_data={config.extra_data} has examples without a label, which "
-            f"--method={config.method} cannot train on; label them with launch/pseudo_label.py, "
-            f"or use one of {', '.join(_unlabelled_methods())}"
-        )
+    _require_labels(config, method, train_set)
     augmentation = (
         data.Augmentation.parse(config.augmentation)
         if config.augmentation
@@ -153,22 +148,12 @@ def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Expe
 
 def _require_fitting_options(config: TrainConfig, method: methods.Method) -> None:
     """Refuses options that the method, or another option, cannot go with."""
-    soft = {
-        f"--mixing={config.mixing}": config.mixing != "none",
-        f"--label_smoothing={config.label_smoothing:g}": config.label_smoothing > 0,
-    }
-    for option, given in soft.items():
-        if given and not method.soft_labels:
+    if not method.soft_labels:
+        for option in _soft_label_options(config):
             takes = [name for name in methods.names() if methods.create(name).soft_labels]
             raise ValueError(
                 f"{option}: --method={config.method} as it is set needs hard labels; methods that "
                 f"take soft ones are {', '.join(takes)}"
-            )
-        if given and config.extra_data and method.unlabelled:
-            # An absent label has no distribution; with pseudo-labels every other method will do.
-            raise ValueError(
-                f"{option} does not go with --extra_data under --method={config.method}, which may "
-                "meet examples without a label"
             )
     if config.steps_schedule:
         largest = max(parse_schedule(config.steps_schedule).values)
@@ -179,8 +164,30 @@ def _require_fitting_options(config: TrainConfig, method: methods.Method) -> Non
             )
 
 
-def _unlabelled_methods() -> list[str]:
-    return [name for name in methods.names() if methods.create(name).unlabelled]
+def _soft_label_options(config: TrainConfig) -> list[str]:
+    """The options that turn labels into distributions."""
+    options = {
+        f"--mixing={config.mixing}": config.mixing != "none",
+        f"--label_smoothing={config.label_smoothing:g}": config.label_smoothing > 0,
+    }
+    return [option for option, given in options.items() if given]
+
+
+def _require_labels(config: TrainConfig, method: methods.Method, train_set: TrainSet) -> None:
+    """Refuses examples without a label where one is needed."""
+    if not np.any(train_set.labels < 0):
+        return
+    source = f"--extra_data={config.extra_data} has examples without a label"
+    if not method.unlabelled:
+        able = [name for name in methods.names() if methods.create(name).unlabelled]
+        raise ValueError(
+            f"{source}, which --method={config.method} cannot train on; label them with "
+            f"launch/pseudo_label.py, or use one of {', '.join(able)}"
+        )
+    for option in _soft_label_options(config):
+        raise ValueError(
+            f"{option}: {source}, and what is absent can be neither mixed nor smoothed"
+        )
 
 
 def _require_same_shapes(config: TrainConfig, pretrained: PyTree, fresh: PyTree) -> PyTree:

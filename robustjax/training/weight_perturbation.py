@@ -22,7 +22,7 @@ def adversarial_direction(params: PyTree, gradient: PyTree) -> PyTree:
     Returns:
       The direction, same structure.
 
-    Source: Adversarial Weight Perturbation Helps Robust Generalization (Wu et al., 2020), eq. 10
+    Source: Adversarial Weight Perturbation Helps Robust Generalization (Wu et al., 2020),
       with one step, and the authors' code, which leaves out what is no kernel.
     """
 

@@ -39,7 +39,7 @@ def test_lists_of_methods_and_networks():
 
     for name in methods.names():
         assert f"\n{name} " in "\n" + describe_methods()
-    assert "--beta=6.0" in describe_methods()
+    assert "--beta=6 " in describe_methods()
     for name in models.names():
         assert f"\n{name} " in "\n" + describe_models()
 

@@ -1,0 +1,158 @@
+"""Logit pairing and squeezing (Kannan et al., 2018): ALP, clean logit pairing, logit squeezing."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from robustjax import losses
+from robustjax.attacks.random_keys import fold_in_each
+from robustjax.epoch_schedule import Scalar
+from robustjax.methods.checks import checked_scalar, require_choice, require_number, require_start
+from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
+from robustjax.parallel import AXIS
+
+SUMMARY = "ALP (Kannan et al., 2018): CE(x̂) + λ‖z(x) − z(x̂)‖², x̂ by PGD-K on CE"
+SUMMARY_CLEAN = (
+    "CLP (Kannan et al., 2018): CE(x) + λ‖z(x) − z(x′)‖² between clean images, no attack"
+)
+SUMMARY_SQUEEZING = "logit squeezing (Kannan et al., 2018): CE(x) + λ‖z(x)‖², no attack"
+
+CITATION = """\
+@article{kannan2018adversarial,
+  title     = {Adversarial Logit Pairing},
+  author    = {Kannan, Harini and Kurakin, Alexey and Goodfellow, Ian},
+  journal   = {arXiv:1803.06373},
+  year      = {2018},
+}"""
+
+
+def create(
+    *,
+    weight: Scalar = 0.5,
+    alpha: Scalar = 0.0,
+    start: str = "uniform",
+    attack_labels: str = "given",
+    mean_over_classes: bool = False,
+    concatenate: bool = False,
+    attack_batch_norm: str = "eval",
+) -> Method:
+    """ALP: min over θ of E[α CE(z(x), y) + (1 − α) CE(z(x̂), y) + λ ‖z(x) − z(x̂)‖²].
+
+    x̂ comes from PGD-K on the cross-entropy. The defaults are those of LRM's comparison (Summers
+    and Dinneen, 2019), which trains on adversarial images alone and sums over the classes.
+
+    Args:
+      weight: λ; a number or a schedule. 0.5 on CIFAR-10, 5 on CIFAR-100 in LRM.
+      alpha: α, share of the clean loss; 0.5 in the authors' code.
+      start: PGD's start: "uniform", "gaussian", "sign" or "clean".
+      attack_labels: "given", or "predicted" as in the authors' code: the attack leads away from the
+        network's own prediction.
+      mean_over_classes: True takes the mean of the squares over the classes, as the authors' code.
+      concatenate: True makes one forward pass of [x; x̂], as the authors' code: both halves are
+        normalised by common batch statistics.
+      attack_batch_norm: "eval" (the authors' code) or "train".
+
+    Source: Kannan et al. (2018), section 3; LRM (Summers and Dinneen, 2019), eqs. 2 and 9.
+    """
+    require_start(start)
+    require_choice("attack_labels", attack_labels, ("given", "predicted"))
+    require_choice("mean_over_classes", mean_over_classes, (True, False))
+    require_choice("concatenate", concatenate, (True, False))
+
+    def perturb(inner: Inner) -> Perturbation:
+        logits_fn = inner.network.logits_fn(attack_batch_norm)
+        labels = inner.batch.labels
+        if attack_labels == "predicted":
+            labels = jnp.argmax(logits_fn(inner.batch.images), -1)
+        result = inner.pgd(logits_fn, labels=labels, loss=losses.cross_entropy, start=start)
+        return inner.found(result)
+
+    def outer(outer: Outer) -> Objective:
+        images = outer.batch.images, outer.perturbation.images
+        if concatenate:
+            both, network = outer.network.train(jnp.concatenate(images), outer.key)
+            clean_logits, logits = jnp.split(both, 2)
+        else:
+            clean_key, adversarial_key = jax.random.split(outer.key)
+            clean_logits, network = outer.network.train(images[0], clean_key)
+            logits, network = network.train(images[1], adversarial_key)
+        classes = logits.shape[-1] if mean_over_classes else 1
+        loss = losses.adversarial_logit_pairing(
+            clean_logits,
+            logits,
+            outer.batch.labels,
+            weight=outer.scalars["weight"] / classes,
+            alpha=outer.scalars["alpha"],
+        )
+        return Objective(loss, network.statistics)
+
+    return Method(
+        name="alp",
+        perturb=perturb,
+        outer=outer,
+        scalars={
+            "weight": checked_scalar("weight", weight, 0),
+            "alpha": checked_scalar("alpha", alpha, 0, 1),
+        },
+        attack_batch_norm=attack_batch_norm,
+    )
+
+
+def create_clean(*, weight: Scalar = 0.5, noise: float = 0.0) -> Method:
+    """CLP: min over θ of E[CE(z(x), y) + λ ‖z(x) − z(x′)‖²], x′ another clean image of the batch.
+
+    The batch, which is in random order, is paired at a distance of half its size.
+
+    Args:
+      weight: λ; a number or a schedule. The paper gives no value for it.
+      noise: standard deviation of normal noise added to the images; Kannan et al. (2018) add 0.5 on
+        MNIST.
+
+    Source: Kannan et al. (2018), section 3, as quoted by LRM (Summers and Dinneen, 2019).
+    """
+
+    def pairing(logits: jax.Array) -> jax.Array:
+        every = jax.lax.all_gather(logits, AXIS, tiled=True)
+        places = jax.lax.axis_index(AXIS) * len(logits) + jnp.arange(len(logits))
+        partners = every[(places + len(every) // 2) % len(every)]
+        return losses.logit_pairing(logits, partners)
+
+    return _without_attack("clp", weight, noise, pairing)
+
+
+def create_squeezing(*, weight: Scalar = 0.5, noise: float = 0.0) -> Method:
+    """Logit squeezing: min over θ of E[CE(z(x), y) + λ ‖z(x)‖²].
+
+    Beside adversarial training it is `lrm` without pairing.
+
+    Args:
+      weight: λ; a number or a schedule. The paper gives no value for it.
+      noise: standard deviation of normal noise added to the images; Kannan et al. (2018) add 0.5 on
+        MNIST.
+
+    Source: Kannan et al. (2018), section 3, as quoted by LRM (Summers and Dinneen, 2019).
+    """
+    return _without_attack("logit_squeezing", weight, noise, losses.logit_squeezing)
+
+
+def _without_attack(
+    name: str, weight: Scalar, noise: float, regulariser: Callable[[jax.Array], jax.Array]
+) -> Method:
+    require_number("noise", noise, 0)
+
+    def perturb(inner: Inner) -> Perturbation:
+        if not noise:
+            return inner.clean()
+        images = inner.batch.images
+        keys = fold_in_each(inner.keys, 0)
+        draws = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(keys)
+        return inner.clean()._replace(images=inner.threat.clip(images + noise * draws))
+
+    def outer(outer: Outer) -> Objective:
+        logits, network = outer.network.train(outer.perturbation.images, outer.key)
+        loss = losses.cross_entropy(logits, outer.batch.labels)
+        return Objective(loss + outer.scalars["weight"] * regulariser(logits), network.statistics)
+
+    scalars = {"weight": checked_scalar("weight", weight, 0)}
+    return Method(name=name, perturb=perturb, outer=outer, scalars=scalars)

@@ -1,0 +1,193 @@
+"""Friendly adversarial training (Zhang et al., 2020): PGD that stops soon after it succeeds.
+
+Three methods: FAT, FAT for TRADES and FAT for MART.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+from robustjax import attacks, losses
+from robustjax.epoch_schedule import Scalar
+from robustjax.methods import mart
+from robustjax.methods.checks import checked_scalar, require_choice, require_number, require_start
+from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
+from robustjax.methods.standard import adversarial_outer
+from robustjax.methods.trades import ascend_divergence, divergence_outer
+
+SUMMARY = "FAT (Zhang et al., 2020): CE on images of PGD-K that stops τ steps after it succeeds"
+SUMMARY_TRADES = "FAT for TRADES (Zhang et al., 2020): TRADES with PGD-K-τ on the KL"
+SUMMARY_MART = "FAT for MART (Zhang et al., 2020): MART with PGD-K-τ"
+
+CITATION = """\
+@inproceedings{zhang2020attacks,
+  title     = {Attacks Which Do Not Kill Training Make Adversarial Learning Stronger},
+  author    = {Zhang, Jingfeng and Xu, Xilie and Han, Bo and Niu, Gang and Cui, Lizhen and
+               Sugiyama, Masashi and Kankanhalli, Mohan},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2020},
+}"""
+
+
+def create(
+    *,
+    tau: Scalar = 0,
+    start: str = "clean",
+    omega: float = 0.0,
+    projection: bool = True,
+    attack_batch_norm: str = "eval",
+) -> Method:
+    """FAT: min over θ of E[CE(z(x̂), y)], x̂ by PGD-K-τ on the cross-entropy.
+
+    PGD-K-τ stops an example τ steps after its first misclassification; τ counts misclassified
+    points, consecutive or not. With τ = K it is standard adversarial training.
+
+    Args:
+      tau: τ, a whole number or a schedule of them; "0,1@50,2@90" is the authors' code for 120
+        epochs.
+      start: PGD's start: "clean" (the paper's Algorithm 1), "uniform" (the authors' code),
+        "gaussian" or "sign".
+      omega: standard deviation of normal noise added in every step; 0.001 in the authors' code, not
+        in the paper's main algorithm.
+      projection: False searches without the projection on the ball (appendix B); what is found
+        is then the friendliest adversarial image of a search of K steps.
+      attack_batch_norm: "eval" (the authors' code; the paper does not say) or "train".
+
+    Source: Zhang et al. (2020), eq. 5, Algorithms 1 and 2, appendix B.
+    """
+    tau = _checked(tau, start, projection)
+    require_number("omega", omega, 0)
+
+    def perturb(inner: Inner) -> Perturbation:
+        options = {} if projection else _without_ball(inner)
+        result = inner.pgd(
+            inner.network.logits_fn(attack_batch_norm),
+            loss=losses.cross_entropy,
+            start=start,
+            stop=_friendly(inner),
+            noise=omega or None,
+            **options,
+        )
+        return inner.found(result)
+
+    return Method(
+        name="fat",
+        perturb=perturb,
+        outer=adversarial_outer(),
+        scalars={"tau": tau},
+        attack_batch_norm=attack_batch_norm,
+    )
+
+
+def create_trades(
+    *,
+    beta: Scalar = 6.0,
+    tau: Scalar = 0,
+    start: str = "gaussian",
+    projection: bool = True,
+    attack_batch_norm: str = "eval",
+) -> Method:
+    """FAT for TRADES: min over θ of E[CE(z(x), y) + β · KL(p(x) ‖ p(x̂))], x̂ by PGD-K-τ on the KL.
+
+    Misclassification is judged by the label. The cross-entropy is that of the natural image, as in
+    the paper's eq. 9 and in the authors' code; its Algorithm 4 prints that of x̂.
+
+    Args:
+      beta: weight of the KL; a number or a schedule. The paper has 1 and 6.
+      tau: τ, a whole number or a schedule; "0,1@30,2@50,3@70" is the authors' code for 85 epochs.
+      start: PGD's start: "gaussian" (the paper's Algorithm 3), "uniform", "sign" or "clean".
+      projection: False searches without the projection on the ball (appendix B).
+      attack_batch_norm: "eval" (the authors' code; the paper does not say) or "train".
+
+    Source: Zhang et al. (2020), eq. 9, Algorithms 3 and 4.
+    """
+    tau = _checked(tau, start, projection)
+
+    def perturb(inner: Inner) -> Perturbation:
+        options = {} if projection else _without_ball(inner)
+        return inner.found(
+            ascend_divergence(
+                inner, attack_batch_norm, start=start, stop=_friendly(inner), **options
+            )
+        )
+
+    return Method(
+        name="fat_trades",
+        perturb=perturb,
+        outer=divergence_outer(("clean", "adversarial")),
+        scalars={"tau": tau, "beta": checked_scalar("beta", beta, 0)},
+        attack_batch_norm=attack_batch_norm,
+    )
+
+
+def create_mart(
+    *,
+    beta: Scalar = 6.0,
+    tau: Scalar = 0,
+    start: str = "clean",
+    adversarial_first: bool = False,
+    projection: bool = True,
+    attack_batch_norm: str = "eval",
+) -> Method:
+    """FAT for MART: MART's loss with x̂ by PGD-K-τ on the cross-entropy.
+
+    Args:
+      beta: weight of the regulariser; a number or a schedule.
+      tau: τ, a whole number or a schedule; "0,1@20,2@40,3@60,4@80" is the authors' code for 90
+        epochs.
+      start: PGD's start: "clean" (the paper's Algorithm 1), "gaussian" (the authors' code),
+        "uniform" or "sign".
+      adversarial_first: True forwards x̂ before x, as the authors' code; False as MART.
+      projection: False searches without the projection on the ball (appendix B).
+      attack_batch_norm: "eval" (the authors' code; the paper does not say) or "train".
+
+    Source: Zhang et al. (2020), appendix E.
+    """
+    tau = _checked(tau, start, projection)
+    require_choice("adversarial_first", adversarial_first, (True, False))
+
+    def perturb(inner: Inner) -> Perturbation:
+        options = {} if projection else _without_ball(inner)
+        result = inner.pgd(
+            inner.network.logits_fn(attack_batch_norm),
+            loss=losses.cross_entropy,
+            start=start,
+            stop=_friendly(inner),
+            **options,
+        )
+        return inner.found(result)
+
+    def outer(outer: Outer) -> Objective:
+        return mart.weighted_outer(
+            outer, beta=outer.scalars["beta"], adversarial_first=adversarial_first
+        )
+
+    return Method(
+        name="fat_mart",
+        perturb=perturb,
+        outer=outer,
+        scalars={"tau": tau, "beta": checked_scalar("beta", beta, 0)},
+        attack_batch_norm=attack_batch_norm,
+        soft_labels=False,
+    )
+
+
+def _checked(tau: Scalar, start: str, projection: bool) -> Scalar:
+    require_start(start)
+    require_choice("projection", projection, (True, False))
+    if not projection and start not in ("clean", "gaussian"):
+        raise ValueError(
+            f"start={start!r}: without a projection there is no ball to draw from; accepted are "
+            "clean, gaussian"
+        )
+    return checked_scalar("tau", tau, 0)
+
+
+def _friendly(inner: Inner) -> Any:
+    return attacks.stopping.misclassified(inner.scalars["tau"].astype(jnp.int32))
+
+
+def _without_ball(inner: Inner) -> dict[str, attacks.ThreatModel]:
+    return {"threat": dataclasses.replace(inner.threat, epsilon=math.inf)}

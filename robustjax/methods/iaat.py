@@ -1,0 +1,104 @@
+"""Instance adaptive adversarial training (Balaji et al., 2019): a radius for every example."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from robustjax import losses
+from robustjax.attacks import AttackResult
+from robustjax.attacks.random_keys import fold_in_each
+from robustjax.epoch_schedule import EpochSchedule
+from robustjax.methods.checks import require_choice, require_number, require_start
+from robustjax.methods.method import Inner, Method, Perturbation
+from robustjax.methods.standard import adversarial_outer
+
+SUMMARY = "IAAT (Balaji et al., 2019): CE on PGD-K's images, a radius per example that adapts"
+
+CITATION = """\
+@article{balaji2019instance,
+  title     = {Instance Adaptive Adversarial Training: Improved Accuracy Tradeoffs in Neural Nets},
+  author    = {Balaji, Yogesh and Goldstein, Tom and Hoffman, Judy},
+  journal   = {arXiv:1910.08051},
+  year      = {2019},
+}"""
+
+
+def create(
+    *,
+    growth: float = 1.9 / 255,
+    smoothing: float = 0.1,
+    fixed_epsilon_epochs: float = 10.0,
+    skip_misclassified: bool = False,
+    start: str = "uniform",
+    attack_batch_norm: str = "eval",
+) -> Method:
+    """IAAT: min over θ of E[CE(z(x̂), y)], x̂ by PGD-K in a ball of radius ε_i.
+
+    In each step an example is attacked in the balls of radius ε_i and ε_i + γ. The candidate is
+    ε_i + γ if the network withstands the larger, ε_i if only the smaller, ε_i − γ if neither; 0 if
+    even the clean image is misclassified. Then ε_i moves towards it: (1 − β) ε_i + β candidate, and
+    a third attack in that ball finds x̂. There is no upper limit. The radii live across epochs, and
+    in the checkpoints. Until the warm-up is over, ε_i = ε. The step size is ε_i / 5, and at least
+    --step_size.
+
+    Args:
+      growth: γ, in units of the images.
+      smoothing: β, in (0, 1].
+      fixed_epsilon_epochs: the warm-up. Infinite, this is standard adversarial training.
+      skip_misclassified: True gives misclassified examples radius 0 in the warm-up too, as the
+        authors' code.
+      start: PGD's start: "uniform" (the authors' code), "gaussian", "sign" or "clean".
+      attack_batch_norm: "eval", or "train" as in the authors' code, where the call that would
+        switch to running statistics is commented out.
+
+    Source: Balaji et al. (2019) and the authors' code.
+    """
+    require_start(start)
+    require_number("growth", growth, 0)
+    require_number("smoothing", smoothing, 0, 1)
+    if fixed_epsilon_epochs != float("inf"):
+        require_number("fixed_epsilon_epochs", fixed_epsilon_epochs, 0)
+    require_choice("skip_misclassified", skip_misclassified, (True, False))
+
+    def perturb(inner: Inner) -> Perturbation:
+        logits_fn = inner.network.logits_fn(attack_batch_norm)
+        labels = inner.batch.labels
+        hard = jnp.argmax(labels, -1) if labels.ndim == 2 else labels
+        is_right = jnp.argmax(logits_fn(inner.batch.images), -1) == hard
+
+        def attack(radius: jax.Array, keys: jax.Array) -> AttackResult:
+            return inner._replace(keys=keys).pgd(
+                logits_fn,
+                loss=losses.cross_entropy,
+                start=start,
+                threat=dataclasses.replace(inner.threat, epsilon=radius),
+                step_size=jnp.maximum(radius / 5, inner.step_size),
+            )
+
+        radius = inner.memory["epsilon"]
+        small = attack(radius, fold_in_each(inner.keys, 1))
+        large = attack(radius + growth, fold_in_each(inner.keys, 2))
+        change = jnp.where(large.success, jnp.where(small.success, -growth, 0.0), growth)
+        candidate = jnp.where(is_right, jnp.maximum(radius + change, 0), 0)
+        adapted = smoothing * candidate + (1 - smoothing) * radius
+        fixed = jnp.broadcast_to(inner.threat.epsilon, radius.shape)
+        if skip_misclassified:
+            fixed = jnp.where(is_right, fixed, 0)
+        in_warmup = inner.scalars["fixed_epsilon"] > 0
+        radius = jnp.where(in_warmup, fixed, adapted)
+        result = attack(radius, inner.keys)
+        probes = jnp.where(in_warmup, 0, small.backward_passes + large.backward_passes)
+        return Perturbation(result.images, result.backward_passes + probes, {"epsilon": radius})
+
+    warmup = 1.0 if fixed_epsilon_epochs == float("inf") else 0.0
+    if 0 < fixed_epsilon_epochs < float("inf"):
+        warmup = EpochSchedule((0.0, fixed_epsilon_epochs), (1.0, 0.0))
+    return Method(
+        name="iaat",
+        perturb=perturb,
+        outer=adversarial_outer(),
+        init=lambda rows, image_shape: {"epsilon": jnp.zeros(rows)},
+        scalars={"fixed_epsilon": warmup},
+        attack_batch_norm=attack_batch_norm,
+    )

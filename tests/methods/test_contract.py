@@ -1,0 +1,259 @@
+"""What holds for every registered method, and which method is which with its special part off."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robustjax import attacks, data, methods, models, parallel
+from robustjax.flags import read_flags
+from robustjax.methods import Batch, Inner, Outer
+from robustjax.training import (
+    BoundNetwork,
+    RawBatch,
+    StepSettings,
+    create_experiment,
+    create_optimizer,
+    create_state,
+    make_train_step,
+    train,
+)
+
+LAUNCH = Path(__file__).resolve().parents[2] / "launch"
+BATCH, SHAPE, CLASSES, STEPS, EPSILON = 8, (2, 2, 1), 4, 3, 0.1
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """Extra images for the methods that ask for them."""
+    path = tmp_path_factory.mktemp("data") / "generated.npz"
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
+    np.savez(path, image=images, label=rng.integers(0, 10, 64))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_it_trains_two_steps_on_digits_from_its_flag_file(name, generated, tmp_path):
+    config = read_flags(LAUNCH / f"{name}.flags")
+    assert config.method == name
+    small = dataclasses.replace(
+        config,
+        dataset="digits",
+        train_split="train",
+        data_dir="",
+        model="digits_cnn",
+        # The network of this test has no batch norm, whose statistics "train" would take.
+        attack_batch_norm="eval" if "attack_batch_norm" in methods.hyperparameters(name) else "",
+        classes=(),
+        extra_data=generated if config.extra_data else "",
+        augmentation="none",
+        precision="float32",
+        activation="",
+        init_from="",
+        batch_size=16,
+        train_examples=16 * (1 if methods.create(name).replays > 1 else 2),
+        holdout=0,
+        epochs=1,
+        epsilon_warmup_epochs=0.0,
+        warmup_epochs=0.0,
+        decay_epochs=(),
+        decay_factors=(0.1,),
+        steps=2,
+        measure_steps=1,
+        measure_examples=16,
+        devices=1,
+        workdir=str(tmp_path / "run"),
+    )
+    before = create_experiment(small).initial_state()
+    result = train(small, stream=None)
+    assert result.finished and int(result.state.step) >= 2
+    assert np.isfinite(result.rows[-1]["loss"])
+    assert result.rows[-1]["mean_backward_passes"] >= 0
+    for old, new in zip(
+        jax.tree.leaves(before.params), jax.tree.leaves(result.state.params), strict=True
+    ):
+        assert np.all(np.isfinite(new))
+        assert np.any(old != new)
+
+
+class Linear(nn.Module):
+    """A network in the precision of its images."""
+
+    @nn.compact
+    def __call__(self, images, *, train=False, batch_statistics=None):
+        flat = images.reshape(len(images), -1)
+        return nn.Dense(CLASSES, dtype=images.dtype, param_dtype=images.dtype)(flat)
+
+
+@contextlib.contextmanager
+def eager_on_one_device(monkeypatch):
+    """Collectives over a single device, outside of any mapping."""
+    with monkeypatch.context() as patch:
+        patch.setattr(jax.lax, "psum", lambda value, name: value)
+        patch.setattr(jax.lax, "pmean", lambda value, name: value)
+        patch.setattr(jax.lax, "all_gather", lambda value, name, **_: value)
+        patch.setattr(jax.lax, "axis_index", lambda name: 0)
+        patch.setattr(jax.lax, "axis_size", lambda name: 1)
+        yield patch
+
+
+class Detached:
+    """Stands in for `stop_gradient`: keeps what was detached first and gives it back afterwards."""
+
+    def __init__(self):
+        self.kept, self.place = [], None
+
+    def __call__(self, value):
+        if self.place is None:
+            self.kept.append(value)
+            return value
+        self.place += 1
+        return self.kept[self.place - 1]
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_the_gradient_of_its_outer_loss_agrees_with_finite_differences(name, monkeypatch):
+    method = methods.create(name)
+    rng = np.random.default_rng(1)
+    with jax.enable_x64(True), eager_on_one_device(monkeypatch) as patch:
+        images = jnp.asarray(rng.uniform(0.2, 0.8, (BATCH, *SHAPE)))
+        params = {
+            "Dense_0": {
+                "kernel": jnp.asarray(rng.normal(size=(int(np.prod(SHAPE)), CLASSES))),
+                "bias": jnp.asarray(rng.normal(size=CLASSES)),
+            }
+        }
+        scalars = {key: jnp.asarray(value) for key, value in method.scalars_at(3.0).items()}
+        rows = method.init(BATCH, SHAPE)
+        batch = Batch(
+            images, jnp.asarray(rng.integers(0, CLASSES, BATCH)), jnp.arange(BATCH), jnp.ones(BATCH)
+        )
+        inner = Inner(
+            keys=jax.random.split(jax.random.key(1), BATCH),
+            positions=jnp.arange(BATCH),
+            batch_size=BATCH,
+            network=BoundNetwork(Linear(), params, {}),
+            batch=batch,
+            threat=attacks.ThreatModel("linf", EPSILON),
+            steps=STEPS,
+            step_size=jnp.asarray(EPSILON / 2),
+            scalars=scalars,
+            memory=rows,
+        )
+        method = methods.create(name, **evaluating(name))
+        perturbation = method.perturb(inner)
+
+        def loss(params):
+            network = BoundNetwork(Linear(), params, {})
+            outer = Outer(jax.random.key(0), network, batch, perturbation, scalars)
+            return jnp.mean(method.outer(outer).loss)
+
+        gradient = jax.grad(loss)(params)
+        direction = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), params)
+        slope = sum(
+            jnp.vdot(one, other)
+            for one, other in zip(
+                jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True
+            )
+        )
+        detached = Detached()
+        patch.setattr(jax.lax, "stop_gradient", detached)
+        loss(params)
+        step, values = 1e-5, []
+        for sign in (1, -1):
+            detached.place = 0
+            moved = jax.tree.map(lambda w, d, sign=sign: w + sign * step * d, params, direction)
+            values.append(loss(moved))
+            assert detached.place == len(detached.kept)
+        measured = (values[0] - values[1]) / (2 * step)
+        assert abs(float(slope)) > 1e-6
+        np.testing.assert_allclose(float(slope), float(measured), rtol=1e-6, atol=1e-9)
+
+
+def evaluating(name):
+    """The option that lets a method attack a network without batch norm."""
+    has_choice = "attack_batch_norm" in methods.hyperparameters(name)
+    return {"attack_batch_norm": "eval"} if has_choice else {}
+
+
+def trained(name, steps=3, only=None, **hyperparameters):
+    """The weights after some steps of a method on random images; `only` weights the examples."""
+    method = methods.create(name, **{**evaluating(name), **hyperparameters})
+    model = models.create("digits_cnn", num_classes=CLASSES)
+    optimizer = create_optimizer("sgd", lambda step: 0.5)
+    settings = StepSettings("linf", STEPS, data.Augmentation())
+    devices = parallel.local_devices(1)
+    step = parallel.map_over_devices(
+        make_train_step(model, method, optimizer, settings), devices, in_axes=(0, 0, None, None)
+    )
+    variables = model.init(jax.random.key(5), jnp.zeros((1, 8, 8, 1)))
+    rows = {"example": BATCH, "position": BATCH}[method.memory_of]
+    state = create_state(variables, optimizer, method.init(rows, (8, 8, 1)), False)
+    state = parallel.replicate(state, devices)
+    rng = np.random.default_rng(2)
+    images = rng.integers(0, 256, (BATCH, 8, 8, 1), dtype=np.uint8)
+    labels = rng.integers(0, CLASSES, BATCH, dtype=np.int32)
+    weight = np.ones(BATCH, np.float32)
+    if only is not None:
+        logits = model.apply(variables, data.to_float(images), train=False)
+        weight = only(np.argmax(logits, -1) == labels).astype(np.float32)
+        assert 0 < weight.sum() < BATCH
+    batch = RawBatch(images, labels, np.arange(BATCH, dtype=np.int32), weight)
+    batch = parallel.split_over_devices(batch, 1)
+    scalars = {"epsilon": EPSILON, "step_size": EPSILON / 2, **method.scalars_at(0.0)}
+    scalars = {key: np.float32(value) for key, value in scalars.items()}
+    for _ in range(steps):
+        state, _ = step(state, batch, scalars, jax.random.key(3))
+    return parallel.unreplicate(state).params
+
+
+BIT_FOR_BIT = [
+    ("fat", {"tau": STEPS, "start": "uniform", "omega": 0.0}, "standard", {}),
+    ("fat_trades", {"tau": STEPS}, "trades", {}),
+    ("fat_mart", {"tau": STEPS, "start": "uniform"}, "mart", {}),
+    ("iaat", {"fixed_epsilon_epochs": float("inf")}, "standard", {}),
+    ("dynamic", {"fosc": -1e9}, "standard", {}),
+]
+UP_TO_ROUNDING = [
+    ("nap", {"beta": 0.0}, "standard", {"loss": "bce"}),
+    ("mart", {"beta": 0.0}, "standard", {"loss": "bce"}),
+    ("lrm", {"pairing_ratio": None, "squeezing": 0.0}, "standard", {}),
+    ("alp", {"weight": 0.0}, "standard", {}),
+    ("uat", {"beta": 0.0}, "standard", {}),
+    ("rst", {}, "trades", {}),
+    ("logit_squeezing", {"weight": 0.0}, "natural", {}),
+    ("trades", {"beta": 0.0}, "natural", {}),
+    ("clp", {"weight": 0.0}, "natural", {}),
+    ("sense", {"c": 1.0}, "natural", {}),
+    ("cat", {"strength": 0}, "natural", {}),
+    ("mma", {"clean_weight": 1.0}, "natural", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "parent", "parent_options"), BIT_FOR_BIT)
+def test_without_its_special_part_it_is_its_parent_bit_for_bit(
+    name, options, parent, parent_options
+):
+    found, expected = trained(name, **options), trained(parent, **parent_options)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("name", "options", "parent", "parent_options"), UP_TO_ROUNDING)
+def test_without_its_special_part_it_is_its_parent(name, options, parent, parent_options):
+    found, expected = trained(name, **options), trained(parent, **parent_options)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-6)
+
+
+def test_sense_with_vanishing_c_is_standard_training_of_the_correctly_classified():
+    found = trained("sense", steps=1, only=lambda right: right, c=0.0)
+    expected = trained("standard", steps=1, only=lambda right: right, start="clean")
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
