@@ -105,7 +105,9 @@ def evaluate_run(
     """
     run = training.load_run(workdir, checkpoint)
     config = run.config
-    test_set = data.load(config.dataset, "test", data_dir=data_dir or config.data_dir or None)
+    test_set = training.restrict(
+        data.load(config.dataset, "test", data_dir=data_dir or config.data_dir or None), config
+    )
     if examples:
         test_set = data.select(test_set, np.arange(min(examples, len(test_set.labels))))
     epsilon = config.test_epsilon if epsilon is None else epsilon

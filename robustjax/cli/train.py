@@ -8,6 +8,7 @@ from absl import flags
 from robustjax import evaluation, methods, models, parallel, training
 from robustjax.cli import app, compilation
 from robustjax.config import TrainConfig
+from robustjax.files import Path
 from robustjax.flags import config_from_flags, define_flags, own_hyperparameters
 from robustjax.text import format_value
 from robustjax.training.log import read_rows
@@ -23,7 +24,7 @@ Trains an adversarially robust classifier, or resumes the run that --workdir hol
 
 def main() -> None:
     """Parses the command line and trains."""
-    app.run(_main, define_flags, description=DESCRIPTION, groups=_groups())
+    app.run(_main, define_flags, description=DESCRIPTION, groups=train_groups())
 
 
 def _main() -> None:
@@ -34,6 +35,14 @@ def _main() -> None:
     if values.model == "help":
         print(describe_models())
         return
+    result = run_training()
+    metrics = result.workdir / "metrics.jsonl"
+    if result.finished and parallel.is_main_process():
+        print(f"log: {metrics}   figure: {figure_of(result.workdir)}", file=sys.stderr)
+
+
+def run_training() -> training.TrainResult:
+    """Trains as the parsed flags say; draws the training curves when it is finished."""
     config = config_from_flags()
     if not config.workdir:
         config = dataclasses.replace(config, workdir=_default_workdir(config))
@@ -47,14 +56,18 @@ def _main() -> None:
     compilation.enable_cache()
 
     result = training.train(config)
-    metrics = result.workdir / "metrics.jsonl"
     if result.finished and parallel.is_main_process():
-        figure = evaluation.training_curves(
-            read_rows(metrics),
-            result.workdir / "figures" / "training.png",
+        evaluation.training_curves(
+            read_rows(result.workdir / "metrics.jsonl"),
+            figure_of(result.workdir),
             f"{config.method}, {config.model}, {config.dataset}",
         )
-        print(f"log: {metrics}   figure: {figure}", file=sys.stderr)
+    return result
+
+
+def figure_of(workdir: Path) -> Path:
+    """Where the training curves of a run are drawn."""
+    return workdir / "figures" / "training.png"
 
 
 def describe_methods() -> str:
@@ -82,7 +95,8 @@ def _default_workdir(config: TrainConfig) -> str:
     return f"runs/{config.method}-{config.dataset}-{config.model}-{config.seed}"
 
 
-def _groups() -> dict[str, list[str]]:
+def train_groups() -> dict[str, list[str]]:
+    """The groups that --help lists the flags in."""
     groups: dict[str, list[str]] = {}
     for field in dataclasses.fields(TrainConfig):
         groups.setdefault(field.metadata["group"], []).append(field.name)

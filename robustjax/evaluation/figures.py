@@ -40,7 +40,7 @@ def training_curves(rows: Sequence[Row], path: Path, title: str = "") -> Path:
         axes.margins(x=0.02)
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def compare_runs(accuracies: Mapping[str, Mapping[str, float]], path: Path, title: str) -> Path:
@@ -63,10 +63,11 @@ def compare_runs(accuracies: Mapping[str, Mapping[str, float]], path: Path, titl
     axes.set_xticks(range(len(attacks)), attacks)
     axes.set(ylabel="accuracy (%)", ylim=(0, 109), title=title)
     axes.legend(loc="upper right", fontsize="small")
-    return _save(figure, path)
+    return save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a figure as a PNG, whole or not at all."""
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content)
     return write_whole(path, content.getvalue())

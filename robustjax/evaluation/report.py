@@ -14,6 +14,9 @@ from robustjax import __version__
 from robustjax.evaluation.suite import AttackScore, wilson_interval
 from robustjax.files import Path, write_whole
 
+WORST_CASE = "worst_case_robust_accuracy"
+"""The key of the share of examples that withstand every attack of the list."""
+
 
 def summarize(scores: Mapping[str, AttackScore], **about: Any) -> dict[str, Any]:
     """The content of evaluation.json.
@@ -36,7 +39,7 @@ def summarize(scores: Mapping[str, AttackScore], **about: Any) -> dict[str, Any]
     }
     summary = {**_accuracy("clean_accuracy", clean), "attacks": attacks}
     if attacks:
-        summary |= _accuracy("worst_case_robust_accuracy", worst, "worst_case_interval_95")
+        summary |= _accuracy(WORST_CASE, worst, "worst_case_interval_95")
     return {**summary, "examples": len(clean), **about, "versions": versions()}
 
 
@@ -82,7 +85,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         lines.append(
             _row(
                 "worst case",
-                summary["worst_case_robust_accuracy"],
+                summary[WORST_CASE],
                 summary["worst_case_interval_95"],
                 "correct under every attack above",
             )
@@ -105,7 +108,7 @@ def to_table(summary: Mapping[str, Any]) -> str:
         for name, score in summary["attacks"].items()
     ]
     if len(rows) > 2:
-        worst, interval = "worst_case_robust_accuracy", "worst_case_interval_95"
+        worst, interval = WORST_CASE, "worst_case_interval_95"
         rows.append(("worst case", summary[worst], summary[interval]))
     width = max(len(name) for name, _, _ in rows)
     return "\n".join(

@@ -1,7 +1,13 @@
 """Training: the state, the one mapped step, schedules, the loop, checkpoints and logs."""
 
 from robustjax.training.checkpoint import CheckpointError, Checkpoints
-from robustjax.training.experiment import Experiment, create_experiment, create_method, create_model
+from robustjax.training.experiment import (
+    Experiment,
+    check_experiment,
+    create_experiment,
+    create_method,
+    create_model,
+)
 from robustjax.training.loop import TrainingError, TrainResult, train
 from robustjax.training.network import BoundNetwork
 from robustjax.training.optimizer import create_optimizer
@@ -9,6 +15,7 @@ from robustjax.training.restore import TrainedRun, load_run
 from robustjax.training.schedules import learning_rate_schedule
 from robustjax.training.state import TrainState, create_state
 from robustjax.training.step import RawBatch, StepSettings, make_train_step
+from robustjax.training.train_set import TrainSet, create_train_set, restrict
 
 __all__ = [
     "BoundNetwork",
@@ -18,16 +25,20 @@ __all__ = [
     "RawBatch",
     "StepSettings",
     "TrainResult",
+    "TrainSet",
     "TrainState",
     "TrainedRun",
     "TrainingError",
+    "check_experiment",
     "create_experiment",
     "create_method",
     "create_model",
     "create_optimizer",
     "create_state",
+    "create_train_set",
     "learning_rate_schedule",
     "load_run",
     "make_train_step",
+    "restrict",
     "train",
 ]

@@ -146,6 +146,18 @@ def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Expe
     )
 
 
+def check_experiment(config: TrainConfig) -> None:
+    """Checks the options as far as that needs no data.
+
+    Raises:
+      ValueError: an option has a value that is not accepted; the message names the flag.
+    """
+    method = create_method(config)
+    method.scalars_at(0.0)
+    _require_fitting_options(config, method)
+    create_model(config, num_classes=10)
+
+
 def _require_fitting_options(config: TrainConfig, method: methods.Method) -> None:
     """Refuses options that the method, or another option, cannot go with."""
     if not method.soft_labels:
