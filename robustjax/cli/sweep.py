@@ -33,9 +33,9 @@ finished is not repeated and what was interrupted is resumed, so the same comman
     --sweep_dir=sweeps/methods --model=resnet_18
 
 --grid=NAME=V1,V2,... sweeps over a flag of launch/train.py; values that contain commas are
-separated by semicolons instead. --grid='epsilon,step_size=0.03:0.003;0.06:0.006' sweeps over two flags at
-once. --grid='flagfile=A;B' compares flag files, which every other flag overrides; a repeated --grid
-gives all combinations. The result is sweep.md, sweep.json, sweep.png and sweep.csv."""
+separated by semicolons instead. --grid='epsilon,step_size=0.03:0.003;0.06:0.006' sweeps over two
+flags at once. --grid='flagfile=A;B' compares flag files, which every other flag overrides; a
+repeated --grid gives all combinations. The result is sweep.md, sweep.json, sweep.png, sweep.csv."""
 
 OWN_GROUPS = {
     "sweep": ["sweep_dir", "grid", "seeds", "parallel", "report_only", "center"],
