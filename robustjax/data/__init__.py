@@ -3,7 +3,7 @@
 from robustjax.data.augmentation import Augmentation, augment, default_augmentation, to_float
 from robustjax.data.batches import epoch_order, mixed_epoch_order
 from robustjax.data.dataset import DataError, Dataset
-from robustjax.data.extra import load_extra
+from robustjax.data.extra import load_extra, load_images
 from robustjax.data.mixing import Mixing, mix, partners
 from robustjax.data.preparation import prepare
 from robustjax.data.sources import default_data_dir, load
@@ -31,6 +31,7 @@ __all__ = [
     "hold_out",
     "load",
     "load_extra",
+    "load_images",
     "mix",
     "mixed_epoch_order",
     "only_classes",

@@ -26,7 +26,50 @@ def load_extra(
     Raises:
         DataError: If the file, an array, a shape, a dtype or a label does not fit.
     """
+    images, labels = _read(f"--extra_data={path}", path)
     flag = f"--extra_data={path}"
+    if images.dtype != np.uint8 or images.shape[1:] != image_shape or not len(images):
+        raise DataError(
+            f"{flag}: the images are {images.dtype} {list(images.shape)}; accepted is uint8 "
+            f"{['M', *image_shape]}, as the labelled images are".replace("'", "")
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"{flag}: the labels are {labels.dtype} {list(labels.shape)}; accepted are integers "
+            f"[{len(images)}], one per image"
+        )
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < -1 or highest >= num_classes:
+        raise DataError(
+            f"{flag}: labels lie in {lowest}..{highest}; accepted are 0..{num_classes - 1}, and -1 "
+            "for none"
+        )
+    return images, labels.astype(np.int32)
+
+
+def load_images(path: str) -> np.ndarray:
+    """Read the images of such a file, whatever labels it has.
+
+    Args:
+        path: The file, `--images`.
+
+    Returns:
+        Images, uint8 [M, H, W, C].
+
+    Raises:
+        DataError: If the file or its images are not as described.
+    """
+    images, _ = _read(f"--images={path}", path)
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise DataError(
+            f"--images={path}: the images are {images.dtype} {list(images.shape)}; accepted is "
+            "uint8 [M, H, W, C]"
+        )
+    return images
+
+
+def _read(flag: str, path: str) -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels (-1 where there are none) as they stand in the file."""
     try:
         archive = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
@@ -47,20 +90,4 @@ def load_extra(
             labels = np.full(len(images), -1) if label_key is None else archive[label_key]
         except (ValueError, OSError, EOFError) as error:
             raise DataError(f"{flag} cannot be read without pickle: {error}") from error
-    if images.dtype != np.uint8 or images.shape[1:] != image_shape or not len(images):
-        raise DataError(
-            f"{flag}: {image_key} is {images.dtype} {list(images.shape)}; accepted is uint8 "
-            f"{['M', *image_shape]}, as the labelled images are".replace("'", "")
-        )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
-        raise DataError(
-            f"{flag}: {label_key} is {labels.dtype} {list(labels.shape)}; accepted are integers "
-            f"[{len(images)}], one per image"
-        )
-    lowest, highest = int(labels.min()), int(labels.max())
-    if lowest < -1 or highest >= num_classes:
-        raise DataError(
-            f"{flag}: labels lie in {lowest}..{highest}; accepted are 0..{num_classes - 1}, and -1 "
-            "for none"
-        )
-    return images, labels.astype(np.int32)
+    return images, labels

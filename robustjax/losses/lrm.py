@@ -1,15 +1,18 @@
 """The LRM loss: logit pairing decoupled into pairing by cross-entropy and logit squeezing."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from robustjax.losses import _checks as checks
-from robustjax.losses._logits import log_softmax
-from robustjax.losses.classification import cross_entropy
+from robustjax.losses._logits import at_class, class_mask, log_softmax
+from robustjax.losses.classification import cross_entropy, kl_divergence
 from robustjax.losses.logit_pairing import logit_squeezing
 
 READINGS = ("A", "B")
+DIRECTIONS = ("clean", "adversarial")
 
 
 def lrm(
@@ -17,11 +20,12 @@ def lrm(
     adversarial_logits: ArrayLike,
     labels: ArrayLike,
     *,
-    pairing_ratio: float | None = 0.125,
+    pairing_ratio: ArrayLike | None = 0.125,
     squeezing: ArrayLike = 1e-3,
     reading: str = "A",
     alpha: ArrayLike = 0.0,
     axis_name: str | None = None,
+    direction: str = "clean",
 ) -> jax.Array:
     """LRM: adversarial cross-entropy, decoupled logit pairing, and logit squeezing.
 
@@ -35,28 +39,32 @@ def lrm(
     The ratio of the batch means is not differentiated (sg), so the pairing term's value follows the
     loss while its gradient is that of h, scaled. The paper gives r as "the ratio between the
     adversarial training loss and the pairing loss", of which both are readings; that a smaller r
-    pairs more, as it says, holds for both. The direction of h and whether its first argument is
-    differentiated are left open: here the clean prediction is the reference, and both are.
+    pairs more, as it says, holds for both.
 
-    This loss couples its rows: each value depends on the means over the batch.
+    This loss couples its rows: each value depends on the means over the batch. Where h̄ is below
+    1e-19 (1e-154 in float64) nothing is left to pair: that bound then takes its place, so that the
+    ratio stays finite.
 
     Args:
       clean_logits: z, floating point [B, K].
       adversarial_logits: z′, floating point [B, K].
       labels: integers [B] in [0, K), or floating point [B, K], a distribution in each row (the
         paper smooths and mixes labels).
-      pairing_ratio: r > 0, in reading B at most 1; None: no pairing.
+      pairing_ratio: r > 0, in reading B at most 1, a scalar; may be traced; None: no pairing.
       squeezing: β >= 0, a scalar or [B]; may be traced.
       reading: "A" or "B".
       alpha: share of the clean cross-entropy, in [0, 1] (eq. 1); the paper trains with 0.
       axis_name: name of a mapped axis over which the batch is spread too.
+      direction: whose prediction h is the expectation under: "clean", the first argument of h in
+        eq. 11, or "adversarial", −Σ_k p_k(x̂) log p_k(x). The paper says "the cross entropy between
+        the distributions" and leaves it open, as well as whether both are differentiated; they are.
 
     Returns:
       [B], the loss per example.
 
     Raises:
-      ValueError: shapes or types that do not fit, a label outside [0, K), or a coefficient or
-        reading that is not accepted. Under `jax.jit`, where values are unknown, such a label gives
+      ValueError: shapes or types that do not fit, a label outside [0, K), or a coefficient, reading
+        or direction that is not accepted. Under `jax.jit`, where values are unknown, such a label gives
         NaN.
 
     Source: LRM (Summers and Dinneen, 2019), eqs. 1 and 11 and section 4.1.
@@ -70,18 +78,17 @@ def lrm(
     alpha = checks.checked_coefficient("lrm", "alpha", alpha, shape=shape, dtype=dtype, maximum=1)
     if reading not in READINGS:
         raise ValueError(f"lrm: reading must be one of {READINGS}, got {reading!r}")
-    largest = 1.0 if reading == "B" else float("inf")
-    if pairing_ratio is not None and not 0 < pairing_ratio <= largest:
-        accepted = "None or " + ("in (0, 1]" if reading == "B" else "more than 0")
-        raise ValueError(
-            f"lrm: pairing_ratio must be {accepted} in reading {reading}, got {pairing_ratio!r}"
-        )
+    if direction not in DIRECTIONS:
+        raise ValueError(f"lrm: direction must be one of {DIRECTIONS}, got {direction!r}")
+    _check_pairing_ratio(pairing_ratio, reading)
     loss = (1 - alpha) * cross_entropy(adversarial_logits, labels)
     loss += alpha * cross_entropy(clean_logits, labels)
     squeezed = logit_squeezing(clean_logits) + logit_squeezing(adversarial_logits)
     if pairing_ratio is None:
         return loss + squeezing * squeezed
-    pairing = _cross_entropy_between(clean_logits, adversarial_logits)
+    pairing_ratio = jnp.asarray(pairing_ratio, dtype)
+    pair = (clean_logits, adversarial_logits)
+    pairing = _cross_entropy_between(*(pair if direction == "clean" else pair[::-1]))
     scaled_pairing = _ratio_of_means(loss, pairing, axis_name) * pairing
     if reading == "A":
         paired = loss + scaled_pairing / pairing_ratio
@@ -90,17 +97,53 @@ def lrm(
     return paired + squeezing * squeezed
 
 
+def _check_pairing_ratio(pairing_ratio: ArrayLike | None, reading: str) -> None:
+    if pairing_ratio is None:
+        return
+    if jnp.shape(pairing_ratio):
+        raise ValueError(
+            f"lrm: pairing_ratio must be None or a scalar, got shape {jnp.shape(pairing_ratio)}"
+        )
+    largest = 1.0 if reading == "B" else float("inf")
+    if checks.is_known(pairing_ratio) and not 0 < pairing_ratio <= largest:
+        accepted = "None or " + ("in (0, 1]" if reading == "B" else "more than 0")
+        raise ValueError(
+            f"lrm: pairing_ratio must be {accepted} in reading {reading}, got {pairing_ratio!r}"
+        )
+
+
+@jax.custom_jvp
 def _cross_entropy_between(p_logits: jax.Array, q_logits: jax.Array) -> jax.Array:
     """−Σ_k p_k log q_k of two softmax predictions, [B]."""
     return -jnp.sum(jnp.exp(log_softmax(p_logits)) * log_softmax(q_logits), -1)
 
 
+# The ratio of means magnifies the gradient as much as the value is small, so the closed forms are
+# needed here: they keep their relative precision, q − p as well as p_k (−log q_k − value).
+@_cross_entropy_between.defjvp
+def _cross_entropy_between_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    p_logits, q_logits = primals
+    p_tangent, q_tangent = tangents
+    p = jnp.exp(log_softmax(p_logits))
+    top = class_mask(jnp.argmax(p_logits, -1), p_logits.shape[-1])
+    # −log q_k up to a constant, which cancels against that in the mean.
+    surprise = at_class(q_logits, top)[..., None] - q_logits
+    p_gradient = p * (surprise - jnp.sum(p * surprise, -1, keepdims=True))
+    divergence = functools.partial(kl_divergence, p_logits)
+    _, from_q = jax.jvp(divergence, (q_logits,), (q_tangent,))
+    value = _cross_entropy_between(p_logits, q_logits)
+    return value, jnp.sum(p_gradient * p_tangent, -1) + from_q
+
+
 def _ratio_of_means(
     numerator: jax.Array, denominator: jax.Array, axis_name: str | None
 ) -> jax.Array:
-    """The ratio of two batch means, not differentiated; 0 where the second is 0."""
+    """The ratio of two batch means, not differentiated."""
     means = jax.lax.stop_gradient((jnp.mean(numerator), jnp.mean(denominator)))
     if axis_name is not None:
         means = jax.lax.pmean(means, axis_name)
     above, below = means
-    return jnp.where(below > 0, above / jnp.where(below > 0, below, 1), 0)
+    # The root of the smallest normal number: what is divided by it does not overflow.
+    return above / jnp.maximum(below, jnp.sqrt(jnp.finfo(below.dtype).tiny))

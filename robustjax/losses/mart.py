@@ -22,21 +22,24 @@ def mart(
 ) -> jax.Array:
     """MART: BCE on the adversarial image plus β times the KL, weighted by the clean error.
 
-    L = BCE(p(x̂), y) + β · KL(p(x) ‖ p(x̂)) · (1 − p_y(x)), with z the clean and z′ the adversarial
-    logits. Every factor takes part in the gradient, the weight 1 − p_y(x) too, as in the authors'
-    code. That code adds constants (1.0001 and 1e-12 inside logarithms, 1.0000001 in the weight) to
+    L = BCE(p(x̂), y) + β · KL(p(x) ‖ p(x̂)) · (1 − p_y(x)), x the clean and x̂ the adversarial image.
+    Every factor takes part in the gradient, the weight 1 − p_y(x) too, as in the authors' code.
+    That code adds constants (1.0001 and 1e-12 inside logarithms, 1.0000001 in the weight) to
     survive rounding; here the exact formula is computed from the logits.
 
-    The other arguments are the ablations of the paper's figure 2.
+    The other arguments are the ablations of the paper's figure 2, (a) removing and (b) replacing
+    its components.
 
     Args:
       clean_logits: floating point [B, K].
       adversarial_logits: floating point [B, K].
       labels: integers [B] in [0, K).
       beta: weight of the regulariser, the paper's λ; a scalar or [B], >= 0; may be traced.
-      classifier: "bce", BCE(p(x̂), y); "ce", CE(p(x̂), y); or "natural_bce", BCE(p(x), y).
-      divergence: False removes the KL: the regulariser is 1 − p_y(x).
-      weighted: False removes the weight: the regulariser is the KL.
+      classifier: "bce", BCE(p(x̂), y); "ce", CE(p(x̂), y) (figure 2b); or "natural_bce",
+        BCE(p(x), y) (figure 2b).
+      divergence: False removes the KL: the regulariser is 1 − p_y(x) (figure 2a).
+      weighted: False removes the weight: the regulariser is the KL (figure 2a). With `divergence`
+        False too it is 1: β shifts the value and leaves the gradient to the classifier alone.
 
     Returns:
       [B], the loss per example.
@@ -54,7 +57,7 @@ def mart(
       >>> print(jax.device_get(loss).round(3))  # 2 log 4 + 6 · 0.144 · ½
       [3.204]
 
-    Source: MART (Wang et al., 2020), eqs. 8 and 10; figure 2.
+    Source: MART (Wang et al., 2020), eqs. 8, 9 and 11; figure 2.
     """
     clean_logits, adversarial_logits = checks.checked_logits(
         "mart", clean_logits=clean_logits, adversarial_logits=adversarial_logits

@@ -1,6 +1,7 @@
 """The NAP loss: boosted cross-entropy less the natural cross-entropy, by how much it is easier."""
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from robustjax.losses import _checks as checks
@@ -29,7 +30,8 @@ def nap(
       clean_logits: floating point [B, K].
       adversarial_logits: floating point [B, K].
       labels: integers [B] in [0, K).
-      beta: weight of the penalty, the paper's λ; a scalar or [B], >= 0; may be traced.
+      beta: weight of the penalty, the paper's λ; a scalar or [B], >= 0; may be traced. Section 4.3
+        takes 6 with the margin and 0.3 without it.
       boosted: False takes CE(p(x̂), y) for the first term (eq. 11; with margin False eq. 13).
       margin: False takes 1 for the margin (eq. 12).
 
@@ -41,7 +43,6 @@ def nap(
         negative beta. Under `jax.jit`, where values are unknown, such a label gives NaN.
 
     Example:
-      >>> import jax.numpy as jnp
       >>> clean_logits = jnp.log(jnp.array([[0.5, 0.5]]))
       >>> adversarial_logits = jnp.log(jnp.array([[0.25, 0.75]]))
       >>> loss = nap(clean_logits, adversarial_logits, jnp.array([0]), beta=4.0)
@@ -61,9 +62,20 @@ def nap(
     penalty = cross_entropy(clean_logits, labels)
     if margin:
         true_class = class_mask(labels, clean_logits.shape[-1])
-        confidence_gap = jax.nn.sigmoid(log_odds(clean_logits, true_class)) - jax.nn.sigmoid(
-            log_odds(adversarial_logits, true_class)
+        overconfidence = _overconfidence(
+            log_odds(clean_logits, true_class), log_odds(adversarial_logits, true_class)
         )
-        penalty = jax.lax.stop_gradient(jax.nn.relu(confidence_gap)) * penalty
+        penalty = jax.lax.stop_gradient(overconfidence) * penalty
     loss = boosted_cross_entropy if boosted else cross_entropy
     return loss(adversarial_logits, labels) - beta * penalty
+
+
+def _overconfidence(clean_log_odds: jax.Array, adversarial_log_odds: jax.Array) -> jax.Array:
+    """[p_y(x) − p_y(x̂)]₊ from the log-odds of both, [B].
+
+    σ(a) − σ(b) = σ(a) σ(−b) (1 − exp(b − a)): unlike the difference of two probabilities it keeps
+    its relative precision where both are near one or near each other.
+    """
+    behind = jnp.minimum(adversarial_log_odds - clean_log_odds, 0)
+    both = jax.nn.sigmoid(clean_log_odds) * jax.nn.sigmoid(-adversarial_log_odds)
+    return both * -jnp.expm1(behind)

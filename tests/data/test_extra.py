@@ -34,9 +34,9 @@ def test_without_labels_none_is_known(tmp_path):
     ("arrays", "message"),
     [
         ({"pixels": IMAGES}, r"has the arrays \['pixels'\]; accepted are"),
-        ({"images": IMAGES / 255}, r"images is float64 .*accepted is uint8 \[M, 4, 4, 3\]"),
+        ({"images": IMAGES / 255}, r"the images are float64 .*accepted is uint8 \[M, 4, 4, 3\]"),
         ({"images": IMAGES[:, :2]}, r"accepted is uint8 \[M, 4, 4, 3\]"),
-        ({"images": IMAGES, "labels": np.zeros(5, int)}, r"labels is int64 \[5\].*\[6\]"),
+        ({"images": IMAGES, "labels": np.zeros(5, int)}, r"the labels are int64 \[5\].*\[6\]"),
         ({"images": IMAGES, "labels": np.full(6, 3)}, r"labels lie in 3..3; accepted are 0..2"),
         ({"images": IMAGES, "labels": np.full(6, -2)}, r"labels lie in -2..-2"),
         ({"images": np.array([None] * 6)}, "without pickle"),

@@ -1,0 +1,185 @@
+"""`launch/pseudo_label.py`: labels images with a run's network, for semi-supervised training."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from robustjax import data, training
+from robustjax.cli import app, compilation
+from robustjax.files import PARTIAL, Path
+from robustjax.progress import terminal_bar
+
+DESCRIPTION = """\
+Labels images with the network of a run: the pseudo-labels of semi-supervised training (RST, UAT++,
+semi-supervised MART). Labels that the images come with are never read.
+
+  python launch/pseudo_label.py --workdir=runs/natural --images=unlabelled.npz --output=pseudo.npz
+  python launch/pseudo_label.py --workdir=runs/natural --dataset=cifar10 --data_dir=DIR \\
+    --skip_first=10000 --output=pseudo.npz      the usual simulation: the rest of a labelled set
+  python launch/train.py --flagfile=launch/rst.flags --extra_data=pseudo.npz"""
+
+GROUPS = {
+    "the network": ["workdir", "checkpoint"],
+    "the images": ["images", "dataset", "split", "data_dir", "skip_first"],
+    "the result": ["output", "batch_size"],
+}
+
+
+def main() -> None:
+    """Parses the command line and labels."""
+    app.run(_main, _define_flags, description=DESCRIPTION, groups=GROUPS)
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("workdir", "", "folder of the run whose network labels")
+    flags.DEFINE_string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
+    flags.DEFINE_string("images", "", "an .npz with the array image or images, uint8 [M, H, W, C]")
+    flags.DEFINE_string("dataset", "", "or a data set by name; its labels are not used")
+    flags.DEFINE_string("split", "train", "of --dataset")
+    flags.DEFINE_string("data_dir", "", "of --dataset; as in the run if not given")
+    flags.DEFINE_integer("skip_first", 0, "leave out the first N images: those used with labels")
+    flags.DEFINE_string("output", "", "the .npz to write")
+    flags.DEFINE_integer("batch_size", 500, "images at once")
+
+
+def _main() -> None:
+    values = flags.FLAGS
+    if not values.workdir:
+        raise app.CommandError("--workdir is not given; name the folder of the run that labels")
+    if not values.output.endswith(".npz"):
+        raise app.CommandError(f"--output={values.output}: accepted is the name of an .npz file")
+    if bool(values.images) == bool(values.dataset):
+        raise app.CommandError("give either --images=FILE.npz or --dataset=NAME")
+    if values.skip_first < 0 or values.batch_size < 1:
+        raise app.CommandError(
+            f"--skip_first={values.skip_first} --batch_size={values.batch_size}: accepted are 0 or "
+            "more, and 1 or more"
+        )
+    compilation.enable_cache()
+    labels = label_images(
+        values.workdir,
+        _images(values),
+        Path(values.output),
+        checkpoint=values.checkpoint,
+        batch_size=values.batch_size,
+        source=values.images or f"{values.dataset} {values.split} from {values.skip_first}",
+    )
+    shares = " ".join(f"{100 * share:.1f}" for share in np.bincount(labels) / len(labels))
+    print(f"{values.output}: {len(labels)} images; classes in per cent: {shares}")
+
+
+def label_images(
+    workdir: str,
+    images: np.ndarray,
+    output: Path,
+    *,
+    checkpoint: str = "best",
+    batch_size: int = 500,
+    source: str = "",
+) -> np.ndarray:
+    """Writes images with the classes that a run's network predicts for them.
+
+    The file has `images` uint8 [M, H, W, C], `labels` int32 [M], `confidence` float32 [M] (the
+    probability of the label), and `made_by`, a JSON text that says which network labelled what.
+
+    Args:
+      workdir: of the run.
+      images: uint8 [M, H, W, C].
+      output: the file, written whole or not at all.
+      checkpoint: "best" or "latest".
+      batch_size: images at once.
+      source: where the images are from, for the record.
+
+    Returns:
+      The labels, int32 [M].
+
+    Raises:
+      ValueError: the images have another shape than the network's.
+    """
+    run = training.load_run(workdir, checkpoint)
+    model = training.create_model(run.config, _num_classes(run))
+    variables = jax.tree.map(jnp.asarray, run.variables)
+    first = jnp.zeros((1, *images.shape[1:]), jnp.float32)
+    expected = jax.eval_shape(model.init, jax.random.key(0), first)
+    shapes = jax.tree.map(jnp.shape, dict(variables)), jax.tree.map(jnp.shape, dict(expected))
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"images of shape {list(images.shape[1:])} do not fit the network of "
+            f"--workdir={workdir}, which was trained on {run.config.dataset}"
+        )
+
+    @jax.jit
+    def predict(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = model.apply(variables, data.to_float(images), train=False)
+        return jnp.argmax(logits, -1), jnp.max(jax.nn.softmax(logits), -1)
+
+    labels, confidence = _in_batches(predict, images, batch_size)
+    about = {
+        "workdir": str(workdir),
+        "checkpoint": checkpoint,
+        "step": run.step,
+        "method": run.config.method,
+        "model": run.config.model,
+        "images": source,
+    }
+    _write(output, images=images, labels=labels, confidence=confidence, made_by=json.dumps(about))
+    return labels
+
+
+def _num_classes(run: training.TrainedRun) -> int:
+    config = run.config
+    if config.classes:
+        return len(config.classes)
+    test_set = data.load(config.dataset, "test", data_dir=config.data_dir or None)
+    return test_set.num_classes
+
+
+def _in_batches(
+    predict: Callable[[np.ndarray], tuple[jax.Array, jax.Array]],
+    images: np.ndarray,
+    batch_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    bar = terminal_bar(sys.stderr, total=len(images), unit="image", desc="labelling")
+    labels, confidence = np.zeros(len(images), np.int32), np.zeros(len(images), np.float32)
+    for first in range(0, len(images), batch_size):
+        last = min(first + batch_size, len(images))
+        # A full batch each time: another shape would compile again.
+        rows = np.minimum(np.arange(first, first + batch_size), len(images) - 1)
+        found, sure = predict(images[rows])
+        labels[first:last] = found[: last - first]
+        confidence[first:last] = sure[: last - first]
+        if bar is not None:
+            bar.update(last - first)
+    if bar is not None:
+        bar.close()
+    return labels, confidence
+
+
+def _images(values: flags.FlagValues) -> np.ndarray:
+    if values.images:
+        images = data.load_images(values.images)
+    else:
+        config = training.load_run(values.workdir, values.checkpoint).config
+        folder = values.data_dir or config.data_dir or None
+        images = data.load(values.dataset, values.split, data_dir=folder).images
+    if values.skip_first >= len(images):
+        raise app.CommandError(
+            f"--skip_first={values.skip_first}: there are only {len(images)} images"
+        )
+    return images[values.skip_first :]
+
+
+def _write(output: Path, **arrays: np.ndarray | str) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        dir=os.fspath(output.parent), suffix=PARTIAL, delete=False
+    ) as file:
+        np.savez_compressed(file, **arrays)
+    Path(file.name).replace(output)
