@@ -1,0 +1,485 @@
+"""How each method finds its adversarial images, step by step in NumPy on a linear model."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robustjax import attacks, data, methods, parallel
+from robustjax.methods import Batch, Inner, Outer
+from robustjax.methods.cat import strength_after
+from robustjax.methods.mma import BISECTIONS, boundary
+from robustjax.training import (
+    BoundNetwork,
+    RawBatch,
+    StepSettings,
+    create_optimizer,
+    create_state,
+    make_train_step,
+)
+
+BATCH, SHAPE, CLASSES, STEPS = 12, (2, 2, 1), 3, 6
+EPSILON, STEP = 0.2, 0.07
+
+
+class Linear(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train=False, batch_statistics=None):
+        return nn.Dense(CLASSES)(images.reshape(len(images), -1))
+
+
+@pytest.fixture(scope="module")
+def network():
+    rng = np.random.default_rng(4)
+    kernel = jnp.asarray(2 * rng.normal(size=(4, CLASSES)), jnp.float32)
+    bias = jnp.asarray(rng.normal(size=CLASSES), jnp.float32)
+    return BoundNetwork(Linear(), {"Dense_0": {"kernel": kernel, "bias": bias}}, {})
+
+
+@pytest.fixture(scope="module")
+def batch(network):
+    """Most labels are the network's own, so that attacks have something to do."""
+    rng = np.random.default_rng(5)
+    images = jnp.asarray(rng.uniform(0.2, 0.8, (BATCH, *SHAPE)), jnp.float32)
+    labels = np.argmax(logits_of(network, images), axis=1)
+    labels[:3] = (labels[:3] + 1) % CLASSES
+    return Batch(images, jnp.asarray(labels, jnp.int32), jnp.arange(BATCH), jnp.ones(BATCH))
+
+
+def logits_of(network, images):
+    dense = network.params["Dense_0"]
+    flat = np.float64(images).reshape(len(images), -1)
+    return flat @ np.float64(dense["kernel"]) + np.float64(dense["bias"])
+
+
+def softmax(logits):
+    exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponential / exponential.sum(axis=-1, keepdims=True)
+
+
+def cross_entropy(logits, label):
+    return -np.log(softmax(logits)[label])
+
+
+def gradient(network, label, logits):
+    """Of the cross-entropy of one image."""
+    kernel = np.float64(network.params["Dense_0"]["kernel"])
+    return (kernel @ (softmax(logits) - np.eye(CLASSES)[label])).reshape(SHAPE)
+
+
+def project(image, clean, epsilon=EPSILON):
+    return np.clip(np.clip(image, clean - epsilon, clean + epsilon), 0, 1)
+
+
+def inner_of(method, network, batch, memory=(), epoch=0.0, log=(), **changes):
+    inner = Inner(
+        keys=jax.random.split(jax.random.key(1), BATCH),
+        positions=jnp.arange(BATCH),
+        batch_size=BATCH,
+        network=network,
+        batch=batch,
+        threat=attacks.ThreatModel("linf", EPSILON),
+        steps=STEPS,
+        step_size=jnp.float32(STEP),
+        scalars={name: jnp.float32(value) for name, value in method.scalars_at(epoch, log).items()},
+        memory=memory,
+    )
+    return inner._replace(**changes)
+
+
+def perturb(name, network, batch, memory=(), epoch=0.0, **options):
+    method = methods.create(name, **options)
+    return method.perturb(inner_of(method, network, batch, memory, epoch))
+
+
+@pytest.mark.parametrize("tau", [0, 1, 3])
+def test_fat_stops_tau_steps_after_the_first_misclassification(tau, network, batch):
+    found = perturb("fat", network, batch, tau=tau)
+    passes = []
+    for clean, label, image in zip(batch.images, batch.labels, found.images, strict=True):
+        clean = x = np.float64(clean)
+        left, taken = tau, 0
+        for _ in range(STEPS):
+            logits = logits_of(network, x[None])[0]
+            if np.argmax(logits) != label:
+                if left == 0:
+                    break
+                left -= 1
+            x = project(x + STEP * np.sign(gradient(network, label, logits)), clean)
+            taken += 1
+        passes.append(taken)
+        np.testing.assert_allclose(image, x, atol=2e-6)
+    np.testing.assert_array_equal(found.backward_passes, passes)
+    assert min(passes[:3]) == tau and len(set(passes)) > 1
+
+
+def test_fat_without_projection_leaves_the_ball_and_its_noise_is_of_size_omega(network, batch):
+    # Against the network's own prediction nothing stops the search before K steps.
+    far = perturb("fat", network, batch, tau=STEPS, projection=False)
+    distance = np.abs(far.images - batch.images).max(axis=(1, 2, 3))
+    assert distance.max() > EPSILON + STEP
+    # Two steps stay inside of the ball: their noise is seen whole.
+    method = methods.create("fat", tau=STEPS, omega=1e-3)
+    inner = inner_of(method, network, batch, budget=jnp.int32(2))
+    free = methods.create("fat", tau=STEPS).perturb(inner)
+    noise = np.asarray(method.perturb(inner).images - free.images)
+    assert 0.7e-3 * np.sqrt(2) < noise.std() < 1.3e-3 * np.sqrt(2)
+    with pytest.raises(ValueError, match="start='uniform': without a projection"):
+        methods.create("fat", projection=False, start="uniform")
+
+
+@pytest.mark.parametrize("name", ["fat_trades", "fat_mart"])
+def test_the_other_fat_methods_stop_by_the_label_too(name, network, batch):
+    found = perturb(name, network, batch, tau=0, start="clean")
+    wrong = np.argmax(logits_of(network, batch.images), 1) != np.asarray(batch.labels)
+    np.testing.assert_array_equal(np.asarray(found.backward_passes)[wrong], 0)
+    np.testing.assert_array_equal(found.images[wrong], batch.images[wrong])
+    assert np.all(np.asarray(found.backward_passes)[~wrong] > 0)
+
+
+@pytest.mark.parametrize("c", [0.0, 0.4, 0.7, 1.0])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_sense_is_algorithms_1_and_2(c, norm, network, batch):
+    method = methods.create("sense", c=c)
+    threat = attacks.ThreatModel(norm, EPSILON)
+    found = method.perturb(inner_of(method, network, batch, threat=threat))
+    bound = -np.log(c) if c else np.inf
+    passes = []
+    for clean, label, image in zip(batch.images, batch.labels, found.images, strict=True):
+        clean = x = np.float64(clean)
+        logits = logits_of(network, x[None])[0]
+        taken = 0
+        if np.argmax(logits) == label and cross_entropy(logits, label) <= bound:
+            for _ in range(STEPS):
+                before, slope = x, gradient(network, label, logits)
+                if norm == "linf":
+                    x = project(x + STEP * np.sign(slope), clean)
+                else:
+                    x = x + STEP * slope / np.linalg.norm(slope)
+                    length = np.linalg.norm(x - clean)
+                    x = np.clip(clean + (x - clean) * min(1, EPSILON / length), 0, 1)
+                taken += 1
+                logits = logits_of(network, x[None])[0]
+                if cross_entropy(logits, label) > bound:
+                    x = before
+                    break
+        passes.append(taken)
+        np.testing.assert_allclose(image, x, atol=5e-6)
+    np.testing.assert_array_equal(found.backward_passes, passes)
+
+
+def test_sense_warms_up_with_full_attacks_on_what_it_does_not_ignore(network, batch):
+    options = {"c": 0.4, "full_attack_epochs": 2.0}
+    early = perturb("sense", network, batch, epoch=1.9, **options)
+    late = perturb("sense", network, batch, epoch=2.0, **options)
+    logits = logits_of(network, batch.images)
+    right = np.argmax(logits, 1) == np.asarray(batch.labels)
+    confident = softmax(logits)[np.arange(BATCH), batch.labels] >= 0.4
+    expected = np.where(right & confident, STEPS, 0)
+    np.testing.assert_array_equal(early.backward_passes, expected)
+    assert np.any(np.asarray(late.backward_passes) < expected)
+
+
+def test_dynamic_follows_its_bound_by_epoch(network, batch):
+    passes = [
+        np.asarray(perturb("dynamic", network, batch, epoch=epoch).backward_passes).sum()
+        for epoch in (0.0, 60.0, 100.0)
+    ]
+    assert BATCH <= passes[0] <= passes[1] <= passes[2]
+    assert passes[0] < passes[2]
+
+
+def test_cat_attacks_each_part_of_the_batch_with_its_own_number_of_steps(network, batch):
+    found = perturb("cat", network, batch, strength=3)
+    np.testing.assert_array_equal(found.backward_passes, np.repeat([0, 1, 2, 3], 3))
+    np.testing.assert_array_equal(found.images[:3], batch.images[:3])
+    found = perturb("cat", network, batch, strength=4)
+    np.testing.assert_array_equal(found.backward_passes, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4])
+    capped = perturb("cat", network, batch, strength=100)
+    assert np.max(capped.backward_passes) == STEPS
+
+
+def test_cat_grows_when_the_robust_accuracy_stands_still():
+    def rows(values, key="holdout_robust_accuracy"):
+        empty = {"holdout_robust_accuracy": None, "train_robust_accuracy": None}
+        return [{**empty, key: value} for value in values]
+
+    assert strength_after([], 2) == 0
+    assert strength_after(rows([0.1, 0.2, 0.3, 0.4]), 2) == 0
+    assert strength_after(rows([0.3, 0.2, 0.3]), 2) == 1
+    # The best is forgotten with each growth: 0.1 is a new best, and so is 0.15.
+    assert strength_after(rows([0.3, 0.2, 0.3, 0.1, 0.15, 0.12, 0.1]), 2) == 2
+    assert strength_after(rows([0.3, 0.2, 0.3], "train_robust_accuracy"), 2) == 1
+    method = methods.create("cat", patience=2)
+    assert method.scalars_at(3.0, rows([0.3, 0.2, 0.3])) == {"strength": 1.0}
+
+
+def accuracy_by_radius(network, images, labels, radius):
+    """Whether the linear model withstands an l-infinity ball, exactly but for the box."""
+    kernel = np.float64(network.params["Dense_0"]["kernel"])
+    logits = logits_of(network, images)
+    right = np.ones(len(images), bool)
+    for wrong in range(CLASSES):
+        for i, label in enumerate(np.asarray(labels)):
+            if wrong != label:
+                gap = logits[i, label] - logits[i, wrong]
+                reach = radius[i] * np.abs(kernel[:, label] - kernel[:, wrong]).sum()
+                right[i] &= gap > reach
+    return right
+
+
+def test_iaat_adapts_each_radius(network, batch):
+    radius = np.linspace(0.0, 0.12, BATCH, dtype=np.float32)[::-1].copy()
+    growth = 0.02
+    memory = {"epsilon": jnp.asarray(radius)}
+    found = perturb(
+        "iaat", network, batch, memory, growth=growth, smoothing=0.5, fixed_epsilon_epochs=0.0
+    )
+    clean_right = np.argmax(logits_of(network, batch.images), 1) == np.asarray(batch.labels)
+    small = accuracy_by_radius(network, batch.images, batch.labels, radius)
+    large = accuracy_by_radius(network, batch.images, batch.labels, radius + growth)
+    candidate = np.where(large, radius + growth, np.where(small, radius, radius - growth))
+    candidate = np.where(clean_right, np.maximum(candidate, 0), 0)
+    expected = 0.5 * candidate + 0.5 * radius
+    np.testing.assert_allclose(found.memory["epsilon"], expected, atol=1e-6)
+    assert len(set(np.sign(np.round(expected - radius, 6)))) == 3
+    distance = np.abs(np.asarray(found.images) - np.asarray(batch.images)).max(axis=(1, 2, 3))
+    assert np.all(distance <= expected + 1e-6)
+    np.testing.assert_array_equal(found.backward_passes, 3 * STEPS)
+
+
+def test_iaat_begins_with_one_radius_for_all(network, batch):
+    memory = {"epsilon": jnp.zeros(BATCH)}
+    found = perturb("iaat", network, batch, memory, epoch=9.9)
+    np.testing.assert_allclose(found.memory["epsilon"], EPSILON)
+    np.testing.assert_array_equal(found.backward_passes, STEPS)
+    skipping = perturb("iaat", network, batch, memory, epoch=9.9, skip_misclassified=True)
+    right = np.argmax(logits_of(network, batch.images), 1) == np.asarray(batch.labels)
+    np.testing.assert_allclose(skipping.memory["epsilon"], np.where(right, EPSILON, 0))
+    after = perturb("iaat", network, batch, memory, epoch=10.0)
+    assert np.max(after.memory["epsilon"]) < EPSILON
+
+
+def test_bisection_finds_the_boundary():
+    places = np.array([0.0, 0.13, 0.5, 0.9, 2.0])
+    found = boundary(lambda distance: distance >= places, jnp.ones(5))
+    assert np.all(np.abs(found - np.minimum(places, 1)) <= 2.0**-BISECTIONS + 1e-6)
+    assert np.all(np.asarray(found) >= np.minimum(places, 1))
+
+
+def test_mma_finds_the_margin_of_what_is_right(network, batch):
+    d_max = 0.3
+    memory = {"margin": jnp.zeros(BATCH)}
+    found = perturb("mma", network, batch, memory, d_max=d_max, min_epsilon=0.15)
+    logits = logits_of(network, batch.images)
+
+    def soft_margin(logits, label):
+        others = np.delete(logits, label)
+        return np.log(np.exp(others).sum()) - logits[label]
+
+    for i, label in enumerate(np.asarray(batch.labels)):
+        clean, image = np.float64(batch.images[i]), np.float64(found.images[i])
+        margin = float(found.memory["margin"][i])
+        if soft_margin(logits[i], label) >= 0:
+            assert margin == 0 and found.notes[i]
+            np.testing.assert_array_equal(image, np.float32(clean))
+            continue
+        distance = np.abs(image - clean).max()
+        assert distance <= margin + 1e-6
+        at = soft_margin(logits_of(network, image[None])[0], label)
+        if margin < 1.05 * d_max - 1e-6:
+            # At the boundary, up to the last interval of the bisection.
+            slope = 2 * np.abs(np.float64(network.params["Dense_0"]["kernel"])).max() * 4
+            assert -1e-5 <= at <= slope * 1.05 * d_max / 2**BISECTIONS
+        assert bool(found.notes[i]) == (margin < d_max)
+    assert np.any(np.asarray(found.memory["margin"]) > 0)
+
+
+def test_mma_minimises_the_loss_at_the_margin_and_the_clean_one(network, batch):
+    method = methods.create("mma", d_max=0.3, min_epsilon=0.15, clean_weight=0.25)
+    memory = {"margin": jnp.zeros(BATCH)}
+    perturbation = method.perturb(inner_of(method, network, batch, memory))
+    found = method.outer(Outer(jax.random.key(0), network, batch, perturbation, {}))
+    labels = np.asarray(batch.labels)
+
+    def entropy(images):
+        return -np.log(softmax(logits_of(network, images))[np.arange(BATCH), labels])
+
+    takes_part = np.asarray(perturbation.notes)
+    expected = 0.75 * takes_part * entropy(perturbation.images) + 0.25 * entropy(batch.images)
+    np.testing.assert_allclose(found.loss, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_fast_takes_one_step_of_its_share_of_epsilon(network, batch):
+    found = perturb("fast", network, batch, step_ratio=0.5, start="clean")
+    np.testing.assert_array_equal(found.backward_passes, 1)
+    for clean, label, image in zip(batch.images, batch.labels, found.images, strict=True):
+        slope = gradient(network, label, logits_of(network, np.float64(clean)[None])[0])
+        expected = project(np.float64(clean) + 0.5 * EPSILON * np.sign(slope), np.float64(clean))
+        np.testing.assert_allclose(image, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_devices", [1, 4])
+def test_free_updates_the_weights_and_the_perturbation_by_one_gradient(num_devices):
+    rate, batch_size, epsilon = 0.3, 8, 0.05
+    method = methods.create("free", replays=2)
+    devices = parallel.local_devices(num_devices)
+    optimizer = create_optimizer("sgd", lambda step: rate, momentum=0)
+    step = parallel.map_over_devices(
+        make_train_step(Linear(), method, optimizer, StepSettings("linf", 1, data.Augmentation())),
+        devices,
+        in_axes=(0, 0, None, None),
+    )
+    variables = Linear().init(jax.random.key(1), jnp.zeros((1, *SHAPE)))
+    state = create_state(variables, optimizer, method.init(batch_size, SHAPE), False)
+    state = parallel.replicate(state, devices)
+    dense = variables["params"]["Dense_0"]
+    kernel, bias = np.float64(dense["kernel"]), np.float64(dense["bias"])
+    delta = np.zeros((batch_size, 4))
+    scalars = {"epsilon": np.float32(epsilon), "step_size": np.float32(epsilon)}
+    for number in (0, 0, 1, 1):
+        rng = np.random.default_rng(number)
+        images = rng.integers(0, 256, (batch_size, *SHAPE), dtype=np.uint8)
+        labels = rng.integers(0, CLASSES, batch_size, dtype=np.int32)
+        raw = RawBatch(images, labels, np.arange(batch_size, dtype=np.int32)[::-1].copy(),
+                       np.ones(batch_size, np.float32))  # fmt: skip
+        split = parallel.split_over_devices(raw, num_devices)
+        state, _ = step(state, split, scalars, jax.random.key(0))
+        x = np.clip(images.reshape(batch_size, -1) / 255 + delta, 0, 1)
+        error = (softmax(x @ kernel + bias) - np.eye(CLASSES)[labels]) / batch_size
+        slope = error @ kernel.T
+        kernel, bias = kernel - rate * x.T @ error, bias - rate * error.sum(axis=0)
+        delta = np.clip(delta + epsilon * np.sign(slope), -epsilon, epsilon)
+    found = parallel.unreplicate(state)
+    np.testing.assert_allclose(found.params["Dense_0"]["kernel"], kernel, atol=1e-5)
+    np.testing.assert_allclose(found.memory["delta"].reshape(batch_size, -1), delta, atol=1e-6)
+
+
+def loss_and_gradient(name, network, batch, **options):
+    """Of the whole of a method, by the kernel."""
+    method = methods.create(name, **options)
+    perturbation = method.perturb(inner_of(method, network, batch))
+    scalars = inner_of(method, network, batch).scalars
+
+    def mean_loss(params):
+        bound = dataclasses.replace(network, params=params)
+        outer = Outer(jax.random.key(0), bound, batch, perturbation, scalars)
+        return jnp.mean(method.outer(outer).loss)
+
+    return perturbation.images, *jax.value_and_grad(mean_loss)(network.params)
+
+
+@pytest.mark.parametrize("name", ["trades", "rst", "uat"])
+def test_a_label_that_is_absent_has_no_part_in_anything(name, network, batch):
+    absent = np.arange(BATCH) % 2 == 1
+    labels = jnp.where(absent, -1, batch.labels)
+    images, value, slope = loss_and_gradient(name, network, batch._replace(labels=labels))
+    assert np.isfinite(value)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(slope))
+    # By hand: cross-entropy of the labelled, divergence of all.
+    logits, found = logits_of(network, batch.images), logits_of(network, images)
+    p, q = softmax(logits), softmax(found)
+    divergence = (p * np.log(p / q)).sum(axis=1)
+    scored = found if name == "uat" else logits
+    entropy = -np.log(softmax(scored)[np.arange(BATCH), np.asarray(batch.labels)])
+    beta = 5.0 if name == "uat" else 6.0
+    expected = np.mean(np.where(absent, 0, entropy) + beta * divergence)
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["trades", "rst", "uat", "fat", "lrm", "alp", "standard"])
+def test_methods_that_take_soft_labels_take_hard_ones_as_a_special_case(name, network, batch):
+    method = methods.create(name)
+    assert method.soft_labels
+    soft = batch._replace(labels=jax.nn.one_hot(batch.labels, CLASSES))
+    single = parallel.local_devices(1)
+
+    def whole(batch):
+        return jax.pmap(
+            lambda batch: loss_and_gradient(name, network, batch), axis_name="batch", devices=single
+        )(jax.tree.map(lambda leaf: leaf[None], batch))
+
+    hard_images, hard_value, _ = whole(batch)
+    soft_images, soft_value, _ = whole(soft)
+    np.testing.assert_allclose(soft_images, hard_images, atol=1e-6)
+    np.testing.assert_allclose(soft_value, hard_value, rtol=1e-5)
+
+
+def test_the_attack_of_smoothed_labels_may_ascend_the_hard_one(network, batch):
+    smoothed = 0.6 * jax.nn.one_hot(batch.labels, CLASSES) + 0.4 / CLASSES
+    soft = batch._replace(labels=smoothed)
+    by_hard = perturb("standard", network, soft, attack_labels="hard")
+    expected = perturb("standard", network, batch)
+    np.testing.assert_array_equal(by_hard.images, expected.images)
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_clean_logit_pairing_pairs_over_all_devices(num_devices, network, batch):
+    method = methods.create("clp", weight=0.3)
+    scalars = {"weight": jnp.float32(0.3)}
+
+    def loss(batch):
+        perturbation = methods.Perturbation(batch.images, jnp.zeros(len(batch.labels), jnp.int32))
+        return method.outer(Outer(jax.random.key(0), network, batch, perturbation, scalars)).loss
+
+    split = jax.tree.map(
+        lambda leaf: leaf.reshape(num_devices, BATCH // num_devices, *leaf.shape[1:]), batch
+    )
+    found = jax.vmap(loss, axis_name="batch")(split).reshape(BATCH)
+    logits, labels = logits_of(network, batch.images), np.asarray(batch.labels)
+    partners = np.roll(logits, BATCH // 2, axis=0)
+    expected = -np.log(softmax(logits)[np.arange(BATCH), labels])
+    expected += 0.3 * ((logits - partners) ** 2).sum(axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_mart_regularises_a_random_share_of_the_examples(network, batch):
+    shares = []
+    for proportion in (0.0, 0.5, 1.0):
+        method = methods.create("mart", proportion=proportion)
+        inner = inner_of(method, network, batch)
+        counts = [
+            np.mean(method.perturb(inner._replace(keys=jax.random.split(key, BATCH))).notes)
+            for key in jax.random.split(jax.random.key(0), 10)
+        ]
+        shares.append(np.mean(counts))
+    assert shares[0] == 0 and shares[2] == 1 and 0.3 < shares[1] < 0.7
+    method = methods.create("mart", proportion=0.5, beta=4.0)
+    perturbation = method.perturb(inner_of(method, network, batch))
+    scalars = {"beta": jnp.float32(4.0)}
+    found = method.outer(Outer(jax.random.key(0), network, batch, perturbation, scalars)).loss
+    with_all = methods.create("mart").outer(
+        Outer(
+            jax.random.key(0),
+            network,
+            batch,
+            perturbation._replace(notes=jnp.ones(BATCH, bool)),
+            scalars,
+        )
+    ).loss  # fmt: skip
+    chosen = np.asarray(perturbation.notes)
+    np.testing.assert_allclose(np.asarray(found)[chosen], np.asarray(with_all)[chosen], rtol=1e-6)
+    assert np.all(np.asarray(found)[~chosen] < np.asarray(with_all)[~chosen])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mart", {"classifier": "kl"}, "classifier='kl': accepted are bce, ce, natural_bce"),
+        ("mart", {"proportion": 2}, "proportion=2: accepted is a finite number, at least 0 and at"),
+        ("fat", {"tau": -1}, "tau=-1: accepted is a finite number, at least 0"),
+        ("fat", {"tau": "0,1"}, "tau='0,1': accepted are a number; steps"),
+        ("sense", {"c": 1.5}, "c=1.5: accepted is a finite number, at least 0 and at most 1"),
+        ("sense", {"c": "0.5..2@10"}, "c=2.0: accepted is a finite number"),
+        ("lrm", {"reading": "C"}, "reading='C': accepted are A, B"),
+        ("alp", {"attack_labels": "own"}, "attack_labels='own': accepted are given, predicted"),
+        ("free", {"replays": 0}, "replays=0: accepted is a finite number, at least 1"),
+        ("nap", {"margin": "no"}, "margin='no': accepted are True, False"),
+    ],
+)
+def test_what_a_method_does_not_accept_is_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        methods.create(name, **options)
