@@ -7,6 +7,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
+FIGURES = (ROOT / "docs" / "figures.md").read_text()
 
 
 def test_the_snippet_for_notebooks_runs():
@@ -23,19 +24,20 @@ def test_what_it_names_exists():
         assert (ROOT / path).exists(), path
     for path in re.findall(r"\]\(([\w./]+)\)", TEXT):
         assert (ROOT / path).exists(), path
-    for path in re.findall(r"--flagfile=(launch/\w+\.flags)", TEXT):
+    for path in re.findall(r"--flagfile=(launch/\w+\.flags)", TEXT + FIGURES):
         assert (ROOT / path).exists(), path
 
 
 def test_every_flag_it_names_exists():
     from absl import flags
 
-    from robustjax.cli import evaluate
+    from robustjax.cli import evaluate, experiment, figures, sweep
     from robustjax.flags import define_flags
 
     values = flags.FlagValues()
     define_flags(values)
     known = set(values) | {"flagfile", "help", "workdir"}
-    known |= {name for group in evaluate.GROUPS.values() for name in group}
-    named = set(re.findall(r"(?<![\w-])--(\w+)", TEXT))
+    for groups in (evaluate.GROUPS, figures.GROUPS, sweep.OWN_GROUPS, experiment.GROUPS):
+        known |= {name for group in groups.values() for name in group}
+    named = set(re.findall(r"(?<![\w-])--(\w+)", TEXT + FIGURES))
     assert named <= known, named - known

@@ -39,20 +39,26 @@ def convert(source: str, target: str) -> int:
     """Writes the images and labels of RST's pickle; returns how many there are.
 
     Raises:
-      ValueError: the file is not such a pickle.
+      ValueError: the file is not such a pickle, or the target's name does not end in .npz.
     """
+    if not target.endswith(".npz"):
+        raise ValueError(f"{target}: the result is an .npz file; give it a name that ends in .npz")
     try:
         with open(source, "rb") as file:
             content = ArraysOnly(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:
+        # What is no pickle, or a damaged one, raises whatever its bytes happen to lead to.
         raise ValueError(f"{source} was not read: {error}") from error
     if not isinstance(content, dict) or not {"data", "extrapolated_targets"} <= set(content):
         raise ValueError(f"{source} has no arrays 'data' and 'extrapolated_targets'")
     images, labels = np.asarray(content["data"]), np.asarray(content["extrapolated_targets"])
-    if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
+    whole_numbers = np.issubdtype(labels.dtype, np.integer) and labels.shape == images.shape[:1]
+    if images.dtype != np.uint8 or images.ndim != 4 or not whole_numbers:
         raise ValueError(
             f"{source}: data is {images.dtype} {list(images.shape)} and extrapolated_targets "
-            f"{list(labels.shape)}; expected are uint8 [M, H, W, C] and [M]"
+            f"{labels.dtype} {list(labels.shape)}; expected are uint8 [M, H, W, C] and integers [M]"
         )
     np.savez_compressed(target, images=images, labels=labels.astype(np.int32))
     return len(images)

@@ -1,9 +1,7 @@
 """`launch/pseudo_label.py`: labels images with a run's network, for semi-supervised training."""
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable
 
 import jax
@@ -178,8 +176,10 @@ def _images(values: flags.FlagValues) -> np.ndarray:
 
 def _write(output: Path, **arrays: np.ndarray | str) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=os.fspath(output.parent), suffix=PARTIAL, delete=False
-    ) as file:
-        np.savez_compressed(file, **arrays)
-    Path(file.name).replace(output)
+    partial = output.with_name(output.name + PARTIAL)
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)

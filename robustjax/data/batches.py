@@ -56,7 +56,7 @@ def mixed_epoch_order(
         num_labelled: Number N of labelled examples, at positions 0..N - 1.
         num_extra: Number M of extra examples, at positions N..N + M - 1.
         batch_size: Examples per batch over all devices and processes.
-        extra_fraction: Share of a batch that is extra, rounded to whole examples.
+        extra_fraction: Share of a batch that is extra, in (0, 1), rounded to whole examples.
 
     Returns:
         Positions, int32 [steps, batch_size].
@@ -64,6 +64,10 @@ def mixed_epoch_order(
     Raises:
         ValueError: If an argument is out of range.
     """
+    if not 0 < extra_fraction < 1:
+        raise ValueError(f"--extra_fraction must lie between 0 and 1, got {extra_fraction}")
+    if num_extra < 1:
+        raise ValueError(f"there must be at least 1 extra example, got num_extra={num_extra}")
     extra_share = round(batch_size * extra_fraction)
     labelled_share = batch_size - extra_share
     if not 1 <= labelled_share < batch_size:

@@ -1,5 +1,9 @@
 """Extra training images beside a labelled set: generated, pseudo-labelled, or without labels."""
 
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from robustjax.data.dataset import DataError
@@ -26,8 +30,14 @@ def load_extra(
     Raises:
         DataError: If the file, an array, a shape, a dtype or a label does not fit.
     """
-    images, labels = _read(f"--extra_data={path}", path)
     flag = f"--extra_data={path}"
+    with _open(flag, path) as archive:
+        images = _array(flag, archive, "image", "images")
+        labels = _array(flag, archive, "label", "labels")
+    if images is None:
+        raise _without_images(flag, archive)
+    if labels is None:
+        labels = np.full(images.shape[:1], -1, np.int32)
     if images.dtype != np.uint8 or images.shape[1:] != image_shape or not len(images):
         raise DataError(
             f"{flag}: the images are {images.dtype} {list(images.shape)}; accepted is uint8 "
@@ -59,21 +69,27 @@ def load_images(path: str) -> np.ndarray:
     Raises:
         DataError: If the file or its images are not as described.
     """
-    images, _ = _read(f"--images={path}", path)
+    flag = f"--images={path}"
+    with _open(flag, path) as archive:
+        images = _array(flag, archive, "image", "images")
+    if images is None:
+        raise _without_images(flag, archive)
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise DataError(
-            f"--images={path}: the images are {images.dtype} {list(images.shape)}; accepted is "
+            f"{flag}: the images are {images.dtype} {list(images.shape)}; accepted is "
             "uint8 [M, H, W, C]"
         )
     return images
 
 
-def _read(flag: str, path: str) -> tuple[np.ndarray, np.ndarray]:
-    """The images and labels (-1 where there are none) as they stand in the file."""
+@contextmanager
+def _open(flag: str, path: str) -> Iterator[np.lib.npyio.NpzFile]:
     try:
         archive = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(f"{flag}: no such file; accepted is an .npz file with {LAYOUT}") from error
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{flag} is incomplete or damaged ({error}); fetch it again") from error
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
             f"{flag} is not an .npz file that can be read without pickle ({error})"
@@ -81,13 +97,22 @@ def _read(flag: str, path: str) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise DataError(f"{flag} holds one array; accepted is an .npz file with {LAYOUT}")
     with archive:
-        image_key = next((key for key in ("image", "images") if key in archive), None)
-        label_key = next((key for key in ("label", "labels") if key in archive), None)
-        if image_key is None:
-            raise DataError(f"{flag} has the arrays {sorted(archive)}; accepted are {LAYOUT}")
-        try:
-            images = archive[image_key]
-            labels = np.full(len(images), -1) if label_key is None else archive[label_key]
-        except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"{flag} cannot be read without pickle: {error}") from error
-    return images, labels
+        yield archive
+
+
+def _array(flag: str, archive: np.lib.npyio.NpzFile, *names: str) -> np.ndarray | None:
+    """The array of the first of these names that the file has."""
+    name = next((name for name in names if name in archive), None)
+    if name is None:
+        return None
+    try:
+        return archive[name]
+    except Exception as error:
+        # A damaged member raises errors of zipfile, zlib, struct or numpy, whichever notices first.
+        raise DataError(
+            f"{flag}: the array {name!r} is damaged, or cannot be read without pickle: {error}"
+        ) from error
+
+
+def _without_images(flag: str, archive: np.lib.npyio.NpzFile) -> DataError:
+    return DataError(f"{flag} has the arrays {sorted(archive.files)}; accepted are {LAYOUT}")

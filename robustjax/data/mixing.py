@@ -70,7 +70,11 @@ def mix(
 
     Returns:
         Images and labels of the same shapes; unchanged for "none".
+
+    Raises:
+        ValueError: If a shape does not fit.
     """
+    _check(keys, images, labels, other_images, other_labels)
     if mixing.kind == "none":
         return images, labels
     size = images.shape[1:3]
@@ -86,6 +90,31 @@ def mix(
         own * images + (1 - own) * other_images,
         share * labels + (1 - share) * other_labels,
     )
+
+
+def _check(
+    keys: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    other_images: jax.Array,
+    other_labels: jax.Array,
+) -> None:
+    if images.ndim != 4 or other_images.shape != images.shape:
+        raise ValueError(
+            f"images and other_images must both be [B, H, W, C], got {list(images.shape)} and "
+            f"{list(other_images.shape)}"
+        )
+    batch = images.shape[0]
+    if labels.ndim != 2 or labels.shape[0] != batch or other_labels.shape != labels.shape:
+        raise ValueError(
+            f"labels and other_labels must both be distributions [{batch}, K], got "
+            f"{list(labels.shape)} and {list(other_labels.shape)}"
+        )
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.shape != (batch,):
+        raise ValueError(
+            f"keys must be {batch} typed PRNG keys, one per image, got {keys.dtype} "
+            f"{list(keys.shape)}"
+        )
 
 
 def _mixup_mask(key: jax.Array, size: tuple[int, int], alpha: float) -> jax.Array:

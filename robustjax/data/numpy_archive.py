@@ -1,5 +1,6 @@
 """A user's own arrays, from one .npz file."""
 
+import zipfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -36,6 +37,10 @@ def load_npz(path: str, split: str) -> Dataset:
     except FileNotFoundError as error:
         raise DataError(
             f"--data_dir={path}: no such file. --dataset=npz reads an .npz file with {LAYOUT}"
+        ) from error
+    except zipfile.BadZipFile as error:
+        raise DataError(
+            f"--data_dir={path} is incomplete or damaged ({error}); write or copy it again"
         ) from error
     except (OSError, ValueError, EOFError) as error:
         raise DataError(

@@ -100,7 +100,9 @@ def first(dataset: Dataset, size: int) -> Dataset:
         ValueError: If there are not as many.
     """
     if not 1 <= size <= len(dataset):
-        raise ValueError(f"{dataset.name!r} has {len(dataset)} examples; accepted are 1 to as many")
+        raise ValueError(
+            f"{dataset.name!r} has {len(dataset)} examples; accepted are 1 to as many, got {size}"
+        )
     return select(dataset, np.arange(size))
 
 
@@ -112,17 +114,19 @@ def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
         classes: At least two, all different.
 
     Raises:
-        ValueError: If they are not such classes, or one has no example.
+        ValueError: If they are not such classes, or none has an example.
     """
     known = min(classes, default=-1) >= 0 and max(classes, default=0) < dataset.num_classes
     if len(classes) < 2 or len(set(classes)) < len(classes) or not known:
         raise ValueError(
             f"accepted are two or more different classes of {dataset.name!r}, "
-            f"0..{dataset.num_classes - 1}"
+            f"0..{dataset.num_classes - 1}, got {classes}"
         )
     number = np.full(dataset.num_classes, -1, np.int32)
     number[list(classes)] = np.arange(len(classes))
     chosen = np.flatnonzero(number[dataset.labels] >= 0)
+    if not len(chosen):
+        raise ValueError(f"{dataset.name!r} has no example of the classes {classes}")
     names = tuple(dataset.class_names[label] for label in classes) if dataset.class_names else ()
     return Dataset(
         dataset.name,

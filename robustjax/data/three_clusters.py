@@ -21,8 +21,17 @@ def three_clusters(
     Returns:
         Points, float32 [N, 2], and labels, int32 [N], 0 for the paper's −1.
 
+    Raises:
+        ValueError: If an argument is out of range.
+
     Source: Sensible Adversarial Learning (Kim and Wang), section 5.1.
     """
+    if num_examples < 1:
+        raise ValueError(f"num_examples must be at least 1, got {num_examples}")
+    if not 0 <= p <= 1:
+        raise ValueError(f"p must lie in 0..1, got {p}")
+    if not 0 <= sigma < float("inf"):
+        raise ValueError(f"sigma must be finite and at least 0, got {sigma}")
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 2, num_examples)
     above = generator.uniform(size=num_examples) < p

@@ -42,7 +42,7 @@ def lrm(
     pairs more, as it says, holds for both.
 
     This loss couples its rows: each value depends on the means over the batch. Where h̄ is below
-    1e-19 (1e-154 in float64) nothing is left to pair: that bound then takes its place, so that the
+    4e-29 (1e-231 in float64) nothing is left to pair: that bound then takes its place, so that the
     ratio stays finite.
 
     Args:
@@ -64,8 +64,17 @@ def lrm(
 
     Raises:
       ValueError: shapes or types that do not fit, a label outside [0, K), or a coefficient, reading
-        or direction that is not accepted. Under `jax.jit`, where values are unknown, such a label gives
-        NaN.
+        or direction that is not accepted. Under `jax.jit`, where values are unknown, such a label
+        gives NaN, to all rows through the means.
+
+    Example:
+      >>> clean_logits = jnp.log(jnp.array([[0.5, 0.5]]))
+      >>> adversarial_logits = jnp.log(jnp.array([[0.25, 0.75]]))
+      >>> loss = lrm(
+      ...     clean_logits, adversarial_logits, jnp.array([0]), pairing_ratio=0.5, squeezing=0.0
+      ... )
+      >>> print(jax.device_get(loss).round(3))  # log 4 · (1 + 1 / ½)
+      [4.159]
 
     Source: LRM (Summers and Dinneen, 2019), eqs. 1 and 11 and section 4.1.
     """
@@ -145,5 +154,6 @@ def _ratio_of_means(
     if axis_name is not None:
         means = jax.lax.pmean(means, axis_name)
     above, below = means
-    # The root of the smallest normal number: what is divided by it does not overflow.
-    return above / jnp.maximum(below, jnp.sqrt(jnp.finfo(below.dtype).tiny))
+    # Far enough from the smallest number that the ratio, times the loss's factors, is finite.
+    smallest = jnp.asarray(jnp.finfo(below.dtype).tiny, below.dtype) ** 0.75
+    return above / jnp.maximum(below, smallest)

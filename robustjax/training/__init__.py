@@ -8,6 +8,7 @@ from robustjax.training.experiment import (
     create_method,
     create_model,
 )
+from robustjax.training.log import read_rows
 from robustjax.training.loop import TrainingError, TrainResult, train
 from robustjax.training.network import BoundNetwork
 from robustjax.training.optimizer import create_optimizer
@@ -39,6 +40,7 @@ __all__ = [
     "learning_rate_schedule",
     "load_run",
     "make_train_step",
+    "read_rows",
     "restrict",
     "train",
 ]

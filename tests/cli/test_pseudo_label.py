@@ -101,6 +101,43 @@ def test_images_of_another_shape_are_refused(run, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_output_that_cannot_be_written_leaves_nothing(run, tmp_path, monkeypatch):
+    def full(*arguments, **arrays):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="no space left"):
+        label_images(str(run), data.load("digits", "test").images, _path(tmp_path / "out.npz"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no pickle", "was not read"),
+        (pickle.dumps({"data": np.zeros((2, 4, 4, 3), np.uint8)}), "has no arrays"),
+        (
+            pickle.dumps(
+                {
+                    "data": np.zeros((2, 4, 4, 3), np.uint8),
+                    "extrapolated_targets": np.array([0.5, 1.0]),
+                }
+            ),
+            "float64 [2]; expected",
+        ),
+    ],
+)
+def test_another_pickle_is_refused_in_one_sentence(tmp_path, content, message):
+    source, target = tmp_path / "source.pickle", tmp_path / "target.npz"
+    source.write_bytes(content)
+    found = subprocess.run(
+        [sys.executable, "tools/convert_rst_pickle.py", source, target],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert found.returncode == 1 and message in found.stderr and "Traceback" not in found.stderr
+    assert not target.exists()
+
+
 def test_the_published_pickle_is_converted_and_a_harmful_one_refused(tmp_path):
     convert = [sys.executable, "tools/convert_rst_pickle.py"]
     source, target = tmp_path / "source.pickle", tmp_path / "target.npz"

@@ -60,6 +60,49 @@ def test_what_is_no_archive_is_named(tmp_path):
         data.load_extra(str(tmp_path / "one.npy"), 3, (4, 4, 3))
 
 
+def test_half_a_download_and_flipped_bits_are_named(tmp_path):
+    path = tmp_path / "extra.npz"
+    np.savez_compressed(path, image=np.repeat(IMAGES, 50, axis=0), label=np.zeros(300, int))
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[300] ^= 255
+    for content in (whole[: len(whole) // 2], flipped, b""):
+        path.write_bytes(content)
+        for read in (data.load_images, lambda path: data.load_extra(path, 3, (4, 4, 3))):
+            with pytest.raises(data.DataError, match=r"extra\.npz.*(damaged|not an .npz)"):
+                read(str(path))
+        with pytest.raises(data.DataError, match=r"extra\.npz"):
+            data.load("npz", "train", data_dir=str(path))
+
+
+def test_a_single_number_is_no_image(tmp_path):
+    with pytest.raises(data.DataError, match=r"the images are uint8 \[\]"):
+        data.load_extra(write(tmp_path, images=np.uint8(3)), 3, (4, 4, 3))
+
+
+def test_images_are_read_whatever_labels_stand_beside_them(tmp_path):
+    path = write(tmp_path, images=IMAGES, labels=np.array([None] * 6))
+    np.testing.assert_array_equal(data.load_images(path), IMAGES)
+    with pytest.raises(data.DataError, match=r"--images=.*has the arrays \['pixels'\]"):
+        data.load_images(write(tmp_path, pixels=IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_extra": 0}, "num_extra=0"),
+        ({"extra_fraction": 1.0}, "--extra_fraction must lie between 0 and 1, got 1.0"),
+        ({"extra_fraction": float("nan")}, "--extra_fraction must lie between"),
+        ({"num_labelled": 3}, r"--batch_size must lie in 1\.\.3"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(change, message):
+    sizes = {"num_labelled": 20, "num_extra": 10, "batch_size": 8, "extra_fraction": 0.5}
+    with pytest.raises(ValueError, match=message):
+        data.mixed_epoch_order(**{"seed": 0, "epoch": 0, **sizes, **change})
+
+
 @given(
     st.integers(8, 60), st.integers(1, 60), st.integers(2, 8), st.floats(0.05, 0.95),
     st.integers(0, 3),
@@ -104,6 +147,19 @@ def test_three_clusters_lie_where_the_paper_puts_them():
         np.testing.assert_allclose(points[chosen].std(axis=0), 0.2, rtol=0.05)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_examples": 0}, "num_examples .* got 0"),
+        ({"p": 1.5}, "p must lie in 0..1, got 1.5"),
+        ({"sigma": -0.1}, "sigma .* got -0.1"),
+    ],
+)
+def test_three_clusters_refuse_what_is_none(change, message):
+    with pytest.raises(ValueError, match=message):
+        data.three_clusters(**{"seed": 0, "num_examples": 5, **change})
+
+
 def test_the_first_examples_and_some_classes():
     dataset = data.Dataset(
         "toy", IMAGES, np.array([0, 1, 2, 0, 2, 1], np.int32), 3, ("a", "b", "c")
@@ -116,6 +172,9 @@ def test_the_first_examples_and_some_classes():
     for wrong in ((1,), (1, 1), (0, 3), (-1, 0), ()):
         with pytest.raises(ValueError, match="two or more different classes"):
             data.only_classes(dataset, wrong)
+    absent = data.Dataset("toy", IMAGES, np.zeros(6, np.int32), 3)
+    with pytest.raises(ValueError, match=r"'toy' has no example of the classes \(1, 2\)"):
+        data.only_classes(absent, (1, 2))
     for wrong in (0, 7):
-        with pytest.raises(ValueError, match="has 6 examples"):
+        with pytest.raises(ValueError, match=f"has 6 examples.* got {wrong}"):
             data.first(dataset, wrong)

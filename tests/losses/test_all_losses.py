@@ -161,7 +161,7 @@ def test_one_class_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    "module", ["classification", "margin", "trades", "mart", "nap", "logit_pairing", "mma"]
+    "module", ["classification", "margin", "trades", "mart", "nap", "logit_pairing", "lrm", "mma"]
 )
 def test_the_examples_in_the_docstrings_run(module):
     outcome = doctest.testmod(importlib.import_module(f"robustjax.losses.{module}"))

@@ -219,6 +219,7 @@ BIT_FOR_BIT = [
     ("fat_mart", {"tau": STEPS, "start": "uniform"}, "mart", {}),
     ("iaat", {"fixed_epsilon_epochs": float("inf")}, "standard", {}),
     ("dynamic", {"fosc": -1e9}, "standard", {}),
+    ("mart_subset", {"treatment": "fgsm"}, "standard", {}),
 ]
 UP_TO_ROUNDING = [
     ("nap", {"beta": 0.0}, "standard", {"loss": "bce"}),

@@ -1,0 +1,110 @@
+"""MART's study of misclassified examples (Wang et al., 2020, figure 1): one subset treated apart."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robustjax import losses
+from robustjax.epoch_schedule import Scalar
+from robustjax.methods.checks import checked_scalar, require_choice, require_start
+from robustjax.methods.mart import CITATION
+from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation, PyTree
+
+__all__ = ["CITATION", "SUMMARY", "TREATMENTS", "create"]
+
+SUMMARY = "standard AT that treats one subset apart (MART's figure 1): clean, FGSM, or CE + β·KL"
+
+TREATMENTS = ("none", "unperturbed", "fgsm", "regularised")
+
+
+def create(
+    *,
+    subset: str = "",
+    treatment: str = "none",
+    beta: Scalar = 6.0,
+    start: str = "uniform",
+    attack_batch_norm: str = "eval",
+) -> Method:
+    """Standard adversarial training, but for the examples of a subset.
+
+    `launch/experiment.py --name=mart_misclassified` chooses the subsets (what a trained network
+    misclassifies, and as many that it does not) and makes all runs of the figure.
+
+    Args:
+      subset: an .npz file with `chosen`, bool [N], one for each training example; "" chooses none.
+      treatment: of the subset: "unperturbed", its clean images (figure 1a); "fgsm", perturbed by
+        FGSM instead of PGD (1b); "regularised", CE(x̂) + β KL(p(x) ‖ p(x̂)) instead of CE(x̂) (1c);
+        "none", as the others.
+      beta: weight of the KL, for "regularised"; the paper does not give its value.
+      start: PGD's start: "uniform", "gaussian", "sign" or "clean".
+      attack_batch_norm: "eval" or "train".
+
+    Source: Wang et al. (2020), section 1 and figure 1.
+    """
+    require_choice("treatment", treatment, TREATMENTS)
+    require_start(start)
+
+    def init(rows: int, image_shape: tuple[int, ...]) -> PyTree:
+        return {"chosen": jnp.asarray(_read(subset, rows), jnp.int32)}
+
+    def perturb(inner: Inner) -> Perturbation:
+        logits_fn = inner.network.logits_fn(attack_batch_norm)
+        result = inner.pgd(logits_fn, loss=losses.cross_entropy, start=start)
+        chosen = inner.memory["chosen"] > 0
+        found = inner.found(result, notes=chosen)
+        if treatment == "unperturbed":
+            return _instead(found, chosen, inner.clean())
+        if treatment == "fgsm":
+            radius = inner.threat.epsilon
+            weak = inner.pgd(
+                logits_fn, loss=losses.cross_entropy, start="clean", steps=1, step_size=radius
+            )
+            return _instead(found, chosen, inner.found(weak))
+        return found
+
+    def outer(outer: Outer) -> Objective:
+        clean_key, adversarial_key = jax.random.split(outer.key)
+        labels, network = outer.batch.labels, outer.network
+        if treatment == "regularised":
+            clean_logits, network = network.train(outer.batch.images, clean_key)
+        logits, network = network.train(outer.perturbation.images, adversarial_key)
+        loss = losses.cross_entropy(logits, labels)
+        if treatment == "regularised":
+            weight = outer.scalars["beta"] * outer.perturbation.notes
+            loss += weight * losses.kl_divergence(clean_logits, logits)
+        return Objective(loss, network.statistics)
+
+    return Method(
+        name="mart_subset",
+        perturb=perturb,
+        outer=outer,
+        init=init,
+        scalars={"beta": checked_scalar("beta", beta, 0)},
+        attack_batch_norm=attack_batch_norm,
+    )
+
+
+def _instead(found: Perturbation, chosen: jax.Array, other: Perturbation) -> Perturbation:
+    """The one perturbation, and the other where chosen."""
+    images = jnp.where(chosen[:, None, None, None], other.images, found.images)
+    passes = jnp.where(chosen, other.backward_passes, found.backward_passes)
+    return found._replace(images=images, backward_passes=passes)
+
+
+def _read(path: str, rows: int) -> np.ndarray:
+    """Which examples are chosen, bool [rows]."""
+    if not path:
+        return np.zeros(rows, bool)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            chosen = archive["chosen"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"--subset={path}: accepted is an .npz file with the array 'chosen' ({error})"
+        ) from error
+    if chosen.shape != (rows,) or chosen.dtype != bool:
+        raise ValueError(
+            f"--subset={path}: chosen is {chosen.dtype} {list(chosen.shape)}; accepted is bool "
+            f"[{rows}], one for each training example"
+        )
+    return chosen

@@ -1,0 +1,157 @@
+"""LRM at the edges: closed-form gradients at every scale, both directions, nothing left to pair."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robustjax import losses
+
+BATCH = 8
+
+
+def draw(scale, num_classes=5):
+    rng = np.random.default_rng(num_classes)
+    logits = (rng.standard_normal((2, BATCH, num_classes)) * scale).astype(np.float32)
+    return *logits, rng.integers(0, num_classes, BATCH)
+
+
+def log_softmax(logits):
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def cross_entropy(logits, targets):
+    return -(targets * log_softmax(logits)).sum(-1)
+
+
+def pairing_and_gradients(reference, other):
+    """−Σ_k p_k log q_k with its gradients p_k (−log q_k − value) and q − p."""
+    p, log_q = np.exp(log_softmax(reference)), log_softmax(other)
+    value = -(p * log_q).sum(-1)
+    return value, p * (-log_q - value[:, None]), np.exp(log_q) - p
+
+
+@functools.cache
+def value_and_gradients(direction):
+    loss = functools.partial(losses.lrm, pairing_ratio=0.25, squeezing=0.0, direction=direction)
+    gradients = jax.grad(lambda *arguments: loss(*arguments).sum(), (0, 1))
+    return jax.jit(lambda *arguments: (loss(*arguments), gradients(*arguments)))
+
+
+@pytest.mark.parametrize("direction", ["clean", "adversarial"])
+@pytest.mark.parametrize("num_classes", [2, 100])
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 30.0, 1e3])
+def test_value_and_gradients_agree_with_float64(direction, num_classes, scale):
+    clean, adversarial, labels = draw(scale, num_classes)
+    targets = np.eye(num_classes)[labels]
+    loss = cross_entropy(adversarial, targets)
+    if direction == "clean":
+        pairing, by_clean, by_adversarial = pairing_and_gradients(clean, adversarial)
+    else:
+        pairing, by_adversarial, by_clean = pairing_and_gradients(adversarial, clean)
+    factor = loss.mean() / pairing.mean() / 0.25
+    by_adversarial = factor * by_adversarial + np.exp(log_softmax(adversarial)) - targets
+
+    value, gradients = value_and_gradients(direction)(clean, adversarial, labels)
+    np.testing.assert_allclose(value, loss + factor * pairing, rtol=2e-5, atol=1e-5)
+    for found, expected in zip(gradients, (factor * by_clean, by_adversarial), strict=True):
+        assert np.abs(found - expected).max() <= 3e-5 * np.abs(expected).max()
+
+
+def test_equal_predictions_without_preference_have_no_gradient_but_the_cross_entropy():
+    logits, labels = np.full((BATCH, 10), 0.7, np.float32), np.arange(BATCH)
+    _, (by_clean, by_adversarial) = value_and_gradients("clean")(logits, logits, labels)
+    np.testing.assert_array_equal(by_clean, 0)
+    np.testing.assert_allclose(by_adversarial, 0.1 - np.eye(10)[labels], rtol=1e-6)
+
+
+@pytest.mark.parametrize("gap", [20, 60])
+def test_a_small_pairing_term_is_scaled_up_exactly(gap):
+    """Both wrong, sure and nearly agreed: h is e⁻ᵍᵃᵖ-small and its share of the loss is not."""
+    clean = np.array([[gap, 0.0], [gap + 0.5, 0.0]], np.float32)
+    labels = np.array([1, 1])
+    loss = cross_entropy(clean, np.eye(2)[labels])
+    tail = np.exp(-np.float64(clean[:, 0]))
+    # With t the probability of class 1, h = −(1 − t) log(1 − t) − t log t is t (1 + gap) up to t².
+    pairing = tail * (1 + clean[:, 0])
+    factor = loss.mean() / pairing.mean() / 0.25
+    value, (by_clean, _) = value_and_gradients("clean")(clean, clean, labels)
+    np.testing.assert_allclose(value, loss + factor * pairing, rtol=1e-5)
+    steepness = factor * tail * clean[:, 0]
+    np.testing.assert_allclose(by_clean, np.stack([-steepness, steepness], -1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("gap", [*range(80, 110), 1e3, 1e6])
+def test_value_and_gradient_are_finite_where_the_ratio_would_overflow(gap):
+    clean = np.array([[gap, 0.0], [gap + 0.5, 0.0]], np.float32)
+    labels = np.array([1, 1])
+    value, gradients = value_and_gradients("clean")(clean, clean, labels)
+    assert np.isfinite(value).all()
+    for gradient in gradients:
+        assert np.isfinite(gradient).all()
+        # Nothing left to pair: what remains is the cross-entropy's gradient of one per row.
+        assert np.abs(gradient).max() < 1.1
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_soft_labels_and_coefficients_per_example(scale):
+    clean, adversarial, _ = draw(scale)
+    soft = np.random.default_rng(1).dirichlet(np.ones(5), BATCH).astype(np.float32)
+    alpha, squeezing = np.linspace(0, 1, BATCH), np.linspace(0, 1e-3, BATCH)
+    found = losses.lrm(
+        clean, adversarial, soft, pairing_ratio=0.5, reading="B", alpha=alpha, squeezing=squeezing
+    )
+    loss = alpha * cross_entropy(clean, soft) + (1 - alpha) * cross_entropy(adversarial, soft)
+    pairing, _, _ = pairing_and_gradients(clean, adversarial)
+    squares = (np.float64(clean) ** 2 + np.float64(adversarial) ** 2).sum(-1)
+    expected = 0.5 * loss + 0.5 * loss.mean() / pairing.mean() * pairing + squeezing * squares
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_devices_together_have_the_gradient_of_the_whole_batch():
+    clean, adversarial, labels = draw(2.0)
+
+    def gradients(clean, adversarial, labels, axis_name=None):
+        loss = functools.partial(losses.lrm, labels=labels, axis_name=axis_name)
+        return jax.grad(lambda *logits: loss(*logits).sum(), (0, 1))(clean, adversarial)
+
+    split = [part.reshape(4, 2, *part.shape[1:]) for part in (clean, adversarial, labels)]
+    spread = jax.vmap(functools.partial(gradients, axis_name="batch"), axis_name="batch")(*split)
+    for found, expected in zip(spread, gradients(clean, adversarial, labels), strict=True):
+        np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-5, atol=1e-6)
+    alone = losses.lrm(*(part[0] for part in split))
+    assert not np.allclose(alone, losses.lrm(clean, adversarial, labels)[:2], rtol=1e-3)
+
+
+@pytest.mark.parametrize("reading", ["A", "B"])
+def test_the_pairing_ratio_may_be_traced(reading):
+    arguments = draw(1.0)
+    traced = jax.jit(lambda ratio: losses.lrm(*arguments, pairing_ratio=ratio, reading=reading))
+    for ratio in (0.125, 0.95):
+        expected = losses.lrm(*arguments, pairing_ratio=ratio, reading=reading)
+        np.testing.assert_allclose(traced(ratio), expected, rtol=1e-6)
+
+
+def test_the_default_pairs_by_the_clean_prediction():
+    arguments = draw(1.0)
+    default = losses.lrm(*arguments)
+    np.testing.assert_array_equal(losses.lrm(*arguments, direction="clean"), default)
+    assert not np.allclose(losses.lrm(*arguments, direction="adversarial"), default)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"direction": "both"}, "lrm: direction must be one of .*, got 'both'"),
+        ({"pairing_ratio": np.ones(BATCH)}, r"pairing_ratio must be None or a scalar, got .*\(8,"),
+        ({"pairing_ratio": jnp.float32(-1)}, "pairing_ratio must be None or more than 0 .*-1"),
+        ({"pairing_ratio": float("nan")}, "pairing_ratio must be None or more than 0 .* nan"),
+        ({"squeezing": -1}, "lrm: squeezing must be finite and >= 0, got -1"),
+    ],
+)
+def test_what_is_not_accepted_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        losses.lrm(*draw(1.0), **options)
