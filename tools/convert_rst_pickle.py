@@ -4,8 +4,8 @@
 
 RST (Carmon et al., 2019) publishes them as a pickle: a dictionary of `data`, uint8
 [500000, 32, 32, 3], and `extrapolated_targets`, integers [500000]. A pickle may run any program
-when it is read. The library never reads one; this script stands outside of it, and reads nothing but
-NumPy arrays and plain containers. Even so it belongs on a machine, or in a container, that has
+when it is read. The library never reads one; this script stands outside of it, and reads nothing
+but NumPy arrays and plain containers. Even so it belongs on a machine, or in a container, that has
 nothing to lose.
 """
 

@@ -108,6 +108,7 @@ def evaluate_run(
     test_set = training.restrict(
         data.load(config.dataset, "test", data_dir=data_dir or config.data_dir or None), config
     )
+    available = len(test_set.labels)
     if examples:
         test_set = data.select(test_set, np.arange(min(examples, len(test_set.labels))))
     epsilon = config.test_epsilon if epsilon is None else epsilon
@@ -135,6 +136,8 @@ def evaluate_run(
         dataset=f"{config.dataset} test",
         precision=config.precision,
         seed=seed,
+        available_examples=available,
+        trained_epochs=run.config.epochs,
         elapsed_seconds=time.monotonic() - started,
     )
 

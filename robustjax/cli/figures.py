@@ -2,74 +2,134 @@
 
 import json
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 from robustjax.cli import app
+from robustjax.cli.paper_figures import list_figures
 from robustjax.evaluation import log_figures, sweep_figures
+from robustjax.evaluation.log_figures import LoggedRun
 from robustjax.files import Path
 from robustjax.training.log import read_rows
 
 DESCRIPTION = """\
 Draws figures from the logs of runs and sweeps, and writes their numbers as a .csv beside them.
-docs/figures.md lists which figure of which paper is which command.
 
   python launch/figures.py --kind=curves --workdirs=runs/nap,runs/standard
   python launch/figures.py --kind=backward_passes --workdirs=runs/fat,runs/standard
-  python launch/figures.py --kind=sweep --sweep_dirs=sweeps/mart_beta,sweeps/trades_beta"""
+  python launch/figures.py --kind=sweep --sweep_dirs=sweeps/mart_beta,sweeps/trades_beta
 
-GROUPS = {"figure": ["kind", "workdirs", "sweep_dirs", "output"]}
+curves: natural accuracy, robust accuracy and loss per epoch. backward_passes: their mean per image
+and epoch. Both take runs, or sweeps, of which each setting is a line: the median over its seeds.
+sweep: accuracy against the swept value, one line for each sweep and each value of its other flags;
+bars if no swept flag has numbers.
+
+The figures of the papers, as the commands that train what they show and the one that draws it:
+
+"""
+
+GROUPS = {"figure": ["kind", "workdirs", "sweep_dirs", "x", "output"]}
 
 KINDS = ("curves", "backward_passes", "sweep")
 
 
 def main() -> None:
     """Parses the command line and draws."""
-    app.run(_main, _define_flags, description=DESCRIPTION, groups=GROUPS)
+    app.run(_main, define_figure_flags, description=DESCRIPTION + list_figures(), groups=GROUPS)
 
 
-def _define_flags() -> None:
-    flags.DEFINE_enum("kind", "curves", KINDS, f"of figure: {', '.join(KINDS)}")
-    flags.DEFINE_list("workdirs", [], "folders of runs, for curves and backward_passes")
-    flags.DEFINE_list("sweep_dirs", [], "folders of sweeps, for sweep")
-    flags.DEFINE_string("output", "", "the PNG; beside the first run or sweep if not given")
+def define_figure_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags of a figure."""
+    string, names = flags.DEFINE_string, flags.DEFINE_list
+    kinds = f"of figure: {', '.join(KINDS)}"
+    flags.DEFINE_enum("kind", "curves", KINDS, kinds, flag_values=values)
+    names("workdirs", [], "folders of runs, for curves and backward_passes", flag_values=values)
+    names("sweep_dirs", [], "folders of sweeps", flag_values=values)
+    help_text = "swept flag along the axis of --kind=sweep; the first with numbers if not given"
+    string("x", "", help_text, flag_values=values)
+    help_text = "the PNG; beside the runs or sweeps if not given"
+    string("output", "", help_text, flag_values=values)
 
 
 def _main() -> None:
     values = flags.FLAGS
-    source = "sweep_dirs" if values.kind == "sweep" else "workdirs"
-    folders = [Path(name) for name in values[source].value]
-    if not folders:
-        raise app.CommandError(f"--{source} is not given; --kind={values.kind} is drawn from it")
-    output = Path(values.output) if values.output else folders[0] / f"{values.kind}.png"
-    if output.suffix != ".png":
-        raise app.CommandError(f"--output={values.output}: accepted is the name of a .png file")
+    sweeps = {name: Path(name) for name in values.sweep_dirs}
+    runs = {name: Path(name) for name in values.workdirs}
+    if values.kind == "sweep" and not sweeps:
+        raise app.CommandError("--sweep_dirs is not given; --kind=sweep is drawn from it")
+    if values.kind == "sweep" and runs:
+        raise app.CommandError("--workdirs: --kind=sweep is drawn from --sweep_dirs alone")
+    if not sweeps and not runs:
+        raise app.CommandError(
+            f"--workdirs is not given; --kind={values.kind} is drawn from it or --sweep_dirs"
+        )
+    output = _output([*runs.values(), *sweeps.values()])
+    names = _short_names([*values.workdirs, *values.sweep_dirs])
+    settings = {names[given]: _settings(folder) for given, folder in sweeps.items()}
     if values.kind == "sweep":
-        sweeps = {folder.name: _settings(folder) for folder in folders}
-        path = sweep_figures.accuracy_against_value(sweeps, output)
+        only = next(iter(settings.values()))
+        if len(settings) == 1 and not values.x and not sweep_figures.swept_axis(only):
+            path = sweep_figures.settings_side_by_side(only, output)
+        else:
+            path = sweep_figures.accuracy_against_value(settings, output, flag=values.x)
     else:
+        lines = {names[given]: [_logged(folder)] for given, folder in runs.items()}
+        for given, folder in sweeps.items():
+            prefix = f"{names[given]} " if len(sweeps) > 1 else ""
+            for entry in settings[names[given]]:
+                logs = [_logged(folder / "runs" / run["folder"]) for run in entry["runs"]]
+                lines[prefix + entry["name"]] = logs
         draw = {
             "curves": log_figures.curves_of_runs,
             "backward_passes": log_figures.backward_passes_of_runs,
         }[values.kind]
-        path = draw({folder.name: _rows(folder) for folder in folders}, output)
+        path = draw(lines, output)
     print(f"figure: {path}   numbers: {path.with_suffix('.csv')}", file=sys.stderr)
 
 
-def _rows(folder: Path) -> list[dict]:
-    log = folder / "metrics.jsonl"
+def _output(folders: Sequence[Path]) -> Path:
+    """Where to draw: in the one folder that is drawn, or in the folder that holds the first."""
+    values = flags.FLAGS
+    if not values.output:
+        beside = folders[0] if len(folders) == 1 else folders[0].parent
+        return beside / f"{values.kind}.png"
+    if not values.output.endswith(".png"):
+        raise app.CommandError(f"--output={values.output}: accepted is the name of a .png file")
+    return Path(values.output)
+
+
+def _short_names(folders: Sequence[str]) -> dict[str, str]:
+    """What the legend calls each folder: as few of its last parts as tell it from the others."""
+    if len(set(folders)) < len(folders):
+        raise app.CommandError("--workdirs, --sweep_dirs: a folder is given twice")
+    parts = {folder: Path(folder).parts for folder in folders}
+    for count in range(1, max(map(len, parts.values())) + 1):
+        names = {folder: "/".join(part[-count:]) for folder, part in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return {folder: folder for folder in folders}
+
+
+def _logged(workdir: Path) -> LoggedRun:
+    log = workdir / "metrics.jsonl"
     rows = read_rows(log) if log.exists() else []
     if not rows:
-        raise app.CommandError(f"--workdirs: {folder} has no complete epoch in a metrics.jsonl")
-    needed = {key for keys in log_figures.PANELS.values() for key in keys}
-    for key in sorted(needed | {"mean_backward_passes"}):
-        if key not in rows[0]:
-            raise app.CommandError(f"--workdirs: the rows of {log} lack {key!r}")
-    return rows
+        raise app.CommandError(f"{workdir} has no complete epoch in a metrics.jsonl")
+    return LoggedRun(workdir, rows)
 
 
-def _settings(folder: Path) -> list[dict]:
+def _settings(folder: Path) -> list[dict[str, Any]]:
     path = folder / "sweep.json"
     if not path.exists():
         raise app.CommandError(f"--sweep_dirs: {folder} has no sweep.json; run launch/sweep.py")
-    return [entry for entry in json.loads(path.read_text())["settings"] if entry["accuracy"]]
+    settings = [entry for entry in json.loads(path.read_text())["settings"] if entry["accuracy"]]
+    if not settings:
+        raise app.CommandError(f"--sweep_dirs: {folder} has no run that is evaluated yet")
+    if any("runs" not in entry for entry in settings):
+        raise app.CommandError(
+            f"--sweep_dirs: {path} does not list its runs; repeat the sweep's command, which "
+            "trains nothing again"
+        )
+    return settings

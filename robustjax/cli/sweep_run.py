@@ -1,7 +1,11 @@
 """One run of a sweep, in a process of its own: trains it (or resumes it), then evaluates it."""
 
 import json
+import os
+import signal
 import sys
+import threading
+import time
 
 from absl import flags
 
@@ -14,7 +18,8 @@ from robustjax.text import parse_number
 
 
 def main() -> None:
-    """Called by `robustjax.cli.sweep` with the evaluation's options and the training flags."""
+    """Called by `robustjax.cli.sweep_processes`: the evaluation's options, the training flags."""
+    _stop_with(os.getppid())
     options = json.loads(sys.argv[1])
     options["step_size"] = parse_number(options["step_size"]) if options["step_size"] else None
 
@@ -27,6 +32,17 @@ def main() -> None:
         print("  ".join(evaluation.to_table(summary).split("\n")))
 
     app.run(train_and_evaluate, define_flags, description="", groups={}, arguments=sys.argv[2:])
+
+
+def _stop_with(parent: int) -> None:
+    """Saves and stops when the sweep is gone, so that its restart finds nobody in the folder."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

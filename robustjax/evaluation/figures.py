@@ -1,5 +1,6 @@
 """Figures of a run, drawn from its log; nothing here needs a display."""
 
+import csv
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -71,3 +72,38 @@ def save(figure: Figure, path: Path) -> Path:
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content)
     return write_whole(path, content.getvalue())
+
+
+def write_numbers(path: Path, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
+    """Writes the numbers of a figure beside it, as a .csv of the same name.
+
+    Args:
+      path: of the figure.
+      head: names of the columns.
+      rows: as long as `head` each.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return write_whole(path.with_suffix(".csv"), text.getvalue())
+
+
+def line_style(number: int) -> dict[str, str]:
+    """Colour and dashes of a line, different for the first 40."""
+    return {"color": f"C{number % 10}", "linestyle": ("-", "--", ":", "-.")[number // 10 % 4]}
+
+
+def add_legend(figure: Figure, lines: int) -> None:
+    """Puts one legend for all panels of a figure below them.
+
+    Args:
+      figure: whose first panel has all the lines.
+      lines: how many there are.
+    """
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    inches = 0.6 + 0.08 * max(map(len, labels))
+    columns = max(1, min(lines, int(figure.get_figwidth() / inches)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small")
+    extra = 0.2 * -(-lines // columns)
+    figure.set_figheight(figure.get_figheight() + extra)

@@ -1,4 +1,4 @@
-"""MART's figure 1: what a subset of the training examples does to robustness, treated in three ways.
+"""MART's figure 1: what a subset of the training examples does to robustness, treated apart.
 
 A network trained adversarially chooses the subsets: what it misclassifies, and as many examples
 that it does not. Then the same network is trained again, one subset treated apart.

@@ -1,6 +1,7 @@
 """The MART loss: boosted cross-entropy plus a divergence that weighs the misclassified more."""
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from robustjax.losses import _checks as checks
@@ -39,7 +40,7 @@ def mart(
         BCE(p(x), y) (figure 2b).
       divergence: False removes the KL: the regulariser is 1 − p_y(x) (figure 2a).
       weighted: False removes the weight: the regulariser is the KL (figure 2a). With `divergence`
-        False too it is 1: β shifts the value and leaves the gradient to the classifier alone.
+        False too there is no regulariser.
 
     Returns:
       [B], the loss per example.
@@ -83,6 +84,8 @@ def _regulariser(
     divergence: bool,
     weighted: bool,
 ) -> jax.Array:
+    if not divergence and not weighted:
+        return jnp.zeros_like(clean_logits[..., 0])
     regulariser = 1.0
     if divergence:
         regulariser = kl_divergence(clean_logits, adversarial_logits)

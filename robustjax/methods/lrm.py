@@ -25,6 +25,7 @@ def create(
     pairing_ratio: float | None = 0.125,
     squeezing: Scalar = 1e-3,
     reading: str = "A",
+    direction: str = "clean",
     alpha: Scalar = 0.0,
     start: str = "uniform",
     attack_labels: str = "soft",
@@ -43,6 +44,8 @@ def create(
       squeezing: β; a number or a schedule. 1e-3 on CIFAR-10, 3e-5 on CIFAR-100, 1e-4 on SVHN.
       reading: what the ratio means, "A" (loss to weighted pairing as r to 1) or "B" (r loss and
         1 − r pairing); see `losses.lrm`.
+      direction: whose prediction h is the expectation under, "clean" or "adversarial". The paper
+        does not say.
       alpha: share of the clean loss (eq. 1); the paper trains with 0.
       start: PGD's start: "uniform", "gaussian", "sign" or "clean".
       attack_labels: with smoothed or mixed labels, what the attack ascends the cross-entropy of:
@@ -53,6 +56,7 @@ def create(
     """
     require_attack(start, attack_labels)
     require_choice("reading", reading, ("A", "B"))
+    require_choice("direction", direction, ("clean", "adversarial"))
     if pairing_ratio is not None:
         largest = 1.0 if reading == "B" else float("inf")
         require_number("pairing_ratio", pairing_ratio, 1e-6, largest)
@@ -71,6 +75,7 @@ def create(
             pairing_ratio=pairing_ratio,
             squeezing=outer.scalars["squeezing"],
             reading=reading,
+            direction=direction,
             alpha=outer.scalars["alpha"],
             axis_name=AXIS,
         )

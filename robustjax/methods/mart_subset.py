@@ -1,4 +1,4 @@
-"""MART's study of misclassified examples (Wang et al., 2020, figure 1): one subset treated apart."""
+"""MART's study of misclassified examples (Wang et al., 2020): one subset is treated apart."""
 
 import jax
 import jax.numpy as jnp

@@ -32,7 +32,8 @@ def create(
     then the adversarial ones. The margin is not differentiated, see `losses.nap`.
 
     Args:
-      beta: weight of the penalty, the paper's λ; a number or a schedule.
+      beta: weight of the penalty, the paper's λ; a number or a schedule. Without the margin the
+        paper has 0.3 (section 4.3).
       boosted: False takes CE(p(x̂), y) for the first term (eq. 11; with margin False eq. 13).
       margin: False takes 1 for the margin (eq. 12).
       start: PGD's start: "uniform" (the paper says "random"), "sign" (±ε/2 in each pixel, the

@@ -59,7 +59,7 @@ def expected_mart(clean, adversarial, labels, beta, classifier, kl, weighted):
         "ce": lambda: cross_entropy(adversarial, labels),
         "natural_bce": lambda: boosted(clean, labels),
     }[classifier]()
-    regulariser = divergence(clean, adversarial) if kl else 1.0
+    regulariser = divergence(clean, adversarial) if kl else float(weighted)
     if weighted:
         others = np.stack(
             [np.delete(row, y) for row, y in zip(np.exp(log_softmax(clean)), labels, strict=True)]
@@ -70,7 +70,7 @@ def expected_mart(clean, adversarial, labels, beta, classifier, kl, weighted):
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("num_classes", [2, 5, 100])
-def test_mart_is_equation_10(scale, num_classes):
+def test_mart_is_equation_11(scale, num_classes):
     clean, adversarial, labels = case(scale, num_classes)
     found = losses.mart(np.float32(clean), np.float32(adversarial), labels, beta=5.0)
     clean, adversarial = np.float64(np.float32(clean)), np.float64(np.float32(adversarial))
