@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import textwrap
 
 from absl import flags
 
@@ -74,15 +75,13 @@ def describe_methods() -> str:
     """The methods, one line each, and below each its own hyper-parameters with their defaults."""
     lines = []
     for name in methods.names():
-        lines.append(f"{name:<12} {methods.summary(name)}")
+        lines.append(f"{name:<16} {methods.summary(name)}")
         own = methods.hyperparameters(name)
-        if own:
-            lines.append(
-                " " * 13
-                + "  ".join(
-                    f"--{key}={format_value(value) or 'none'}" for key, value in own.items()
-                )
-            )
+        shown = "  ".join(f"--{key}={format_value(value) or 'none'}" for key, value in own.items())
+        indent = " " * 17
+        lines += textwrap.wrap(
+            shown, 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+        )
     return "\n".join(lines)
 
 

@@ -14,13 +14,13 @@ __all__ = ["CITATION", "SUMMARY", "TREATMENTS", "create"]
 
 SUMMARY = "standard AT that treats one subset apart (MART's figure 1): clean, FGSM, or CE + β·KL"
 
-TREATMENTS = ("none", "unperturbed", "fgsm", "regularised")
+TREATMENTS = ("standard", "unperturbed", "fgsm", "regularised")
 
 
 def create(
     *,
-    subset: str = "",
-    treatment: str = "none",
+    subset: str | None = None,
+    treatment: str = "standard",
     beta: Scalar = 6.0,
     start: str = "uniform",
     attack_batch_norm: str = "eval",
@@ -31,10 +31,11 @@ def create(
     misclassifies, and as many that it does not) and makes all runs of the figure.
 
     Args:
-      subset: an .npz file with `chosen`, bool [N], one for each training example; "" chooses none.
+      subset: an .npz file with `chosen`, bool [N], one for each training
+        example; None chooses none.
       treatment: of the subset: "unperturbed", its clean images (figure 1a); "fgsm", perturbed by
         FGSM instead of PGD (1b); "regularised", CE(x̂) + β KL(p(x) ‖ p(x̂)) instead of CE(x̂) (1c);
-        "none", as the others.
+        "standard", as the others.
       beta: weight of the KL, for "regularised"; the paper does not give its value.
       start: PGD's start: "uniform", "gaussian", "sign" or "clean".
       attack_batch_norm: "eval" or "train".
@@ -91,7 +92,7 @@ def _instead(found: Perturbation, chosen: jax.Array, other: Perturbation) -> Per
     return found._replace(images=images, backward_passes=passes)
 
 
-def _read(path: str, rows: int) -> np.ndarray:
+def _read(path: str | None, rows: int) -> np.ndarray:
     """Which examples are chosen, bool [rows]."""
     if not path:
         return np.zeros(rows, bool)

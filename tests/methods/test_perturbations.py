@@ -483,3 +483,39 @@ def test_mart_regularises_a_random_share_of_the_examples(network, batch):
 def test_what_a_method_does_not_accept_is_named(name, options, message):
     with pytest.raises(ValueError, match=message):
         methods.create(name, **options)
+
+
+@pytest.mark.parametrize("treatment", ["unperturbed", "fgsm", "regularised"])
+def test_a_subset_is_treated_apart(treatment, network, batch, tmp_path):
+    chosen = np.arange(BATCH) % 3 == 0
+    path = tmp_path / "subset.npz"
+    np.savez(path, chosen=chosen)
+    method = methods.create("mart_subset", subset=str(path), treatment=treatment, beta=2.0)
+    memory = method.init(BATCH, SHAPE)
+    found = method.perturb(inner_of(method, network, batch, memory))
+    standard = perturb("standard", network, batch)
+    others = {"unperturbed": 0, "fgsm": 1, "regularised": STEPS}[treatment]
+    np.testing.assert_array_equal(found.backward_passes, np.where(chosen, others, STEPS))
+    np.testing.assert_array_equal(found.images[~chosen], standard.images[~chosen])
+    if treatment == "unperturbed":
+        np.testing.assert_array_equal(found.images[chosen], batch.images[chosen])
+    np.testing.assert_array_equal(found.memory["chosen"], chosen)
+    scalars = {"beta": jnp.float32(2.0)}
+    loss = method.outer(Outer(jax.random.key(0), network, batch, found, scalars)).loss
+    p, q = softmax(logits_of(network, batch.images)), softmax(logits_of(network, found.images))
+    expected = -np.log(q[np.arange(BATCH), np.asarray(batch.labels)])
+    if treatment == "regularised":
+        expected += 2.0 * chosen * (p * np.log(p / q)).sum(axis=1)
+    np.testing.assert_allclose(loss, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_subset_of_another_training_set_is_refused(tmp_path):
+    path = tmp_path / "subset.npz"
+    np.savez(path, chosen=np.zeros(5, bool))
+    with pytest.raises(
+        ValueError, match=r"--subset=.*chosen is bool \[5\]; accepted is bool \[6\]"
+    ):
+        methods.create("mart_subset", subset=str(path)).init(6, SHAPE)
+    np.savez(path, other=np.zeros(5, bool))
+    with pytest.raises(ValueError, match="accepted is an .npz file with the array 'chosen'"):
+        methods.create("mart_subset", subset=str(path)).init(5, SHAPE)
