@@ -26,6 +26,7 @@ def lrm(
     alpha: ArrayLike = 0.0,
     axis_name: str | None = None,
     direction: str = "clean",
+    detached_reference: bool = False,
 ) -> jax.Array:
     """LRM: adversarial cross-entropy, decoupled logit pairing, and logit squeezing.
 
@@ -57,7 +58,11 @@ def lrm(
       axis_name: name of a mapped axis over which the batch is spread too.
       direction: whose prediction h is the expectation under: "clean", the first argument of h in
         eq. 11, or "adversarial", −Σ_k p_k(x̂) log p_k(x). The paper says "the cross entropy between
-        the distributions" and leaves it open, as well as whether both are differentiated; they are.
+        the distributions" and leaves it open.
+      detached_reference: whether that prediction is held fixed (sg), as a target of a cross-entropy
+        often is; then h can only be lowered by agreeing with it. The paper does not say. False
+        differentiates both, and h is lowered by being sure of any one class, too: with a small
+        ratio that can carry a network away early in training.
 
     Returns:
       [B], the loss per example.
@@ -96,8 +101,12 @@ def lrm(
     if pairing_ratio is None:
         return loss + squeezing * squeezed
     pairing_ratio = jnp.asarray(pairing_ratio, dtype)
-    pair = (clean_logits, adversarial_logits)
-    pairing = _cross_entropy_between(*(pair if direction == "clean" else pair[::-1]))
+    reference, paired_logits = clean_logits, adversarial_logits
+    if direction == "adversarial":
+        reference, paired_logits = paired_logits, reference
+    if detached_reference:
+        reference = jax.lax.stop_gradient(reference)
+    pairing = _cross_entropy_between(reference, paired_logits)
     scaled_pairing = _ratio_of_means(loss, pairing, axis_name) * pairing
     if reading == "A":
         paired = loss + scaled_pairing / pairing_ratio

@@ -26,6 +26,7 @@ def create(
     squeezing: Scalar = 1e-3,
     reading: str = "A",
     direction: str = "clean",
+    detached_reference: bool = False,
     alpha: Scalar = 0.0,
     start: str = "uniform",
     attack_labels: str = "soft",
@@ -46,6 +47,8 @@ def create(
         1 − r pairing); see `losses.lrm`.
       direction: whose prediction h is the expectation under, "clean" or "adversarial". The paper
         does not say.
+      detached_reference: whether that prediction is not differentiated; see `losses.lrm`. The
+        paper does not say.
       alpha: share of the clean loss (eq. 1); the paper trains with 0.
       start: PGD's start: "uniform", "gaussian", "sign" or "clean".
       attack_labels: with smoothed or mixed labels, what the attack ascends the cross-entropy of:
@@ -57,6 +60,7 @@ def create(
     require_attack(start, attack_labels)
     require_choice("reading", reading, ("A", "B"))
     require_choice("direction", direction, ("clean", "adversarial"))
+    require_choice("detached_reference", detached_reference, (False, True))
     if pairing_ratio is not None:
         largest = 1.0 if reading == "B" else float("inf")
         require_number("pairing_ratio", pairing_ratio, 1e-6, largest)
@@ -76,6 +80,7 @@ def create(
             squeezing=outer.scalars["squeezing"],
             reading=reading,
             direction=direction,
+            detached_reference=detached_reference,
             alpha=outer.scalars["alpha"],
             axis_name=AXIS,
         )

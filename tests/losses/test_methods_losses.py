@@ -211,6 +211,31 @@ def test_the_ratio_of_lrm_is_a_constant_to_its_gradient(reading):
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("direction", ["clean", "adversarial"])
+def test_the_reference_of_lrm_may_be_held_fixed(direction):
+    clean, adversarial, labels = case(1.5)
+    options = {"pairing_ratio": 0.3, "squeezing": 0.0, "direction": direction}
+    value = losses.lrm(clean, adversarial, labels, **options)
+    detached = losses.lrm(clean, adversarial, labels, detached_reference=True, **options)
+    np.testing.assert_array_equal(value, detached)
+    with jax.enable_x64(True):
+        by_clean, by_adversarial = jax.grad(
+            lambda z, w: jnp.sum(losses.lrm(z, w, labels, detached_reference=True, **options)),
+            (0, 1),
+        )(jnp.asarray(clean), jnp.asarray(adversarial))
+    p, q = np.exp(log_softmax(clean)), np.exp(log_softmax(adversarial))
+    error = q - np.eye(5)[labels]
+    entropy = cross_entropy(adversarial, labels).mean()
+    if direction == "clean":
+        scale = entropy / -(p * np.log(q)).sum(axis=1).mean() / 0.3
+        np.testing.assert_array_equal(by_clean, 0)
+        np.testing.assert_allclose(by_adversarial, error + scale * (q - p), rtol=1e-6, atol=1e-9)
+    else:
+        scale = entropy / -(q * np.log(p)).sum(axis=1).mean() / 0.3
+        np.testing.assert_allclose(by_clean, scale * (p - q), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(by_adversarial, error, rtol=1e-6, atol=1e-9)
+
+
 def test_the_ratio_of_lrm_is_that_of_the_batch_over_all_devices():
     clean, adversarial, labels = case(2.0, batch=8)
     whole = losses.lrm(clean, adversarial, labels)
