@@ -19,7 +19,12 @@ from types import ModuleType
 from typing import Any
 
 from robustjax.evaluation.report import versions
-from robustjax.experiments import mart_misclassified, sense_examples, sense_three_clusters
+from robustjax.experiments import (
+    fat_unprojected,
+    mart_misclassified,
+    sense_examples,
+    sense_three_clusters,
+)
 from robustjax.files import Path, write_whole
 from robustjax.text import format_value, parse_literal
 
@@ -27,6 +32,7 @@ _EXPERIMENTS: dict[str, ModuleType] = {
     "sense_three_clusters": sense_three_clusters,
     "sense_examples": sense_examples,
     "mart_misclassified": mart_misclassified,
+    "fat_unprojected": fat_unprojected,
 }
 
 

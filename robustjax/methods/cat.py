@@ -3,11 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from robustjax import losses
+from robustjax.attacks.random_keys import fold_in_each
 from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_number, require_start
+from robustjax.methods.checks import (
+    checked_scalar,
+    require_choice,
+    require_number,
+    require_start,
+)
 from robustjax.methods.method import Inner, Method, Perturbation
 from robustjax.methods.standard import adversarial_outer
 
@@ -21,12 +28,16 @@ CITATION = """\
   year      = {2018},
 }"""
 
+# Folded into an example's key for its step size.
+_STEP_SIZE = 1
+
 
 def create(
     *,
     strength: Scalar | None = None,
     patience: int = 10,
     start: str = "uniform",
+    random_step: bool = False,
     attack_batch_norm: str = "eval",
 ) -> Method:
     """CAT: min over θ of E[CE(z(x̂), y)], x̂ by PGD of i steps for the i-th of k + 1 batch parts.
@@ -41,24 +52,30 @@ def create(
         `patience` epochs.
       patience: see `strength`.
       start: PGD's start: "uniform" (the authors' code), "gaussian", "sign" or "clean".
+      random_step: True draws the step size of part i from (2ε / i) · U(1, 10 / i), as the authors'
+        code, for each example where the code draws for each part; False is --step_size throughout.
       attack_batch_norm: "eval", or "train" as in the authors' code.
 
     The authors' code measures the accuracy under PGD of the current strength where here it is that
-    of --measure_steps steps, goes back to the best weights of a strength before the next, draws
-    the step size at random in each batch, and quantises the validation images; none of these is
-    offered.
+    of --measure_steps steps, waits besides for 90 % on the attacked training images, goes back to
+    the best weights of a strength before the next, and quantises the validation images; none of
+    these is offered.
 
     Source: Cai et al. (2018), the curriculum and its batch mixing.
     """
     require_start(start)
     require_number("patience", patience, 1)
+    require_choice("random_step", random_step, (True, False))
 
     def perturb(inner: Inner) -> Perturbation:
         largest = jnp.minimum(inner.scalars["strength"].astype(jnp.int32), inner.steps)
         part = jnp.maximum(inner.batch_size // (largest + 1), 1)
         steps = jnp.minimum(inner.positions // part, largest)
         logits_fn = inner.network.logits_fn(attack_batch_norm)
-        result = inner.pgd(logits_fn, loss=losses.cross_entropy, start=start, budget=steps)
+        options = {"step_size": _drawn_step_size(inner, steps)} if random_step else {}
+        result = inner.pgd(
+            logits_fn, loss=losses.cross_entropy, start=start, budget=steps, **options
+        )
         attacked = (steps > 0)[:, None, None, None]
         images = jnp.where(attacked, result.images, inner.batch.images)
         return inner.found(result)._replace(images=images)
@@ -75,6 +92,13 @@ def create(
         curriculum=curriculum if strength is None else None,
         attack_batch_norm=attack_batch_norm,
     )
+
+
+def _drawn_step_size(inner: Inner, steps: jax.Array) -> jax.Array:
+    """(2ε / i) · U(1, 10 / i) [B] for examples of i steps [B]; of no use where i is 0."""
+    steps = jnp.maximum(steps, 1).astype(jnp.float32)
+    share = jax.vmap(jax.random.uniform)(fold_in_each(inner.keys, _STEP_SIZE))
+    return 2 * inner.threat.epsilon / steps * (1 + share * (10 / steps - 1))
 
 
 def strength_after(rows: Sequence[Mapping[str, Any]], patience: int) -> int:

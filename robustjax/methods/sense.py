@@ -37,8 +37,8 @@ def create(
     An example that is misclassified at the start is not attacked. The others take steps on the
     cross-entropy until it exceeds −log c, and then return to the point before that step. Under
     --norm=linf this is the paper's Algorithm 1, under --norm=l2 its Algorithm 2. An example whose
-    loss exceeds −log c at the start stays there: by Definition 3 the paper's algorithms, which try
-    one step and take it back, mean the same. c = 1 is natural training; c = 0 is standard
+    loss is −log c or more at the start stays there: by Definition 3 the paper's algorithms, which
+    try one step and take it back, mean the same. c = 1 is natural training; c = 0 is standard
     adversarial training of what is classified correctly.
 
     Args:
@@ -94,8 +94,9 @@ class Sensible:
     """The stop rule: sensible reversion, and no attack on what is ignored at the start.
 
     Attributes:
-      start_threshold: an example is ignored if its loss at the start exceeds this, or if it is
-        misclassified there.
+      start_threshold: an example is ignored if its loss at the start is this or more, or if it is
+        misclassified there. Equality matters: at c = 1 the loss of a confident example rounds to
+        the threshold, 0.
       threshold: a step that makes the loss exceed this is taken back.
     """
 
@@ -110,6 +111,6 @@ class Sensible:
 
     def check(self, point: Point) -> Decision:
         """See `attacks.stopping.StopRule.check`."""
-        ignored = point.misclassified | (point.loss > self.start_threshold)
+        ignored = point.misclassified | (point.loss >= self.start_threshold)
         stop = jnp.where(point.taken == 0, ignored, point.loss > self.threshold)
         return Decision(self, stop, revert=stop)

@@ -4,8 +4,8 @@ import jax
 
 from robustjax import losses
 from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_start
-from robustjax.methods.labels import labelled_cross_entropy, or_predicted
+from robustjax.methods.checks import checked_scalar, require_choice, require_start
+from robustjax.methods.labels import is_labelled, labelled_cross_entropy, or_predicted
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "UAT++ (Uesato et al., 2019): CE(x̂) + β·KL(p(x)‖p(x̂)) on labelled and extra images"
@@ -21,24 +21,33 @@ CITATION = """\
 
 
 def create(
-    *, beta: Scalar = 5.0, start: str = "uniform", attack_batch_norm: str = "eval"
+    *,
+    beta: Scalar = 5.0,
+    variant: str = "both",
+    start: str = "uniform",
+    attack_batch_norm: str = "eval",
 ) -> Method:
     """UAT++: min over θ of E[CE(z(x̂), y) + β · KL(p(x) ‖ p(x̂))], y a label or a pseudo-label.
 
-    The form in which MART quotes it (Wang et al., 2020, table 1): one x̂, found by PGD-K on the
-    cross-entropy, serves both terms. With β = 0 it is UAT-FT (fixed targets). An example without a
-    label takes part in the KL alone, as in UAT-OT (online targets); its x̂ ascends the cross-entropy
-    of the class that the network predicts. The outer problem forwards the clean images first.
+    The form in which MART quotes it (Wang et al., 2020, section 3.3): one x̂, found by PGD-K on the
+    cross-entropy, serves both terms. An example without a label takes part in the KL alone; its x̂
+    ascends the cross-entropy of the class that the network predicts. The outer problem forwards the
+    clean images first.
 
     Args:
       beta: weight of the KL, the paper's λ; a number or a schedule.
+      variant: "both" (UAT++); "fixed" (UAT-FT, fixed targets), the cross-entropy alone, for which
+        every example needs a label or a pseudo-label; or "online" (UAT-OT, online targets), the
+        cross-entropy of the labelled examples and the KL of those without a label (`--extra_data`
+        of images alone).
       start: PGD's start: "uniform", "gaussian", "sign" or "clean".
       attack_batch_norm: "eval" or "train"; the paper does not say, and its training code is not
         published.
 
-    Source: Uesato et al. (2019); MART (Wang et al., 2020), table 1.
+    Source: Uesato et al. (2019); MART (Wang et al., 2020), section 3.3.
     """
     require_start(start)
+    require_choice("variant", variant, ("both", "fixed", "online"))
 
     def perturb(inner: Inner) -> Perturbation:
         logits_fn = inner.network.logits_fn(attack_batch_norm)
@@ -48,11 +57,15 @@ def create(
 
     def outer(outer: Outer) -> Objective:
         clean_key, adversarial_key = jax.random.split(outer.key)
-        clean_logits, network = outer.network.train(outer.batch.images, clean_key)
+        labels, beta, network = outer.batch.labels, outer.scalars["beta"], outer.network
+        if variant != "fixed":
+            clean_logits, network = network.train(outer.batch.images, clean_key)
         logits, network = network.train(outer.perturbation.images, adversarial_key)
-        loss = labelled_cross_entropy(logits, outer.batch.labels)
-        divergence = losses.kl_divergence(clean_logits, logits)
-        return Objective(loss + outer.scalars["beta"] * divergence, network.statistics)
+        loss = labelled_cross_entropy(logits, labels)
+        if variant != "fixed":
+            weight = beta * ~is_labelled(labels) if variant == "online" else beta
+            loss += weight * losses.kl_divergence(clean_logits, logits)
+        return Objective(loss, network.statistics)
 
     return Method(
         name="uat",
@@ -60,5 +73,5 @@ def create(
         outer=outer,
         scalars={"beta": checked_scalar("beta", beta, 0)},
         attack_batch_norm=attack_batch_norm,
-        unlabelled=True,
+        unlabelled=variant != "fixed",
     )

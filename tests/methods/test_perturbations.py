@@ -10,7 +10,6 @@ import pytest
 
 from robustjax import attacks, data, methods, parallel
 from robustjax.methods import Batch, Inner, Outer
-from robustjax.methods.cat import strength_after
 from robustjax.methods.mma import BISECTIONS, boundary
 from robustjax.training import (
     BoundNetwork,
@@ -60,10 +59,6 @@ def softmax(logits):
     return exponential / exponential.sum(axis=-1, keepdims=True)
 
 
-def cross_entropy(logits, label):
-    return -np.log(softmax(logits)[label])
-
-
 def gradient(network, label, logits):
     """Of the cross-entropy of one image."""
     kernel = np.float64(network.params["Dense_0"]["kernel"])
@@ -95,27 +90,6 @@ def perturb(name, network, batch, memory=(), epoch=0.0, **options):
     return method.perturb(inner_of(method, network, batch, memory, epoch))
 
 
-@pytest.mark.parametrize("tau", [0, 1, 3])
-def test_fat_stops_tau_steps_after_the_first_misclassification(tau, network, batch):
-    found = perturb("fat", network, batch, tau=tau)
-    passes = []
-    for clean, label, image in zip(batch.images, batch.labels, found.images, strict=True):
-        clean = x = np.float64(clean)
-        left, taken = tau, 0
-        for _ in range(STEPS):
-            logits = logits_of(network, x[None])[0]
-            if np.argmax(logits) != label:
-                if left == 0:
-                    break
-                left -= 1
-            x = project(x + STEP * np.sign(gradient(network, label, logits)), clean)
-            taken += 1
-        passes.append(taken)
-        np.testing.assert_allclose(image, x, atol=2e-6)
-    np.testing.assert_array_equal(found.backward_passes, passes)
-    assert min(passes[:3]) == tau and len(set(passes)) > 1
-
-
 def test_fat_without_projection_leaves_the_ball_and_its_noise_is_of_size_omega(network, batch):
     # Against the network's own prediction nothing stops the search before K steps.
     far = perturb("fat", network, batch, tau=STEPS, projection=False)
@@ -129,92 +103,6 @@ def test_fat_without_projection_leaves_the_ball_and_its_noise_is_of_size_omega(n
     assert 0.7e-3 * np.sqrt(2) < noise.std() < 1.3e-3 * np.sqrt(2)
     with pytest.raises(ValueError, match="start='uniform': without a projection"):
         methods.create("fat", projection=False, start="uniform")
-
-
-@pytest.mark.parametrize("name", ["fat_trades", "fat_mart"])
-def test_the_other_fat_methods_stop_by_the_label_too(name, network, batch):
-    found = perturb(name, network, batch, tau=0, start="clean")
-    wrong = np.argmax(logits_of(network, batch.images), 1) != np.asarray(batch.labels)
-    np.testing.assert_array_equal(np.asarray(found.backward_passes)[wrong], 0)
-    np.testing.assert_array_equal(found.images[wrong], batch.images[wrong])
-    assert np.all(np.asarray(found.backward_passes)[~wrong] > 0)
-
-
-@pytest.mark.parametrize("c", [0.0, 0.4, 0.7, 1.0])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_sense_is_algorithms_1_and_2(c, norm, network, batch):
-    method = methods.create("sense", c=c)
-    threat = attacks.ThreatModel(norm, EPSILON)
-    found = method.perturb(inner_of(method, network, batch, threat=threat))
-    bound = -np.log(c) if c else np.inf
-    passes = []
-    for clean, label, image in zip(batch.images, batch.labels, found.images, strict=True):
-        clean = x = np.float64(clean)
-        logits = logits_of(network, x[None])[0]
-        taken = 0
-        if np.argmax(logits) == label and cross_entropy(logits, label) <= bound:
-            for _ in range(STEPS):
-                before, slope = x, gradient(network, label, logits)
-                if norm == "linf":
-                    x = project(x + STEP * np.sign(slope), clean)
-                else:
-                    x = x + STEP * slope / np.linalg.norm(slope)
-                    length = np.linalg.norm(x - clean)
-                    x = np.clip(clean + (x - clean) * min(1, EPSILON / length), 0, 1)
-                taken += 1
-                logits = logits_of(network, x[None])[0]
-                if cross_entropy(logits, label) > bound:
-                    x = before
-                    break
-        passes.append(taken)
-        np.testing.assert_allclose(image, x, atol=5e-6)
-    np.testing.assert_array_equal(found.backward_passes, passes)
-
-
-def test_sense_warms_up_with_full_attacks_on_what_it_does_not_ignore(network, batch):
-    options = {"c": 0.4, "full_attack_epochs": 2.0}
-    early = perturb("sense", network, batch, epoch=1.9, **options)
-    late = perturb("sense", network, batch, epoch=2.0, **options)
-    logits = logits_of(network, batch.images)
-    right = np.argmax(logits, 1) == np.asarray(batch.labels)
-    confident = softmax(logits)[np.arange(BATCH), batch.labels] >= 0.4
-    expected = np.where(right & confident, STEPS, 0)
-    np.testing.assert_array_equal(early.backward_passes, expected)
-    assert np.any(np.asarray(late.backward_passes) < expected)
-
-
-def test_dynamic_follows_its_bound_by_epoch(network, batch):
-    passes = [
-        np.asarray(perturb("dynamic", network, batch, epoch=epoch).backward_passes).sum()
-        for epoch in (0.0, 60.0, 100.0)
-    ]
-    assert BATCH <= passes[0] <= passes[1] <= passes[2]
-    assert passes[0] < passes[2]
-
-
-def test_cat_attacks_each_part_of_the_batch_with_its_own_number_of_steps(network, batch):
-    found = perturb("cat", network, batch, strength=3)
-    np.testing.assert_array_equal(found.backward_passes, np.repeat([0, 1, 2, 3], 3))
-    np.testing.assert_array_equal(found.images[:3], batch.images[:3])
-    found = perturb("cat", network, batch, strength=4)
-    np.testing.assert_array_equal(found.backward_passes, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4])
-    capped = perturb("cat", network, batch, strength=100)
-    assert np.max(capped.backward_passes) == STEPS
-
-
-def test_cat_grows_when_the_robust_accuracy_stands_still():
-    def rows(values, key="holdout_robust_accuracy"):
-        empty = {"holdout_robust_accuracy": None, "train_robust_accuracy": None}
-        return [{**empty, key: value} for value in values]
-
-    assert strength_after([], 2) == 0
-    assert strength_after(rows([0.1, 0.2, 0.3, 0.4]), 2) == 0
-    assert strength_after(rows([0.3, 0.2, 0.3]), 2) == 1
-    # The best is forgotten with each growth: 0.1 is a new best, and so is 0.15.
-    assert strength_after(rows([0.3, 0.2, 0.3, 0.1, 0.15, 0.12, 0.1]), 2) == 2
-    assert strength_after(rows([0.3, 0.2, 0.3], "train_robust_accuracy"), 2) == 1
-    method = methods.create("cat", patience=2)
-    assert method.scalars_at(3.0, rows([0.3, 0.2, 0.3])) == {"strength": 1.0}
 
 
 def accuracy_by_radius(network, images, labels, radius):
@@ -434,35 +322,6 @@ def test_clean_logit_pairing_pairs_over_all_devices(num_devices, network, batch)
     expected = -np.log(softmax(logits)[np.arange(BATCH), labels])
     expected += 0.3 * ((logits - partners) ** 2).sum(axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-
-
-def test_mart_regularises_a_random_share_of_the_examples(network, batch):
-    shares = []
-    for proportion in (0.0, 0.5, 1.0):
-        method = methods.create("mart", proportion=proportion)
-        inner = inner_of(method, network, batch)
-        counts = [
-            np.mean(method.perturb(inner._replace(keys=jax.random.split(key, BATCH))).notes)
-            for key in jax.random.split(jax.random.key(0), 10)
-        ]
-        shares.append(np.mean(counts))
-    assert shares[0] == 0 and shares[2] == 1 and 0.3 < shares[1] < 0.7
-    method = methods.create("mart", proportion=0.5, beta=4.0)
-    perturbation = method.perturb(inner_of(method, network, batch))
-    scalars = {"beta": jnp.float32(4.0)}
-    found = method.outer(Outer(jax.random.key(0), network, batch, perturbation, scalars)).loss
-    with_all = methods.create("mart").outer(
-        Outer(
-            jax.random.key(0),
-            network,
-            batch,
-            perturbation._replace(notes=jnp.ones(BATCH, bool)),
-            scalars,
-        )
-    ).loss  # fmt: skip
-    chosen = np.asarray(perturbation.notes)
-    np.testing.assert_allclose(np.asarray(found)[chosen], np.asarray(with_all)[chosen], rtol=1e-6)
-    assert np.all(np.asarray(found)[~chosen] < np.asarray(with_all)[~chosen])
 
 
 @pytest.mark.parametrize(
