@@ -78,6 +78,9 @@ def run(settings: Settings, output: Path, report: Callable[[str], None]) -> dict
 
     Returns:
       {"epsilon": ε, "found": search -> step size -> what was measured}.
+
+    Raises:
+      TrainingError: a signal stopped a run.
     """
     taus = [int(tau) for tau in _numbers("taus", settings.taus)]
     step_sizes = _numbers("step_sizes", settings.step_sizes)
@@ -85,7 +88,11 @@ def run(settings: Settings, output: Path, report: Callable[[str], None]) -> dict
     for tau, step_size in itertools.product((None, *taus), step_sizes):
         name = STANDARD if tau is None else f"tau={tau}"
         folder = output / "runs" / f"{name}-step_size={step_size:g}"
-        training.train(_config(settings, folder, tau, step_size), None)
+        result = training.train(_config(settings, folder, tau, step_size), None)
+        if not result.finished:
+            raise training.TrainingError(
+                f"{folder.name} was stopped and is saved; the same command goes on with it"
+            )
         measured = measure(folder, settings)
         found.setdefault(name, {})[f"{step_size:g}"] = measured
         report(

@@ -116,6 +116,14 @@ def test_mistakes_are_named(assignment, message):
         registry.settings("fat_unprojected", [assignment])
 
 
+def test_a_run_that_a_signal_stopped_is_not_measured(tmp_path, monkeypatch):
+    stopped = training.TrainResult(Path(tmp_path), None, [], finished=False)
+    monkeypatch.setattr(training, "train", lambda config, stream: stopped)
+    monkeypatch.setattr(fat_unprojected, "measure", lambda *_: pytest.fail("measured"))
+    with pytest.raises(training.TrainingError, match=r"standard-step_size=0\.015 was stopped"):
+        fat_unprojected.run(Settings(), Path(tmp_path), lambda line: None)
+
+
 def test_step_sizes_may_be_fractions():
     chosen = registry.settings("fat_unprojected", ["step_sizes=1/255,0.02", "taus=2"])
     assert fat_unprojected._numbers("step_sizes", chosen.step_sizes) == [1 / 255, 0.02]
