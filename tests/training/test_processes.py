@@ -77,9 +77,12 @@ def test_killed_at_any_moment_and_terminated_it_ends_with_the_same_bits(tmp_path
     # Long enough to be still training whenever a signal comes.
     longer = "--epochs=25"
     finish(start(whole, longer))
-    # Once while starting or compiling, once just after an epoch, while its checkpoint is written.
+    # Once while starting, compiling or in its first epochs, once just after an epoch, while its
+    # checkpoint is written.
     process = start(broken, longer)
-    time.sleep(random.uniform(1, 6))
+    latest = time.monotonic() + random.uniform(1, 6)
+    while time.monotonic() < latest and len(rows(broken)) < 5:
+        time.sleep(0.01)
     process.kill()
     process.communicate()
     process = start(broken, longer)
