@@ -88,6 +88,23 @@ def run(
     return programs.whole(model, inputs, steps, restarts)
 
 
+def apply(model: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a model once: compiled, and with its arrays as arguments, unless inside jit."""
+    if _tracing((arguments, model)):
+        return model(*arguments)
+    if not is_array_partial(model):
+        lifted = lifting.lift(model, *arguments)
+        if lifted is None:
+            return model(*arguments)
+        model = lifted
+    return _call(model, *arguments)
+
+
+@jax.jit
+def _call(model: Callable[..., Any], *arguments: Any) -> Any:
+    return model(*arguments)
+
+
 def is_array_partial(function: Any) -> bool:
     """Whether a callable is a `jax.tree_util.Partial` and all its leaves are arrays."""
     return isinstance(function, jax.tree_util.Partial) and all(

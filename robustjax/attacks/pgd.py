@@ -16,8 +16,10 @@ import jax.numpy as jnp
 from robustjax import losses
 from robustjax.attacks import _checks as checks
 from robustjax.attacks import iteration
+from robustjax.attacks.network import gradient_model
 from robustjax.attacks.random_keys import checked_key, fold_in_each, per_example_keys
 from robustjax.attacks.result import AttackResult
+from robustjax.attacks.rows import misclassified, where_rows
 from robustjax.attacks.stopping import Point, StopRule
 from robustjax.attacks.threat_model import ThreatModel, per_example
 
@@ -130,43 +132,10 @@ def pgd(
         rule=checks.checked_rule(stop),
     )
     attack = _GradientAscent(stop_at_success=success == "any")
-    if iteration.is_array_partial(logits_fn) and _is_library_function(loss):
-        model = jax.tree_util.Partial(_Ascent(loss), logits_fn)
-    else:
-        model = functools.partial(_Ascent(loss, checks.largest_label(labels)), logits_fn)
+    model = gradient_model(loss, logits_fn, labels)
     examples = (images, inputs.target)
     kept = iteration.run(attack, model, examples, inputs, steps, restarts)
     return AttackResult(kept.images, kept.success, kept.backward_passes)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ascent:
-    """A loss as what the loop needs of it: one forward and one backward pass.
-
-    `largest_label` is for the check of the classes at a trace. A model that is recognised from call
-    to call does without, lest it be another one for other labels.
-    """
-
-    loss: Callable[[jax.Array, Any], jax.Array]
-    largest_label: int | None = None
-
-    def __call__(
-        self, logits_fn: Callable[[jax.Array], jax.Array], images: jax.Array, target: Any
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Logits `[B, K]`, losses `[B]`, and the gradient `[B, ...]` of the sum of the losses."""
-
-        def total(images):
-            logits = checks.checked_logits(logits_fn(images), len(images), self.largest_label)
-            per_row = self.loss(logits, target)
-            if per_row.shape != (len(images),):
-                raise ValueError(
-                    f"loss gave shape {per_row.shape} for {len(images)} images; it must give one "
-                    "value per image, without reducing"
-                )
-            return jnp.sum(per_row), (logits, per_row)
-
-        (_, (logits, per_row)), gradient = jax.value_and_grad(total, has_aux=True)(images)
-        return logits, per_row, gradient
 
 
 @jax.tree_util.register_dataclass
@@ -283,7 +252,7 @@ class _GradientAscent:
         done = (taken >= rows.budget) if not _asks_after_last(rows.rule) else ~rows.active
         return dataclasses.replace(
             rows,
-            images=_where(moving, moved, rows.images),
+            images=where_rows(moving, moved, rows.images),
             previous=rows.images,
             taken=taken,
             legal=rows.legal | moving,
@@ -292,7 +261,7 @@ class _GradientAscent:
 
     def _ask(self, rows: _Rows, logits: jax.Array, loss: jax.Array, gradient: jax.Array) -> _Rows:
         """Lets the rule (and success "any") stop rows at the point that was just evaluated."""
-        wrong = _misclassified(logits, rows.labels)
+        wrong = misclassified(logits, rows.labels)
         if self.stop_at_success:
             rows = dataclasses.replace(rows, active=rows.active & ~(wrong & rows.legal))
         if rows.rule is None:
@@ -311,7 +280,7 @@ class _GradientAscent:
         decision = rows.rule.check(point)
         return dataclasses.replace(
             rows,
-            images=_where(
+            images=where_rows(
                 rows.active & decision.stop & decision.revert, rows.previous, rows.images
             ),
             rule=decision.rule,
@@ -324,7 +293,7 @@ class _GradientAscent:
         images = rows.threat.project(rows.images, rows.clean)
         logits, loss, _ = model(images, rows.target)
         found = _Kept(
-            images, _misclassified(logits, rows.labels), loss.astype(images.dtype), rows.taken
+            images, misclassified(logits, rows.labels), loss.astype(images.dtype), rows.taken
         )
         if kept is None:
             return found
@@ -334,7 +303,7 @@ class _GradientAscent:
             | jnp.isnan(kept.loss)
             | jnp.isneginf(kept.loss)
         )
-        chosen = jax.tree.map(functools.partial(_where, better), found, kept)
+        chosen = jax.tree.map(functools.partial(where_rows, better), found, kept)
         return dataclasses.replace(
             chosen, backward_passes=kept.backward_passes + found.backward_passes
         )
@@ -377,22 +346,5 @@ def _legal_starts(
     return unmoved.reshape(len(images), -1).all(axis=1)
 
 
-def _where(rows: jax.Array, chosen: jax.Array, other: jax.Array) -> jax.Array:
-    """Selects whole examples by a bool `[B]`."""
-    return jnp.where(rows.reshape(rows.shape + (1,) * (chosen.ndim - 1)), chosen, other)
-
-
-def _misclassified(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    if labels.ndim == 2:
-        labels = jnp.argmax(labels, axis=-1)
-    return jnp.argmax(logits, axis=-1) != labels
-
-
 def _asks_after_last(rule: Any) -> bool:
     return rule is not None and rule.after_last_step
-
-
-def _is_library_function(loss: Any) -> bool:
-    """Whether a loss is known to capture nothing, so that its identity says all about it."""
-    module = getattr(loss, "__module__", None) or ""
-    return module.split(".")[0] == "robustjax" and getattr(loss, "__closure__", ()) is None

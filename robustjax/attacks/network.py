@@ -1,0 +1,98 @@
+"""What attacks ask of a network: its logits, or a loss of them and its gradient in the images.
+
+Both come as a `model` for `robustjax.attacks.iteration`, which lifts the network's weights out of
+it where it was given as a closure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from robustjax.attacks import _checks as checks
+from robustjax.attacks import iteration
+
+LogitsFn = Callable[[jax.Array], jax.Array]
+
+
+def gradient_model(
+    loss: Callable[[jax.Array, Any], jax.Array], logits_fn: LogitsFn, labels: jax.Array
+) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+    """One forward and one backward pass: images and target to logits, losses and gradient.
+
+    Args:
+      loss: called as `loss(logits, target)`, gives `[B]`.
+      logits_fn: maps images `[B, ...]` to logits `[B, K]`.
+      labels: checked against the number of classes, where both are known.
+
+    Returns:
+      (images `[B, ...]`, target) -> logits `[B, K]`, losses `[B]`, and the gradient `[B, ...]` of
+      the sum of the losses.
+    """
+    return _bind(_Gradient, loss, logits_fn, labels)
+
+
+def logits_model(logits_fn: LogitsFn, labels: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    """One forward pass: images `[B, ...]` to logits `[B, K]`, at least float32."""
+    return _bind(_Logits, None, logits_fn, labels)
+
+
+def clean_logits(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> jax.Array:
+    """The logits `[B, K]` at images that no attack has touched, jit-compiled outside of jit."""
+    return iteration.apply(logits_model(logits_fn, labels), images)
+
+
+def _bind(part: type, loss: Any, logits_fn: LogitsFn, labels: jax.Array) -> Callable[..., Any]:
+    if iteration.is_array_partial(logits_fn) and (loss is None or _is_library_function(loss)):
+        return jax.tree_util.Partial(part(loss), logits_fn)
+    return functools.partial(part(loss, checks.largest_label(labels)), logits_fn)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Gradient:
+    """A loss as what a loop needs of it.
+
+    `largest_label` is for the check of the classes at a trace. A model that is recognised from call
+    to call does without, lest it be another one for other labels.
+    """
+
+    loss: Callable[[jax.Array, Any], jax.Array]
+    largest_label: int | None = None
+
+    def __call__(
+        self, logits_fn: LogitsFn, images: jax.Array, target: Any
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def total(images):
+            logits = checks.checked_logits(logits_fn(images), len(images), self.largest_label)
+            per_row = self.loss(logits, target)
+            if per_row.shape != (len(images),):
+                raise ValueError(
+                    f"loss gave shape {per_row.shape} for {len(images)} images; it must give one "
+                    "value per image, without reducing"
+                )
+            return jnp.sum(per_row), (logits, per_row)
+
+        (_, (logits, per_row)), gradient = jax.value_and_grad(total, has_aux=True)(images)
+        return logits, per_row, gradient
+
+
+@dataclasses.dataclass(frozen=True)
+class _Logits:
+    """The logits alone; see `_Gradient` for `largest_label`."""
+
+    loss: None
+    largest_label: int | None = None
+
+    def __call__(self, logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
+        return checks.checked_logits(logits_fn(images), len(images), self.largest_label)
+
+
+def _is_library_function(loss: Any) -> bool:
+    """Whether a loss is known to capture nothing, so that its identity says all about it."""
+    module = getattr(loss, "__module__", None) or ""
+    return module.split(".")[0] == "robustjax" and getattr(loss, "__closure__", ()) is None

@@ -1,0 +1,32 @@
+"""The classes that a targeted attack aims at: the runners-up of the clean prediction."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def runners_up(logits: jax.Array) -> jax.Array:
+    """Every class but the predicted one, the likeliest first.
+
+    Args:
+      logits: `[B, K]`, at the clean images.
+
+    Returns:
+      int32 `[B, K - 1]`. Of equal logits the class of the smaller number comes first.
+    """
+    return jnp.argsort(-logits, axis=-1, stable=True)[:, 1:].astype(jnp.int32)
+
+
+def checked_targets(num_targets: int, num_classes: int) -> int:
+    """Sees that there are as many wrong classes as targets.
+
+    Raises:
+      ValueError: there are not; the message says how many there are.
+    """
+    if num_targets > num_classes - 1:
+        raise ValueError(
+            f"num_targets is {num_targets}, and logits_fn gives {num_classes} classes; "
+            f"it must be at most {num_classes - 1}, the number of wrong ones"
+        )
+    return num_targets
