@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def where_rows(rows: jax.Array, chosen: jax.Array, other: jax.Array) -> jax.Array:
-    """Selects whole examples `[B, ...]` by a bool `[B]`: `chosen` where it is true, else `other`."""
+    """Selects whole examples `[B, ...]` by a bool `[B]`: `chosen` where it holds, else `other`."""
     return jnp.where(rows.reshape(rows.shape + (1,) * (chosen.ndim - 1)), chosen, other)
 
 
