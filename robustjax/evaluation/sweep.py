@@ -201,17 +201,21 @@ def to_table(settings: Sequence[Mapping[str, Any]], centre: str = "median") -> s
     for entry in settings:
         cells = [entry["name"]]
         for attack in attacks:
-            found = entry["accuracy"].get(attack)
-            cells.append(
-                "" if found is None
-                else f"{100 * found['centre']:.2f} ± {100 * found['deviation']:.2f}"
-            )  # fmt: skip
+            cells.append(_shown(entry["accuracy"].get(attack), len(entry["seeds"])))
         failed = f", {len(entry['failed'])} failed" if entry["failed"] else ""
         cells.append(f"{len(entry['seeds'])}{failed}")
         for key, form in (("mean_backward_passes", ".2f"), ("training_seconds", ".0f")):
             cells.append("" if entry[key] is None else format(entry[key], form))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _shown(accuracy: Mapping[str, float] | None, seeds: int) -> str:
+    """A cell of the table; one seed has no deviation."""
+    if accuracy is None:
+        return ""
+    centre = f"{100 * accuracy['centre']:.2f}"
+    return f"{centre} ± {100 * accuracy['deviation']:.2f}" if seeds > 1 else centre
 
 
 def to_markdown(settings: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> str:

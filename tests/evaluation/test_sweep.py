@@ -109,6 +109,8 @@ def test_the_worst_case_of_different_attacks_is_not_compared(tmp_path):
     first, second = sweep.gather(runs)
     assert list(first["accuracy"]) == ["clean", "fgsm", "pgd-2"]
     assert list(second["accuracy"]) == ["clean", "pgd-2"]
+    table = sweep.to_table([first, second])
+    assert "±" not in table.split("| setting")[1]  # one seed has no deviation
 
 
 def test_names_call_files_by_their_last_part():
