@@ -75,6 +75,14 @@ def checked_labels(labels: Any, batch_size: int) -> jax.Array:
     return array.astype(jnp.int32)
 
 
+def checked_hard_labels(labels: Any, batch_size: int) -> jax.Array:
+    """Hard labels int32 `[B]`."""
+    array = checked_labels(labels, batch_size)
+    if array.ndim != 1:
+        raise ValueError("labels holds probabilities; this attack needs classes, integers [B]")
+    return array
+
+
 def largest_label(labels: jax.Array) -> int | None:
     """The largest hard label, or None: there is none, or it is not known."""
     values = known(labels)

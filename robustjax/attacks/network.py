@@ -18,6 +18,7 @@ from robustjax.attacks import _checks as checks
 from robustjax.attacks import iteration
 
 LogitsFn = Callable[[jax.Array], jax.Array]
+RandomLogitsFn = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def gradient_model(
@@ -37,6 +38,37 @@ def gradient_model(
     return _bind(_Gradient, loss, logits_fn, labels)
 
 
+def sampled_gradient_model(
+    loss: Callable[[jax.Array, Any], jax.Array],
+    logits_fn: RandomLogitsFn,
+    labels: jax.Array,
+    samples: int,
+) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+    """As `gradient_model`, of a random network: expectation over transformation.
+
+    Args:
+      loss: as for `gradient_model`.
+      logits_fn: maps images `[B, ...]` and a key to logits `[B, K]`.
+      labels: as for `gradient_model`.
+      samples: how many draws the gradient is the mean of, 1 or more.
+
+    Returns:
+      (images, target, key) -> the logits and losses of the last draw, and the mean gradient.
+    """
+    return _bind(functools.partial(_SampledGradient, samples), loss, logits_fn, labels)
+
+
+def one_draw(logits_fn: RandomLogitsFn, key: jax.Array) -> LogitsFn:
+    """A random network with its randomness held fixed."""
+    if iteration.is_array_partial(logits_fn):
+        return jax.tree_util.Partial(_call_with_key, logits_fn, key)
+    return lambda images: logits_fn(images, key)
+
+
+def _call_with_key(logits_fn: RandomLogitsFn, key: jax.Array, images: jax.Array) -> jax.Array:
+    return logits_fn(images, key)
+
+
 def logits_model(logits_fn: LogitsFn, labels: jax.Array) -> Callable[[jax.Array], jax.Array]:
     """One forward pass: images `[B, ...]` to logits `[B, K]`, at least float32."""
     return _bind(_Logits, None, logits_fn, labels)
@@ -47,7 +79,9 @@ def clean_logits(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> j
     return iteration.apply(logits_model(logits_fn, labels), images)
 
 
-def _bind(part: type, loss: Any, logits_fn: LogitsFn, labels: jax.Array) -> Callable[..., Any]:
+def _bind(
+    part: Callable[..., Any], loss: Any, logits_fn: LogitsFn, labels: jax.Array
+) -> Callable[..., Any]:
     if iteration.is_array_partial(logits_fn) and (loss is None or _is_library_function(loss)):
         return jax.tree_util.Partial(part(loss), logits_fn)
     return functools.partial(part(loss, checks.largest_label(labels)), logits_fn)
@@ -79,6 +113,26 @@ class _Gradient:
 
         (_, (logits, per_row)), gradient = jax.value_and_grad(total, has_aux=True)(images)
         return logits, per_row, gradient
+
+
+@dataclasses.dataclass(frozen=True)
+class _SampledGradient:
+    """The mean gradient over draws of a random network; see `_Gradient` for `largest_label`."""
+
+    samples: int
+    loss: Callable[[jax.Array, Any], jax.Array]
+    largest_label: int | None = None
+
+    def __call__(
+        self, logits_fn: RandomLogitsFn, images: jax.Array, target: Any, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        gradient_of = _Gradient(self.loss, self.largest_label)
+        total = jnp.zeros_like(images)
+        for sample in range(self.samples):
+            draw = one_draw(logits_fn, jax.random.fold_in(key, sample))
+            logits, per_row, gradient = gradient_of(draw, images, target)
+            total += gradient
+        return logits, per_row, total / self.samples
 
 
 @dataclasses.dataclass(frozen=True)

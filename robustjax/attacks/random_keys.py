@@ -60,3 +60,8 @@ def per_example_keys(key: jax.Array, batch_size: int) -> jax.Array:
 def fold_in_each(keys: jax.Array, number: jax.Array | int) -> jax.Array:
     """Folds the same number into every one of the typed keys `[B]`."""
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+
+
+def first_key(key: jax.Array) -> jax.Array:
+    """One key for what the whole batch shares: the key itself, or the first of `[B]`."""
+    return key if key.ndim == 0 else key[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def where_rows(rows: jax.Array, chosen: jax.Array, other: jax.Array) -> jax.Array:
@@ -16,6 +17,11 @@ def misclassified(logits: jax.Array, labels: jax.Array) -> jax.Array:
     if labels.ndim == 2:
         labels = jnp.argmax(labels, axis=-1)
     return jnp.argmax(logits, axis=-1) != labels
+
+
+def predicted(logits: np.ndarray) -> np.ndarray:
+    """The classes `[B]` of logits `[B, K]` on the host; -1 where a logit is not finite."""
+    return np.where(np.isfinite(logits).all(axis=-1), np.argmax(logits, axis=-1), -1)
 
 
 def flat_rows(images: jax.Array) -> jax.Array:

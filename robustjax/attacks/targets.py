@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from robustjax.losses._logits import at_class, class_mask
+
 
 def runners_up(logits: jax.Array) -> jax.Array:
     """Every class but the predicted one, the likeliest first.
@@ -30,3 +32,17 @@ def checked_targets(num_targets: int, num_classes: int) -> int:
             f"it must be at most {num_classes - 1}, the number of wrong ones"
         )
     return num_targets
+
+
+def lead_of_target(logits: jax.Array, target: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """How far the target class is ahead of the true one: z_t - z_y.
+
+    Args:
+      logits: `[B, K]`.
+      target: labels and target classes, int `[B]` each.
+
+    Returns:
+      `[B]`.
+    """
+    of_label, of_target = (at_class(logits, class_mask(part, logits.shape[-1])) for part in target)
+    return of_target - of_label

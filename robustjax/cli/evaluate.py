@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from robustjax import attacks, data, evaluation, training
+from robustjax import data, evaluation
 from robustjax.cli import app, compilation
+from robustjax.evaluation.trained import load_network
 from robustjax.files import Path
 from robustjax.flags import NumberParser
 from robustjax.progress import terminal_bar
@@ -103,26 +103,20 @@ def evaluate_run(
     Returns:
       The content of evaluation.json.
     """
-    run = training.load_run(workdir, checkpoint)
-    config = run.config
-    test_set = training.restrict(
-        data.load(config.dataset, "test", data_dir=data_dir or config.data_dir or None), config
-    )
+    network = load_network(workdir, checkpoint, data_dir=data_dir)
+    config, test_set = network.config, network.test_set
     available = len(test_set.labels)
     if examples:
-        test_set = data.select(test_set, np.arange(min(examples, len(test_set.labels))))
-    epsilon = config.test_epsilon if epsilon is None else epsilon
-    step_size = epsilon / 10 if step_size is None else step_size
-    model = training.create_model(config, test_set.num_classes)
-    variables = jax.tree.map(jnp.asarray, run.variables)
-    logits_fn = jax.tree_util.Partial(_apply(model), variables)
+        test_set = data.select(test_set, np.arange(min(examples, available)))
+    threat = network.threat(epsilon)
+    step_size = threat.epsilon / 10 if step_size is None else step_size
     started = time.monotonic()
     scores = evaluation.evaluate(
         attack_names,
         jax.random.key(seed),
-        logits_fn,
+        network.logits_fn,
         test_set,
-        attacks.ThreatModel(config.norm, epsilon),
+        threat,
         step_size=step_size,
         start=start,
         batch_size=min(batch_size or config.batch_size, len(test_set.labels)),
@@ -130,20 +124,16 @@ def evaluate_run(
     )
     return evaluation.summarize(
         scores,
-        checkpoint={"kind": checkpoint, "step": run.step, "moving_average": run.averaged},
+        checkpoint={"kind": checkpoint, "step": network.step, "moving_average": network.averaged},
         method=config.method,
         model=config.model,
         dataset=f"{config.dataset} test",
         precision=config.precision,
         seed=seed,
         available_examples=available,
-        trained_epochs=run.config.epochs,
+        trained_epochs=config.epochs,
         elapsed_seconds=time.monotonic() - started,
     )
-
-
-def _apply(model: object) -> Callable:
-    return lambda variables, images: model.apply(variables, images, train=False)
 
 
 def _nothing(name: str, done: int, correct: int) -> None:

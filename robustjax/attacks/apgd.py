@@ -1,0 +1,419 @@
+"""Auto-PGD: projected gradient ascent that chooses its own step size, untargeted and targeted."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robustjax import losses
+from robustjax.attacks import _checks as checks
+from robustjax.attacks import iteration
+from robustjax.attacks.network import (
+    clean_logits,
+    gradient_model,
+    one_draw,
+    sampled_gradient_model,
+)
+from robustjax.attacks.random_keys import checked_key, first_key, fold_in_each, per_example_keys
+from robustjax.attacks.result import AttackResult
+from robustjax.attacks.rows import flat_rows, misclassified, where_rows
+from robustjax.attacks.targets import checked_targets, lead_of_target, runners_up
+from robustjax.attacks.threat_model import ThreatModel, per_example, unit_vectors
+
+LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
+
+
+def _targeted_dlr(logits: jax.Array, target: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return losses.targeted_dlr(logits, *target)
+
+
+TARGETED_LOSSES = {"dlr": _targeted_dlr, "margin": lead_of_target}
+
+# Of the last move, how much is new; the rest goes on in the direction of the move before.
+_MOMENTUM = 0.75
+# A window in which a smaller share of the steps increased the loss halves the step.
+_ENOUGH_INCREASES = 0.75
+
+
+def apgd(
+    key: jax.Array,
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+    threat: ThreatModel,
+    *,
+    steps: int = 100,
+    loss: str = "ce",
+    restarts: int = 1,
+    samples: int = 0,
+) -> AttackResult:
+    r"""Auto-PGD on the cross-entropy or on the DLR loss.
+
+    A step of size :math:`\eta`, first :math:`2 \epsilon`, with momentum, both projected:
+
+    .. math:: z = \Pi(x_k + \eta \, d(\nabla \ell)), \quad
+              x_{k+1} = \Pi(x_k + a (z - x_k) + (1 - a)(x_k - x_{k-1}))
+
+    At checkpoints, whose distances shrink from 22 % to 6 % of the steps, an example that made too
+    little progress since the last one returns to its best point and halves its step.
+
+    An example is left alone from its first misclassified point on. (The authors' code attacks it
+    to the end and returns the last such point; whether there is one is the same.) Images that are
+    misclassified before are not attacked. A call costs `steps` gradients and two forward passes per
+    restart; the authors' code takes one gradient more.
+
+    Args:
+      key: one random key, or `[B]` keys; the start is drawn from it.
+      logits_fn: maps images `[B, H, W, C]` to logits `[B, K]`; row i must depend on image i alone.
+      images: clean images, floating, `[B, H, W, C]` (any `[B, ...]` works).
+      labels: int `[B]` in [0, K).
+      threat: the norm ball, of finite epsilon, and the box.
+      steps: number of steps of each restart, at least 1.
+      loss: "ce", the cross-entropy, or "dlr", the difference of logits ratio (3 classes or more).
+      restarts: how often the attack is run on what has withstood it.
+      samples: 0 for a network without randomness. Otherwise `logits_fn` is called as
+        `logits_fn(images, key)`, and every gradient is the mean over this many draws (expectation
+        over transformation); whether an image is misclassified is read off the last of them.
+
+    Returns:
+      An `AttackResult`. Images that withstand are returned at the highest loss that was found.
+
+    Raises:
+      ValueError: an argument has a shape, dtype or value that is not accepted; the message says
+        which.
+
+    Source: Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
+      Parameter-free Attacks (Croce & Hein, 2020), Algorithm 1 and section 4. As in the authors'
+      code, the start lies on the sphere of the norm (the paper leaves it open), and the count of
+      increases up to the first checkpoint compares the first loss after the start with zero.
+    """
+    if loss not in LOSSES:
+        raise ValueError(f"loss is {loss!r}; it must be one of {', '.join(LOSSES)}")
+    restarts = checks.checked_count("restarts", restarts, 1)
+    samples = checks.checked_count("samples", samples, 0)
+    inputs = _inputs(key, logits_fn, images, labels, threat, samples)
+    return _run(inputs, logits_fn, LOSSES[loss], steps, restarts, samples=samples)
+
+
+def apgd_targeted(
+    key: jax.Array,
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+    threat: ThreatModel,
+    *,
+    steps: int = 100,
+    num_targets: int = 9,
+    first_target: jax.Array | int = 0,
+    loss: str = "dlr",
+) -> AttackResult:
+    """Auto-PGD on the targeted DLR loss, towards one wrong class after the other.
+
+    The targets are the classes of the 2nd, 3rd, ... largest clean logit. What one target has broken
+    is left alone by those that follow.
+
+    Args:
+      key: as for `apgd`.
+      logits_fn: as for `apgd`; at least 4 classes.
+      images: as for `apgd`.
+      labels: as for `apgd`.
+      threat: as for `apgd`.
+      steps: for each target.
+      num_targets: how many classes are tried, at most the number of wrong ones.
+      first_target: how many runners-up are passed over; may be traced. To attack one target at a
+        time: `num_targets=1` with 0, 1, 2, ... gives what one call with all of them gives.
+      loss: "dlr", the targeted DLR loss, for 4 classes or more; or "margin", the difference between
+        the target's logit and the label's, which needs 2 and is not the authors'.
+
+    Returns:
+      As for `apgd`.
+
+    Raises:
+      ValueError: there are fewer classes than the targets or the loss need, or as for `apgd`.
+
+    Source: as for `apgd`, section 4.2 and the targeted DLR loss of the authors' code.
+    """
+    if loss not in TARGETED_LOSSES:
+        raise ValueError(f"loss is {loss!r}; it must be one of {', '.join(TARGETED_LOSSES)}")
+    num_targets = checks.checked_count("num_targets", num_targets, 1)
+    inputs = _inputs(key, logits_fn, images, labels, threat, samples=0)
+    checked_targets(num_targets, inputs.ranked.shape[1] + 1)
+    inputs = dataclasses.replace(inputs, first=jnp.asarray(first_target, jnp.int32))
+    return _run(inputs, logits_fn, TARGETED_LOSSES[loss], steps, num_targets, targeted=True)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """The arguments of the attack, and what the clean images' logits say.
+
+    `ranked` `[B, K - 1]` are the runners-up, `attacked` `[B]` the rows that are right so far.
+    """
+
+    key: jax.Array
+    images: jax.Array
+    labels: jax.Array
+    threat: ThreatModel
+    ranked: jax.Array
+    first: jax.Array
+    attacked: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The state of the loop; every leaf has a leading axis of the batch.
+
+    `best` is the point of the highest loss with that loss and the gradient there; `increases`
+    counts the steps since the last checkpoint that increased the loss, `halved` says whether the
+    step was halved there, `loss_then` what the best loss was.
+    """
+
+    images: jax.Array
+    previous: jax.Array
+    clean: jax.Array
+    labels: jax.Array
+    target: Any
+    threat: ThreatModel
+    keys: jax.Array
+    step_size: jax.Array
+    taken: jax.Array
+    best: jax.Array
+    best_loss: jax.Array
+    best_gradient: jax.Array
+    last_loss: jax.Array
+    loss_then: jax.Array
+    increases: jax.Array
+    halved: jax.Array
+    success: jax.Array
+    active: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """The best of the restarts, or targets, so far."""
+
+    images: jax.Array
+    success: jax.Array
+    loss: jax.Array
+    backward_passes: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _AutoPGD:
+    """Auto-PGD in the parts that `iteration` repeats.
+
+    A step looks at the current point and then moves on. The point after the last move is looked at
+    by `result`, which needs no gradient there.
+    """
+
+    steps: int
+    targeted: bool
+    samples: int
+
+    def nothing_kept(self, inputs: _Inputs) -> _Kept:
+        batch = inputs.images.shape[:1]
+        return _Kept(
+            images=inputs.images,
+            success=~inputs.attacked,
+            loss=jnp.full(batch, -jnp.inf, inputs.images.dtype),
+            backward_passes=jnp.zeros(batch, jnp.int32),
+        )
+
+    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
+        clean = inputs.images
+        batch_size, dtype = len(clean), clean.dtype
+        threat = inputs.threat.for_batch(batch_size, dtype)
+        number = inputs.first + restart
+        keys = fold_in_each(per_example_keys(inputs.key, batch_size), number)
+        success = ~inputs.attacked if kept is None else kept.success
+        images = where_rows(success, clean, _on_the_sphere(keys, clean, threat))
+        target = inputs.labels
+        if self.targeted:
+            target = (inputs.labels, jnp.take(inputs.ranked, number, axis=1))
+        none = jnp.zeros(batch_size, dtype)
+        return _Rows(
+            images=images,
+            previous=images,
+            clean=clean,
+            labels=inputs.labels,
+            target=target,
+            threat=threat,
+            keys=keys,
+            step_size=2 * threat.epsilon,
+            taken=jnp.zeros(batch_size, jnp.int32),
+            best=images,
+            best_loss=none,
+            best_gradient=jnp.zeros_like(images),
+            last_loss=none,
+            loss_then=none,
+            increases=jnp.zeros(batch_size, jnp.int32),
+            halved=jnp.ones(batch_size, bool),
+            success=success,
+            active=~success,
+        )
+
+    def step(self, model: Callable[..., Any], rows: _Rows) -> _Rows:
+        logits, loss, gradient = self._look(model, rows)
+        rows, gradient = self._adapted(
+            _judged(rows, logits), loss.astype(rows.images.dtype), gradient
+        )
+        step_size = per_example(rows.step_size, rows.images)
+        aim = rows.threat.project(
+            rows.images + step_size * rows.threat.steepest(gradient), rows.clean
+        )
+        share = per_example(jnp.where(rows.taken == 0, 1.0, _MOMENTUM), rows.images)
+        mixed = share * (aim - rows.images) + (1 - share) * (rows.images - rows.previous)
+        moved = rows.threat.project(rows.images + mixed, rows.clean)
+        return dataclasses.replace(
+            rows,
+            images=where_rows(rows.active, moved, rows.images),
+            previous=rows.images,
+            taken=rows.taken + rows.active.astype(rows.taken.dtype),
+        )
+
+    def result(self, model: Callable[..., Any], rows: _Rows, kept: _Kept | None) -> _Kept:
+        logits, loss, _ = self._look(model, rows)
+        rows = _judged(rows, logits)
+        last_is_best = loss > rows.best_loss
+        strongest = where_rows(last_is_best, rows.images, rows.best)
+        found = _Kept(
+            images=where_rows(rows.success, rows.images, strongest),
+            success=rows.success,
+            loss=jnp.where(last_is_best, loss, rows.best_loss).astype(rows.best_loss.dtype),
+            backward_passes=rows.taken,
+        )
+        if kept is None:
+            return found
+        better = ~kept.success & (found.success | (found.loss > kept.loss))
+        chosen = jax.tree.map(functools.partial(where_rows, better), found, kept)
+        return dataclasses.replace(
+            chosen, backward_passes=kept.backward_passes + found.backward_passes
+        )
+
+    def _look(self, model: Callable[..., Any], rows: _Rows) -> tuple[jax.Array, ...]:
+        """Logits, losses and gradient at the current points."""
+        if not self.samples:
+            return model(rows.images, rows.target)
+        draw = jax.random.fold_in(rows.keys[0], jnp.max(rows.taken))
+        return model(rows.images, rows.target, draw)
+
+    def _adapted(
+        self, rows: _Rows, loss: jax.Array, gradient: jax.Array
+    ) -> tuple[_Rows, jax.Array]:
+        """Takes note of a point; at a checkpoint perhaps halves the step and goes back."""
+        first = rows.taken == 0
+        better = first | (loss > rows.best_loss)
+        best = where_rows(better, rows.images, rows.best)
+        best_loss = jnp.where(better, loss, rows.best_loss)
+        best_gradient = where_rows(better, gradient, rows.best_gradient)
+        increases = rows.increases + (~first & (loss > rows.last_loss))
+
+        window = jnp.asarray(_windows(self.steps))[rows.taken]
+        checkpoint = window > 0
+        few_increases = increases <= _ENOUGH_INCREASES * window
+        no_gain = ~rows.halved & (rows.loss_then >= best_loss)
+        halve = checkpoint & (few_increases | no_gain)
+        back = halve & rows.active
+        rows = dataclasses.replace(
+            rows,
+            images=where_rows(back, best, rows.images),
+            step_size=jnp.where(halve, rows.step_size / 2, rows.step_size),
+            best=best,
+            best_loss=best_loss,
+            best_gradient=best_gradient,
+            last_loss=jnp.where(first, 0, loss),
+            loss_then=jnp.where(first | checkpoint, best_loss, rows.loss_then),
+            increases=jnp.where(checkpoint, 0, increases),
+            halved=jnp.where(checkpoint, halve, rows.halved),
+        )
+        return rows, where_rows(back, best_gradient, gradient)
+
+
+def _judged(rows: _Rows, logits: jax.Array) -> _Rows:
+    """Stops the rows that are misclassified where they are."""
+    success = rows.success | (rows.active & misclassified(logits, rows.labels))
+    return dataclasses.replace(rows, success=success, active=~success)
+
+
+def _on_the_sphere(keys: jax.Array, clean: jax.Array, threat: ThreatModel) -> jax.Array:
+    """Random starts at distance epsilon, before the box cuts them off."""
+    shape, dtype = clean.shape[1:], clean.dtype
+    if threat.norm == "linf":
+        draws = jax.vmap(lambda key: jax.random.uniform(key, shape, dtype, -1.0, 1.0))(keys)
+        largest = jnp.max(jnp.abs(flat_rows(draws)), axis=1)
+        directions = draws / per_example(largest, draws)
+    else:
+        draws = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
+        directions, _ = unit_vectors(draws)
+    return threat.project(clean + per_example(threat.epsilon, clean) * directions, clean)
+
+
+def _windows(steps: int) -> np.ndarray:
+    """By the number of steps taken: the length of the window that ends there, 0 if none does."""
+    length, least, shorter = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
+    windows = np.zeros(steps + 1, np.int32)
+    end = length
+    while end <= steps:
+        windows[end] = length
+        length = max(length - shorter, least)
+        end += length
+    return windows
+
+
+def _inputs(
+    key: jax.Array,
+    logits_fn: Callable[..., jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+    threat: ThreatModel,
+    samples: int,
+) -> _Inputs:
+    images = checks.checked_images(images)
+    batch_size = len(images)
+    labels = checks.checked_hard_labels(labels, batch_size)
+    threat = checks.checked_threat(threat, batch_size, images.dtype)
+    if not checks.has_finite_epsilon(threat):
+        raise ValueError(f"threat.epsilon is {threat.epsilon}; Auto-PGD needs a finite one")
+    key = checked_key(key, batch_size)
+    predict = one_draw(logits_fn, first_key(key)) if samples else logits_fn
+    logits = clean_logits(predict, images, labels)
+    return _Inputs(
+        key=key,
+        images=images,
+        labels=labels,
+        threat=threat,
+        ranked=runners_up(logits),
+        first=jnp.zeros((), jnp.int32),
+        attacked=~misclassified(logits, labels),
+    )
+
+
+def _run(
+    inputs: _Inputs,
+    logits_fn: Callable[..., jax.Array],
+    loss: Callable[[jax.Array, Any], jax.Array],
+    steps: int,
+    runs: int,
+    *,
+    targeted: bool = False,
+    samples: int = 0,
+) -> AttackResult:
+    steps = checks.checked_count("steps", steps, 1)
+    attack = _AutoPGD(steps, targeted, samples)
+    target = (inputs.labels, inputs.labels) if targeted else inputs.labels
+    if samples:
+        model = sampled_gradient_model(loss, logits_fn, inputs.labels, samples)
+        examples = (inputs.images, target, jax.random.key(0))
+    else:
+        model = gradient_model(loss, logits_fn, inputs.labels)
+        examples = (inputs.images, target)
+    kept = iteration.run(attack, model, examples, inputs, steps, runs)
+    return AttackResult(kept.images, kept.success, kept.backward_passes)

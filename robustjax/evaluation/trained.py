@@ -1,0 +1,80 @@
+"""The network of a run, ready to be attacked, with the test set it is judged on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robustjax import attacks, data, training
+from robustjax.config import TrainConfig
+
+
+class TrainedNetwork(NamedTuple):
+    """The network of a run.
+
+    Attributes:
+      logits_fn: images [B, H, W, C] in [0, 1] to logits [B, K], with running statistics; a
+        `jax.tree_util.Partial`, which attacks recognise from call to call.
+      model: the Flax network; `model.apply(variables, images, train=False)`.
+      variables: its weights and statistics, on the device.
+      test_set: of the run's data set, its classes alone where it was trained on some.
+      config: the run's experiment.
+      step: the checkpoint's.
+      averaged: whether the weights are a moving average.
+    """
+
+    logits_fn: Callable[[jax.Array], jax.Array]
+    model: Any
+    variables: Any
+    test_set: data.Dataset
+    config: TrainConfig
+    step: int
+    averaged: bool
+
+    def threat(self, epsilon: float | None = None) -> attacks.ThreatModel:
+        """The run's ball, or one of another radius, and the box of all images."""
+        return attacks.ThreatModel(
+            self.config.norm, self.config.test_epsilon if epsilon is None else epsilon
+        )
+
+
+def load_network(
+    workdir: str | os.PathLike,
+    checkpoint: str = "best",
+    *,
+    examples: int = 0,
+    data_dir: str = "",
+) -> TrainedNetwork:
+    """Loads the network of a run.
+
+    Args:
+      workdir: the run's folder.
+      checkpoint: "best" or "latest".
+      examples: keeps the first so many of the test set; 0: all.
+      data_dir: where the data lies; that of the run if it is empty.
+
+    Raises:
+      ValueError: there is no run, or no such checkpoint.
+      DataError: the data is not there.
+    """
+    run = training.load_run(workdir, checkpoint)
+    config = run.config
+    test_set = training.restrict(
+        data.load(config.dataset, "test", data_dir=data_dir or config.data_dir or None), config
+    )
+    if examples:
+        test_set = data.select(test_set, np.arange(min(examples, len(test_set.labels))))
+    model = training.create_model(config, test_set.num_classes)
+    variables = jax.tree.map(jnp.asarray, run.variables)
+    logits_fn = jax.tree_util.Partial(apply_network(model), variables)
+    return TrainedNetwork(logits_fn, model, variables, test_set, config, run.step, run.averaged)
+
+
+def apply_network(model: Any) -> Callable[[Any, jax.Array], jax.Array]:
+    """The forward pass of a Flax network as a function of its weights and the images."""
+    return lambda variables, images: model.apply(variables, images, train=False)
