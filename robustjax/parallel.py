@@ -158,6 +158,32 @@ def split_over_devices(tree: PyTree, num_devices: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.reshape(num_devices, -1, *leaf.shape[1:]), tree)
 
 
+def share_rows(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    """Spreads the leading axis of every leaf over devices, for functions that are jit-compiled.
+
+    What is computed from such arrays row by row is computed where the rows lie.
+
+    Args:
+      tree: arrays whose leading axis the number of devices divides.
+      devices: of this process; fewer than two change nothing.
+    """
+    return _laid_out(tree, devices, jax.sharding.PartitionSpec(AXIS))
+
+
+def copy_to_all(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    """Puts a copy of every leaf on every device, beside rows that are shared by `share_rows`."""
+    return _laid_out(tree, devices, jax.sharding.PartitionSpec())
+
+
+def _laid_out(
+    tree: PyTree, devices: Sequence[jax.Device], spec: jax.sharding.PartitionSpec
+) -> PyTree:
+    if len(devices) < 2:
+        return tree
+    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, spec))
+
+
 def process_share(batch_size: int) -> slice:
     """The rows of a global batch that this process loads."""
     share = batch_size // jax.process_count()

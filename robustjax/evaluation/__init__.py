@@ -1,7 +1,14 @@
 """Evaluation: suites of attacks over a data set, figures and reports."""
 
 from robustjax.evaluation.figures import compare_runs, training_curves
-from robustjax.evaluation.report import summarize, to_markdown, to_table, versions, write_report
+from robustjax.evaluation.report import (
+    summarize,
+    to_markdown,
+    to_table,
+    versions,
+    warnings,
+    write_report,
+)
 from robustjax.evaluation.suite import (
     ACCEPTED,
     AttackScore,
@@ -25,6 +32,7 @@ __all__ = [
     "to_table",
     "training_curves",
     "versions",
+    "warnings",
     "wilson_interval",
     "write_report",
 ]

@@ -17,6 +17,8 @@ from robustjax.files import Path, write_whole
 WORST_CASE = "worst_case_robust_accuracy"
 """The key of the share of examples that withstand every attack of the list."""
 
+_NO_SETTINGS = ("robust_accuracy", "interval_95", "after_each", "seconds", "warnings")
+
 
 def summarize(scores: Mapping[str, AttackScore], **about: Any) -> dict[str, Any]:
     """The content of evaluation.json.
@@ -28,12 +30,18 @@ def summarize(scores: Mapping[str, AttackScore], **about: Any) -> dict[str, Any]
     Returns:
       {"clean_accuracy", "attacks": {name: {"robust_accuracy", "interval_95", settings...}},
       "worst_case_robust_accuracy", "examples", ...}, fractions in [0, 1]. The worst case counts an
-      example as robust only if it withstands every attack of the list.
+      example as robust only if it withstands every attack of the list; attacks on some of the
+      examples only have no part in it, and state their number.
     """
     clean = scores["clean"].correct
-    worst = np.logical_and.reduce([score.correct for score in scores.values()])
+    on_all = [score.correct for score in scores.values() if len(score.correct) == len(clean)]
+    worst = np.logical_and.reduce(on_all)
     attacks = {
-        name: {**_accuracy("robust_accuracy", score.correct), **score.settings}
+        name: {
+            **_accuracy("robust_accuracy", score.correct),
+            **({} if len(score.correct) == len(clean) else {"examples": len(score.correct)}),
+            **score.settings,
+        }
         for name, score in scores.items()
         if name != "clean"
     }
@@ -78,7 +86,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         settings = ", ".join(
             f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}"
             for key, value in score.items()
-            if key not in ("robust_accuracy", "interval_95")
+            if key not in _NO_SETTINGS
         )
         lines.append(_row(name, score["robust_accuracy"], score["interval_95"], settings))
     if summary["attacks"]:
@@ -96,8 +104,25 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         for key, value in summary.items()
         if key not in shown and not key.startswith("worst_case")
     }
-    lines += ["", *(f"* {key}: {_plain(value)}" for key, value in facts.items())]
+    lines += [""]
+    for name, score in summary["attacks"].items():
+        if "after_each" in score:
+            shares = (
+                f"{attack} {100 * share:.2f} %" for attack, share in score["after_each"].items()
+            )
+            lines.append(f"* {name}, accuracy after each attack: {', '.join(shares)}")
+    lines += [f"* warning: {warning}" for warning in warnings(summary)]
+    lines += [f"* {key}: {_plain(value)}" for key, value in facts.items()]
     return "\n".join(lines) + "\n"
+
+
+def warnings(summary: Mapping[str, Any]) -> list[str]:
+    """What AutoAttack found that may make its figure misleading."""
+    return [
+        f"{name}: {warning}"
+        for name, score in summary["attacks"].items()
+        for warning in score.get("warnings", ())
+    ]
 
 
 def to_table(summary: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Runs a list of attacks over a data set and scores the network under each of them."""
 
-import re
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,27 +9,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustjax import attacks, data
+from robustjax import attacks, data, parallel
+from robustjax.attacks.rows import predicted
+from robustjax.evaluation.attack_names import (
+    ACCEPTED,
+    ENSEMBLES,
+    STEPPED,
+    AttackSpec,
+    parse_attack,
+    require_norm,
+)
+from robustjax.evaluation.unfinished import Unfinished
+
+__all__ = ["ACCEPTED", "AttackScore", "AttackSpec", "evaluate", "parse_attack", "run_attack"]
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 
-ACCEPTED = "clean, fgsm, pgd-K, pgd-KxR (R restarts), cw-K"
-
-
-class AttackSpec(NamedTuple):
-    """One attack of a suite, parsed from its name.
-
-    Attributes:
-      name: as given, such as "pgd-20".
-      kind: "clean", "fgsm", "pgd" or "cw".
-      steps: gradient steps; 0 for clean.
-      restarts: random starts.
-    """
-
-    name: str
-    kind: str
-    steps: int
-    restarts: int
+Progress = Callable[[str, int, int, float], None]
+"""Told the attack, how many examples are done, of how many, and the accuracy so far."""
 
 
 class AttackScore(NamedTuple):
@@ -37,24 +35,13 @@ class AttackScore(NamedTuple):
     Attributes:
       correct: bool [N], classified correctly under the attack (and clean).
       settings: the attack's exact settings, JSON.
+      images: float32 [N, H, W, C], the adversarial images, the clean ones where there are none;
+        None if they were not asked for.
     """
 
     correct: np.ndarray
     settings: dict[str, Any]
-
-
-def parse_attack(name: str) -> AttackSpec:
-    """An attack by its name.
-
-    Raises:
-      ValueError: it is not one of `ACCEPTED`.
-    """
-    if name in ("clean", "fgsm"):
-        return AttackSpec(name, name, int(name == "fgsm"), 1)
-    match = re.fullmatch(r"(pgd|cw)-(\d+)(?:x(\d+))?", name)
-    if match is None or int(match[2]) < 1 or int(match[3] or 1) < 1:
-        raise ValueError(f"unknown attack {name!r} in --attacks: accepted are {ACCEPTED}")
-    return AttackSpec(name, match[1], int(match[2]), int(match[3] or 1))
+    images: np.ndarray | None = None
 
 
 def run_attack(
@@ -66,40 +53,139 @@ def run_attack(
     *,
     step_size: float,
     start: str = "uniform",
+    success: str = "last",
     batch_size: int = 128,
-    report: Callable[[int, int], None] = lambda done, correct: None,
+    report: Progress | None = None,
+    keep_images: bool = False,
+    unfinished: Unfinished | None = None,
+    devices: Sequence[jax.Device] = (),
 ) -> AttackScore:
     """Scores a network under one attack.
 
     An example counts as correct only if the clean image is classified correctly too, so a score
-    never lies above the clean accuracy.
+    never lies above the clean accuracy; what is misclassified clean is not attacked.
 
     Args:
-      spec: the attack.
+      spec: the attack; its own settings, where it has any, go before those below.
       key: the draws of example i are a function of (key, i).
       logits_fn: images -> logits; a `jax.tree_util.Partial` spares tracing it for every batch.
       dataset: what to attack.
       threat: the norm ball and the box.
       step_size: of PGD and CW, in the units of the norm.
       start: of PGD and CW, see `attacks.pgd`.
+      success: of PGD and CW, see `attacks.pgd`.
       batch_size: the last batch is padded to it.
-      report: told after every batch how many examples are done and how many of them are correct.
+      report: told after every batch the attack, how many examples are done, of how many, and the
+        accuracy so far.
+      keep_images: whether the score has the adversarial images.
+      unfinished: keeps what is found, and goes on where it was interrupted.
+      devices: share every batch, whose size they must divide; none: the default one.
+
+    Raises:
+      ValueError: the attack is not made for the norm.
     """
-    total = len(dataset.labels)
-    correct = np.zeros(total, bool)
-    for first in range(0, total, batch_size):
-        positions = np.arange(first, first + batch_size)
-        rows = np.minimum(positions, total - 1)
-        images, labels = _to_float(dataset.images[rows]), jnp.asarray(dataset.labels[rows])
-        right = _is_right(logits_fn, images, labels)
-        if spec.kind != "clean":
-            keys = _fold_in_each(key, positions)
-            result = _perturb(spec, keys, logits_fn, images, labels, threat, step_size, start)
-            right &= ~np.asarray(result.success)
-        last = min(first + batch_size, total)
-        correct[first:last] = right[: last - first]
-        report(last, int(correct[:last].sum()))
-    return AttackScore(correct, _settings(spec, threat, step_size, start))
+    require_norm(spec, threat.norm)
+    spec = spec.completed(
+        epsilon=float(threat.epsilon), step_size=step_size, start=start, success=success
+    )
+    if spec.examples is not None:
+        dataset = data.select(dataset, np.arange(min(spec.examples, len(dataset.labels))))
+    threat = attacks.ThreatModel(threat.norm, spec.epsilon, threat.bounds)
+    one_run = _OneRun(
+        spec, key, logits_fn, dataset, threat, batch_size, report or _silent, tuple(devices)
+    )
+    if spec.kind in ENSEMBLES:
+        return one_run.ensemble(keep_images, unfinished)
+    return one_run.batches(keep_images, unfinished)
+
+
+class _OneRun(NamedTuple):
+    """One attack on one network, its settings complete."""
+
+    spec: AttackSpec
+    key: jax.Array
+    logits_fn: LogitsFn
+    dataset: data.Dataset
+    threat: attacks.ThreatModel
+    batch_size: int
+    report: Progress
+    devices: tuple[jax.Device, ...]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.spec.settings(self.threat.norm)
+
+    def batches(self, keep_images: bool, unfinished: Unfinished | None) -> AttackScore:
+        """Attacks batch after batch."""
+        total, saves_images = len(self.dataset.labels), keep_images and self.spec.kind != "clean"
+        correct, done = np.zeros(total, bool), 0
+        images = np.array(data.to_float(self.dataset.images)) if saves_images else None
+        stored = None if unfinished is None else unfinished.load(self.spec.name, self.settings)
+        if stored is not None and (images is None or "images" in stored):
+            correct, done = stored["correct"], int(stored["done"])
+            images = stored["images"] if saves_images else None
+            self._tell(correct, done)
+        logits_fn = parallel.copy_to_all(self.logits_fn, self.devices)
+        for first in range(done, total, self.batch_size):
+            positions = np.arange(first, first + self.batch_size)
+            rows = np.minimum(positions, total - 1)
+            clean, labels, keys = parallel.share_rows(
+                (
+                    _to_float(self.dataset.images[rows]),
+                    jnp.asarray(self.dataset.labels[rows]),
+                    _fold_in_each(self.key, positions),
+                ),
+                self.devices,
+            )
+            right = _is_right(logits_fn, clean, labels)
+            last = min(first + self.batch_size, total)
+            if self.spec.kind != "clean":
+                result = _perturb(self.spec, keys, logits_fn, clean, labels, self.threat)
+                right &= ~np.asarray(result.success)
+                if images is not None:
+                    images[first:last] = np.asarray(result.images)[: last - first]
+            correct[first:last] = right[: last - first]
+            if unfinished is not None:
+                found = {"correct": correct, "done": np.asarray(last)}
+                found |= {} if images is None else {"images": images}
+                unfinished.save(self.spec.name, self.settings, now=last == total, **found)
+            self._tell(correct, last)
+        return AttackScore(correct, self.settings, images)
+
+    def ensemble(self, keep_images: bool, unfinished: Unfinished | None) -> AttackScore:
+        """Runs AutoAttack, which keeps its own state."""
+
+        def progress(attack: str, done: int, of: int, robust_accuracy: float) -> None:
+            self.report(f"{self.spec.name}: {attack}", done, of, robust_accuracy)
+
+        path = None if unfinished is None else unfinished.path(self.spec.name, self.settings)
+        found = attacks.autoattack(
+            self.key,
+            self.logits_fn,
+            np.array(data.to_float(self.dataset.images)),
+            self.dataset.labels,
+            self.threat,
+            version=ENSEMBLES[self.spec.kind],
+            batch_size=self.batch_size,
+            state_path=path,
+            progress=progress,
+            devices=self.devices,
+        )
+        settings = {
+            **self.settings,
+            "after_each": found.robust_accuracy,
+            "seconds": found.seconds,
+            "warnings": list(found.warnings),
+        }
+        return AttackScore(found.robust, settings, found.images if keep_images else None)
+
+    def _tell(self, correct: np.ndarray, done: int) -> None:
+        if done:
+            self.report(self.spec.name, done, len(correct), float(correct[:done].mean()))
+
+
+def _silent(name: str, done: int, of: int, accuracy: float) -> None:
+    pass
 
 
 def _perturb(
@@ -109,42 +195,35 @@ def _perturb(
     images: jax.Array,
     labels: jax.Array,
     threat: attacks.ThreatModel,
-    step_size: float,
-    start: str,
 ) -> attacks.AttackResult:
-    if spec.kind == "fgsm":
-        return attacks.fgsm(keys, logits_fn, images, labels, threat)
-    attack = attacks.pgd if spec.kind == "pgd" else attacks.cw_linf
-    return attack(
-        keys,
-        logits_fn,
-        images,
-        labels,
-        threat,
-        steps=spec.steps,
-        step_size=step_size,
-        start=start,
-        restarts=spec.restarts,
-    )
+    name, options = _ATTACKS[spec.kind]
+    if spec.kind in STEPPED:
+        options = {
+            "steps": spec.steps,
+            "step_size": spec.step_size,
+            "start": spec.start,
+            "restarts": spec.restarts,
+            "success": spec.success,
+        }
+    elif spec.kind == "random":
+        options = {"draws": spec.restarts}
+    return getattr(attacks, name)(keys, logits_fn, images, labels, threat, **options)
 
 
-def _settings(
-    spec: AttackSpec, threat: attacks.ThreatModel, step_size: float, start: str
-) -> dict[str, Any]:
-    if spec.kind == "clean":
-        return {}
-    ball = {"norm": threat.norm, "epsilon": float(threat.epsilon)}
-    if spec.kind == "fgsm":
-        return {**ball, "steps": 1, "step_size": float(threat.epsilon), "start": "clean"}
-    return {
-        **ball,
-        "steps": spec.steps,
-        "step_size": float(step_size),
-        "start": start,
-        "restarts": spec.restarts,
-        "loss": "cross-entropy" if spec.kind == "pgd" else "cw margin",
-    }
-
+# The attack of each kind, and its options.
+_ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "fgsm": ("fgsm", {}),
+    "random": ("random_noise", {}),
+    "pgd": ("pgd", {}),
+    "cw": ("cw_linf", {}),
+    "apgd-ce": ("apgd", {"loss": "ce"}),
+    "apgd-dlr": ("apgd", {"loss": "dlr"}),
+    "apgd-t": ("apgd_targeted", {}),
+    "fab-t": ("fab_targeted", {}),
+    "square": ("square", {}),
+    "spsa": ("spsa", {}),
+    "deepfool": ("deepfool", {}),
+}
 
 _to_float = jax.jit(data.to_float)
 
@@ -155,17 +234,16 @@ def _fold_in_each(key: jax.Array, positions: jax.Array) -> jax.Array:
 
 
 def _is_right(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> np.ndarray:
-    predict = _predict_partial if isinstance(logits_fn, jax.tree_util.Partial) else _predict
-    return np.array(predict(logits_fn, images) == labels)
+    """Whether images are classified correctly; never where a logit is not finite."""
+    predict = _logits_of_partial if isinstance(logits_fn, jax.tree_util.Partial) else _logits
+    return predicted(np.asarray(predict(logits_fn, images))) == np.asarray(labels)
 
 
-def _predict(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
-    """The predicted classes; -1, which is never right, where a logit is not finite."""
-    logits = logits_fn(images)
-    return jnp.where(jnp.all(jnp.isfinite(logits), axis=-1), jnp.argmax(logits, axis=-1), -1)
+def _logits(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
+    return logits_fn(images)
 
 
-_predict_partial = jax.jit(_predict)
+_logits_of_partial = jax.jit(_logits)
 
 
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
@@ -184,51 +262,38 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
 
 
 def evaluate(
-    names: Sequence[str],
+    names: Sequence[str | AttackSpec],
     key: jax.Array,
     logits_fn: LogitsFn,
     dataset: data.Dataset,
     threat: attacks.ThreatModel,
     *,
     step_size: float,
-    start: str = "uniform",
-    batch_size: int = 128,
-    report: Callable[[str, int, int], None] = lambda name, done, correct: None,
+    **options: Any,
 ) -> dict[str, AttackScore]:
     """Scores a network under each attack of a list; "clean" is always among the scores.
 
     Args:
-      names: of attacks, see `ACCEPTED`.
+      names: of attacks, see `ACCEPTED`, or attacks with settings of their own.
       key: as for `run_attack`.
       logits_fn: as for `run_attack`.
       dataset: what to attack.
       threat: the norm ball and the box.
       step_size: of PGD and CW, in units of the images.
-      start: of PGD and CW.
-      batch_size: the last batch is padded to it.
-      report: told the attack's name, how many examples are done, and how many are correct.
+      **options: as for `run_attack`.
+
+    Returns:
+      The scores by the attacks' names, "clean" first.
 
     Raises:
-      ValueError: a name is not accepted; nothing has been run.
+      ValueError: a name is not accepted, or an attack is not made for the norm; nothing has been
+        run.
     """
-    specs = [parse_attack(name) for name in dict.fromkeys(["clean", *names])]
-    if threat.norm != "linf" and any(spec.kind == "cw" for spec in specs):
-        raise ValueError(f"cw-K in --attacks is an linf attack; the threat model is {threat.norm}")
-
-    def report_of(name: str) -> Callable[[int, int], None]:
-        return lambda done, correct: report(name, done, correct)
-
+    specs = [name if isinstance(name, AttackSpec) else parse_attack(name) for name in names]
+    specs = {spec.name: spec for spec in (parse_attack("clean"), *specs)}
+    for spec in specs.values():
+        require_norm(spec, threat.norm)
     return {
-        spec.name: run_attack(
-            spec,
-            key,
-            logits_fn,
-            dataset,
-            threat,
-            step_size=step_size,
-            start=start,
-            batch_size=batch_size,
-            report=report_of(spec.name),
-        )
-        for spec in specs
+        name: run_attack(spec, key, logits_fn, dataset, threat, step_size=step_size, **options)
+        for name, spec in specs.items()
     }

@@ -36,6 +36,11 @@ class TrainedNetwork(NamedTuple):
     step: int
     averaged: bool
 
+    def first(self, examples: int) -> TrainedNetwork:
+        """The same with the first so many examples of the test set."""
+        kept = np.arange(min(examples, len(self.test_set.labels)))
+        return self._replace(test_set=data.select(self.test_set, kept))
+
     def threat(self, epsilon: float | None = None) -> attacks.ThreatModel:
         """The run's ball, or one of another radius, and the box of all images."""
         return attacks.ThreatModel(
@@ -67,12 +72,11 @@ def load_network(
     test_set = training.restrict(
         data.load(config.dataset, "test", data_dir=data_dir or config.data_dir or None), config
     )
-    if examples:
-        test_set = data.select(test_set, np.arange(min(examples, len(test_set.labels))))
     model = training.create_model(config, test_set.num_classes)
     variables = jax.tree.map(jnp.asarray, run.variables)
     logits_fn = jax.tree_util.Partial(apply_network(model), variables)
-    return TrainedNetwork(logits_fn, model, variables, test_set, config, run.step, run.averaged)
+    network = TrainedNetwork(logits_fn, model, variables, test_set, config, run.step, run.averaged)
+    return network.first(examples) if examples else network
 
 
 def apply_network(model: Any) -> Callable[[Any, jax.Array], jax.Array]:

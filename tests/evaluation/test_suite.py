@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 from robustjax import attacks, data, evaluation
+from robustjax.evaluation import protocols
+from robustjax.evaluation.suite import AttackSpec
+from robustjax.evaluation.unfinished import Unfinished
+from robustjax.files import Path
 
 EPSILON = 0.05
 WEIGHTS = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
@@ -85,10 +89,10 @@ def test_progress_is_reported_after_every_batch(dataset):
     heard = []
     scores(dataset, ["clean"], report=lambda *news: heard.append(news))
     right = margins(dataset) > 0
-    assert heard == [("clean", n, int(right[:n].sum())) for n in (8, 16, 24, 25)]
+    assert heard == [("clean", n, 25, right[:n].mean()) for n in (8, 16, 24, 25)]
 
 
-@pytest.mark.parametrize("name", ["pgd", "pgd-0", "pgd-20x0", "cw", "apgdx", "pgd-20x", ""])
+@pytest.mark.parametrize("name", ["pgd", "pgd-0", "pgd-20x0", "apgdx", "pgd-20x", "random-0", ""])
 def test_unknown_attacks_are_named(name):
     with pytest.raises(
         ValueError, match=f"unknown attack '{name}' in --attacks: accepted are clean"
@@ -97,8 +101,10 @@ def test_unknown_attacks_are_named(name):
 
 
 def test_names_of_attacks():
-    assert evaluation.parse_attack("pgd-60x20") == ("pgd-60x20", "pgd", 60, 20)
-    assert evaluation.parse_attack("cw-30") == ("cw-30", "cw", 30, 1)
+    assert evaluation.parse_attack("pgd-60x20") == AttackSpec("pgd-60x20", "pgd", 60, 20)
+    assert evaluation.parse_attack("cw-30") == AttackSpec("cw-30", "cw", 30, 1)
+    assert evaluation.parse_attack("random-8") == AttackSpec("random-8", "random", 0, 8)
+    assert evaluation.parse_attack("apgd-t") == AttackSpec("apgd-t", "apgd-t")
 
 
 def test_cw_needs_linf(dataset):
@@ -126,3 +132,80 @@ def test_wilson_interval_of_newcombe(successes, total, low, high):
 def test_wilson_interval_of_all_is_below_one():
     low, high = evaluation.wilson_interval(20, 20)
     np.testing.assert_allclose((low, high), (1 - 0.1611, 1.0), atol=6e-5)
+
+
+def test_an_attack_s_own_settings_go_first(dataset):
+    # At twice the radius the closed form breaks more; the attack says so in its settings.
+    own = evaluation.parse_attack("fgsm")._replace(name="far", epsilon=2 * EPSILON)
+    found = scores(dataset, ["fgsm", own])
+    slope = np.abs(np.float64(WEIGHTS[:, 0] - WEIGHTS[:, 1])).sum()
+    np.testing.assert_array_equal(found["far"].correct, margins(dataset) > 2 * EPSILON * slope)
+    assert found["far"].settings["epsilon"] == 2 * EPSILON
+    few = evaluation.parse_attack("fgsm")._replace(name="few", examples=10)
+    found = scores(dataset, ["fgsm", few])
+    np.testing.assert_array_equal(found["few"].correct, found["fgsm"].correct[:10])
+    summary = evaluation.summarize(found)
+    assert summary["attacks"]["few"]["examples"] == 10
+    assert summary["worst_case_robust_accuracy"] == found["fgsm"].correct.mean()
+
+
+def test_several_devices_give_the_same_verdicts_and_images(dataset):
+    one, four = (
+        scores(dataset, ["pgd-4"], keep_images=True, devices=jax.devices()[:count])
+        for count in (1, 4)
+    )
+    np.testing.assert_array_equal(one["pgd-4"].correct, four["pgd-4"].correct)
+    np.testing.assert_allclose(one["pgd-4"].images, four["pgd-4"].images, atol=1e-6)
+    moved = np.abs(one["pgd-4"].images - dataset.images / 255.0).max()
+    assert 0.9 * EPSILON < moved <= EPSILON + 1e-6
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_evaluation_goes_on_and_another_begins_anew(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("robustjax.evaluation.unfinished.SECONDS_BETWEEN_SAVES", 0.0)
+    whole = scores(dataset, ["fgsm", "pgd-3"], keep_images=True)
+
+    def stop(name, done, of, accuracy):
+        if name == "pgd-3" and done == 16:
+            raise Interrupted
+
+    def kept(seed=0):
+        return Unfinished(Path(tmp_path) / "unfinished", dataset.images, seed)
+
+    with pytest.raises(Interrupted):
+        scores(dataset, ["fgsm", "pgd-3"], report=stop, unfinished=kept(), keep_images=True)
+    heard = []
+
+    def listen(name, done, of, accuracy):
+        heard.append((name, done))
+
+    found = scores(dataset, ["fgsm", "pgd-3"], report=listen, unfinished=kept(), keep_images=True)
+    assert heard == [("clean", 25), ("fgsm", 25), ("pgd-3", 16), ("pgd-3", 24), ("pgd-3", 25)]
+    for name in ("fgsm", "pgd-3"):
+        np.testing.assert_array_equal(found[name].correct, whole[name].correct)
+        np.testing.assert_array_equal(found[name].images, whole[name].images)
+    heard.clear()
+    scores(dataset, ["fgsm"], report=listen, unfinished=kept(seed=1))
+    assert heard[0] == ("clean", 8)
+    kept().remove()
+    assert not (tmp_path / "unfinished").exists()
+
+
+def test_protocols_are_those_of_the_papers():
+    nap = {spec.name: spec for spec in protocols.protocol_attacks("nap", "cifar10")}
+    assert nap["pgd-60x20"] == AttackSpec(
+        "pgd-60x20", "pgd", 60, 20, 8 / 255, 0.01, "uniform", "any"
+    )
+    assert nap["pgd-20"].step_size == 0.8 / 255 and nap["pgd-20"].start == "clean"
+    trades = protocols.protocol_attacks("trades", "cifar10")[1]
+    assert trades == AttackSpec("pgd-20", "pgd", 20, 1, 0.031, 0.003, "clean", "last")
+    sense = protocols.protocol_attacks("sense", "mnist")[1]
+    assert sense[:6] == ("pgd-500x20", "pgd", 500, 20, 0.3, 0.01)
+    with pytest.raises(ValueError, match="--protocol=pnas: accepted are trades, "):
+        protocols.protocol_attacks("pnas", "cifar10")
+    with pytest.raises(ValueError, match="--protocol=nap is for cifar10, and the run was trained"):
+        protocols.protocol_attacks("nap", "mnist")
+    assert "pgd-60x20" in protocols.describe()
