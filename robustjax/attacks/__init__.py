@@ -2,19 +2,28 @@
 
 from robustjax.attacks import stopping
 from robustjax.attacks.apgd import apgd, apgd_targeted
+from robustjax.attacks.autoattack import AutoAttackReport, autoattack
 from robustjax.attacks.cw import cw_linf
+from robustjax.attacks.deepfool import deepfool
+from robustjax.attacks.fab import fab_targeted
 from robustjax.attacks.fgsm import fgsm
 from robustjax.attacks.pgd import pgd
 from robustjax.attacks.result import AttackResult
+from robustjax.attacks.square import square
 from robustjax.attacks.threat_model import ThreatModel
 
 __all__ = [
     "AttackResult",
+    "AutoAttackReport",
     "ThreatModel",
     "apgd",
     "apgd_targeted",
+    "autoattack",
     "cw_linf",
+    "deepfool",
+    "fab_targeted",
     "fgsm",
     "pgd",
+    "square",
     "stopping",
 ]

@@ -8,6 +8,7 @@ values where they are known.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -40,6 +41,15 @@ def checked_count(name: str, value: Any, minimum: int) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < minimum:
         raise ValueError(f"{name} is {value!r}; it must be a Python int, at least {minimum}")
     return int(value)
+
+
+def checked_number(name: str, value: Any, low: float, high: float = math.inf) -> float:
+    """A finite Python number in [low, high], which becomes a part of the compiled program."""
+    number = isinstance(value, int | float | np.integer | np.floating)
+    if not number or isinstance(value, bool) or not low <= value <= high or not np.isfinite(value):
+        accepted = f"in [{low}, {high}]" if np.isfinite(high) else f"finite and at least {low}"
+        raise ValueError(f"{name} is {value!r}; it must be a Python number, {accepted}")
+    return float(value)
 
 
 def checked_images(images: Any) -> jax.Array:

@@ -22,9 +22,9 @@ from robustjax.attacks.network import (
 )
 from robustjax.attacks.random_keys import checked_key, first_key, fold_in_each, per_example_keys
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.rows import flat_rows, misclassified, where_rows
-from robustjax.attacks.targets import checked_targets, lead_of_target, runners_up
-from robustjax.attacks.threat_model import ThreatModel, per_example, unit_vectors
+from robustjax.attacks.rows import misclassified, where_rows
+from robustjax.attacks.targets import checked_first_target, lead_of_target, runners_up
+from robustjax.attacks.threat_model import ThreatModel, per_example
 
 LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
 
@@ -143,8 +143,8 @@ def apgd_targeted(
         raise ValueError(f"loss is {loss!r}; it must be one of {', '.join(TARGETED_LOSSES)}")
     num_targets = checks.checked_count("num_targets", num_targets, 1)
     inputs = _inputs(key, logits_fn, images, labels, threat, samples=0)
-    checked_targets(num_targets, inputs.ranked.shape[1] + 1)
-    inputs = dataclasses.replace(inputs, first=jnp.asarray(first_target, jnp.int32))
+    first = checked_first_target(first_target, num_targets, inputs.ranked.shape[1])
+    inputs = dataclasses.replace(inputs, first=first)
     return _run(inputs, logits_fn, TARGETED_LOSSES[loss], steps, num_targets, targeted=True)
 
 
@@ -234,7 +234,7 @@ class _AutoPGD:
         number = inputs.first + restart
         keys = fold_in_each(per_example_keys(inputs.key, batch_size), number)
         success = ~inputs.attacked if kept is None else kept.success
-        images = where_rows(success, clean, _on_the_sphere(keys, clean, threat))
+        images = where_rows(success, clean, _starts(keys, clean, threat))
         target = inputs.labels
         if self.targeted:
             target = (inputs.labels, jnp.take(inputs.ranked, number, axis=1))
@@ -343,17 +343,10 @@ def _judged(rows: _Rows, logits: jax.Array) -> _Rows:
     return dataclasses.replace(rows, success=success, active=~success)
 
 
-def _on_the_sphere(keys: jax.Array, clean: jax.Array, threat: ThreatModel) -> jax.Array:
+def _starts(keys: jax.Array, clean: jax.Array, threat: ThreatModel) -> jax.Array:
     """Random starts at distance epsilon, before the box cuts them off."""
-    shape, dtype = clean.shape[1:], clean.dtype
-    if threat.norm == "linf":
-        draws = jax.vmap(lambda key: jax.random.uniform(key, shape, dtype, -1.0, 1.0))(keys)
-        largest = jnp.max(jnp.abs(flat_rows(draws)), axis=1)
-        directions = draws / per_example(largest, draws)
-    else:
-        draws = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
-        directions, _ = unit_vectors(draws)
-    return threat.project(clean + per_example(threat.epsilon, clean) * directions, clean)
+    move = per_example(threat.epsilon, clean) * threat.random_directions(keys, clean)
+    return threat.project(clean + move, clean)
 
 
 def _windows(steps: int) -> np.ndarray:

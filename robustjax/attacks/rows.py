@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,4 +28,4 @@ def predicted(logits: np.ndarray) -> np.ndarray:
 
 def flat_rows(images: jax.Array) -> jax.Array:
     """`[B, ...]` as `[B, D]`."""
-    return images.reshape(len(images), -1)
+    return images.reshape(len(images), math.prod(images.shape[1:]))

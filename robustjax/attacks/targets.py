@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from robustjax.attacks import _checks as checks
 from robustjax.losses._logits import at_class, class_mask
 
 
@@ -20,18 +23,35 @@ def runners_up(logits: jax.Array) -> jax.Array:
     return jnp.argsort(-logits, axis=-1, stable=True)[:, 1:].astype(jnp.int32)
 
 
-def checked_targets(num_targets: int, num_classes: int) -> int:
-    """Sees that there are as many wrong classes as targets.
+def checked_first_target(first_target: Any, num_targets: int, num_wrong: int) -> jax.Array:
+    """Sees that there are as many wrong classes as targets, and enough after the first of them.
+
+    Args:
+      first_target: how many runners-up are passed over, an integer, or a traced one.
+      num_targets: how many follow.
+      num_wrong: the number of wrong classes.
+
+    Returns:
+      `first_target` as an int32 scalar.
 
     Raises:
-      ValueError: there are not; the message says how many there are.
+      ValueError: there are too few classes, or `first_target` is no integer or out of range.
     """
-    if num_targets > num_classes - 1:
+    if num_targets > num_wrong:
         raise ValueError(
-            f"num_targets is {num_targets}, and logits_fn gives {num_classes} classes; "
-            f"it must be at most {num_classes - 1}, the number of wrong ones"
+            f"num_targets is {num_targets}, and logits_fn gives {num_wrong + 1} classes; "
+            f"it must be at most {num_wrong}, the number of wrong ones"
         )
-    return num_targets
+    first = jnp.asarray(first_target)
+    if first.ndim or not jnp.issubdtype(first.dtype, jnp.integer):
+        raise ValueError(f"first_target is {first_target!r}; it must be a single integer")
+    value = checks.known(first_target)
+    if value is not None and not 0 <= value <= num_wrong - num_targets:
+        raise ValueError(
+            f"first_target is {first_target} with num_targets {num_targets}, and logits_fn gives "
+            f"{num_wrong + 1} classes; it must lie between 0 and {num_wrong - num_targets}"
+        )
+    return first.astype(jnp.int32)
 
 
 def lead_of_target(logits: jax.Array, target: tuple[jax.Array, jax.Array]) -> jax.Array:

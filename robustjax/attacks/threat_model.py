@@ -187,6 +187,24 @@ class ThreatModel:
 
         return self.project(clean + epsilon * jax.vmap(in_unit_ball)(keys), clean)
 
+    def random_directions(self, keys: jax.Array, clean: jax.Array) -> jax.Array:
+        """Random moves of length 1: uniform on the cube's surface, or on the sphere's.
+
+        Args:
+          keys: typed keys `[B]`, one per example.
+          clean: float `[B, ...]`; of their shape and dtype are the moves.
+
+        Returns:
+          `[B, ...]`. Under "linf" a draw from the cube over its largest entry.
+        """
+        shape, dtype = clean.shape[1:], clean.dtype
+        if self.norm == "linf":
+            draws = jax.vmap(lambda key: jax.random.uniform(key, shape, dtype, -1.0, 1.0))(keys)
+            axes = tuple(range(1, draws.ndim))
+            return draws / jnp.max(jnp.abs(draws), axis=axes, keepdims=True, initial=0)
+        draws = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
+        return unit_vectors(draws)[0]
+
     def sign_start(self, keys: jax.Array, clean: jax.Array) -> jax.Array:
         """A random sign per pixel, at half the radius, not clipped to the box (NAP's start).
 

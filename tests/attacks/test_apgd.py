@@ -7,7 +7,7 @@ import pytest
 
 from robustjax import attacks, losses
 from robustjax.attacks import ThreatModel
-from robustjax.attacks.apgd import _on_the_sphere, _windows
+from robustjax.attacks.apgd import _starts, _windows
 from robustjax.attacks.network import sampled_gradient_model
 from robustjax.attacks.random_keys import fold_in_each
 
@@ -127,7 +127,7 @@ def test_it_follows_a_transcription_of_the_algorithm():
 
         threat = ThreatModel("linf", epsilon)
         keys = jax.vmap(lambda i: jax.random.fold_in(KEY, i))(jnp.arange(24))
-        starts = _on_the_sphere(fold_in_each(keys, 0), jnp.asarray(IMAGES), threat)
+        starts = _starts(fold_in_each(keys, 0), jnp.asarray(IMAGES), threat)
         expected = [
             reference(x, y, weights, curve, np.asarray(start, np.float64).ravel(), epsilon, 40)
             for x, y, start in zip(inner.astype(np.float64), labels, starts, strict=True)

@@ -1,0 +1,194 @@
+"""DeepFool: steps to the nearest of the linearised decision boundaries."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from robustjax.attacks import _checks as checks
+from robustjax.attacks import iteration
+from robustjax.attacks.network import clean_logits, gradient_model
+from robustjax.attacks.random_keys import checked_key
+from robustjax.attacks.result import AttackResult
+from robustjax.attacks.rows import misclassified, where_rows
+from robustjax.attacks.targets import lead_of_target, runners_up
+from robustjax.attacks.threat_model import ThreatModel, per_example
+
+ANY_LENGTH = ThreatModel("l2", math.inf)
+
+# A step has at least this length, lest it come to rest where two logits are equal.
+_LEAST_STEP = 1e-5
+
+
+def deepfool(
+    key: jax.Array,
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+    threat: ThreatModel = ANY_LENGTH,
+    *,
+    steps: int = 50,
+    overshoot: float = 0.02,
+    num_classes: int | None = 10,
+) -> AttackResult:
+    r"""DeepFool, which looks for a small perturbation rather than the worst one in a ball.
+
+    With :math:`f_k = z_k - z_y` linearised at the current point, a step goes to the nearest of the
+    planes :math:`f_k = 0`, and a little beyond:
+
+    .. math:: x \leftarrow x + (1 + \eta) \frac{|f_k|}{\|\nabla f_k\|_q} d(\nabla f_k), \quad
+              k = \arg\min_{k \ne y} \frac{|f_k|}{\|\nabla f_k\|_q}
+
+    with :math:`d` the gradient over its length and q = 2 under "l2", its sign and q = 1 under
+    "linf"; then it is clipped to the box. An example stops at its first misclassified point. Images
+    that are misclassified before are not attacked.
+
+    With a finite epsilon that point is projected on the ball, and the attack has succeeded if it is
+    misclassified there. DeepFool itself takes no notice of epsilon, so as an attack on a ball it is
+    weak: much of what it finds lies outside of small balls. The adversary of the literature that
+    counts points inside the ball alone is weaker still.
+
+    A call costs, per step, two forward passes and a backward pass for each class but the true one,
+    taken together as one batch; and one forward pass before and after.
+
+    Args:
+      key: one random key, or `[B]` keys. Nothing is drawn: it has no effect.
+      logits_fn: maps images `[B, H, W, C]` to logits `[B, K]`, K >= 2; row i must depend on image i
+        alone.
+      images: clean images, floating, `[B, H, W, C]` (any `[B, ...]` works), inside the box.
+      labels: int `[B]` in [0, K).
+      threat: the norm, the ball and the box. The default is the l2 norm, no ball, and the box
+        (0, 1).
+      steps: the most that an example takes, 0 or more.
+      overshoot: :math:`\eta`, a Python number, at least 0.
+      num_classes: how many classes are considered, those of the largest clean logits with the true
+        one among them, at least 2; all if there are fewer. None: all.
+
+    Returns:
+      An `AttackResult`; `backward_passes` counts one for each class that a step considers beside
+      the true one. An image that is still classified correctly is the last iterate, projected.
+
+    Raises:
+      ValueError: an argument has a shape, dtype or value that is not accepted; the message says
+        which.
+
+    Source: DeepFool: a Simple and Accurate Method to Fool Deep Neural Networks (Moosavi-Dezfooli et
+      al., 2016), Algorithm 2 and, for "linf", section 3.3. As in the authors' code, every iterate
+      carries the overshoot, in the paper only the last; their newer code also adds 1e-4 to the
+      length of every step, which is at least 1e-5 here. They know no box; clipping every iterate is
+      foolbox's (2.3), whose overshoot is 0.05.
+    """
+    images = checks.checked_images(images)
+    batch_size = len(images)
+    labels = checks.checked_hard_labels(labels, batch_size)
+    steps = checks.checked_count("steps", steps, 0)
+    if num_classes is not None:
+        num_classes = checks.checked_count("num_classes", num_classes, 2)
+    attack = _DeepFool(checks.checked_number("overshoot", overshoot, 0))
+    threat = checks.checked_threat(threat, batch_size, images.dtype)
+    checked_key(key, batch_size)
+    logits = clean_logits(logits_fn, images, labels)
+    if logits.shape[1] < 2:
+        raise ValueError(f"logits_fn gives {logits.shape[1]} class; deepfool needs at least 2")
+    rivals = runners_up(logits)[:, : None if num_classes is None else num_classes - 1]
+    inputs = _Inputs(images, labels, threat, rivals, attacked=~misclassified(logits, labels))
+    model = gradient_model(lead_of_target, logits_fn, labels)
+    return iteration.run(attack, model, (images, (labels, labels)), inputs, steps)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """The arguments of the attack, and what the clean images' logits say.
+
+    `rivals` `[B, R]` are the wrong classes that are considered, `attacked` `[B]` the rows that are
+    right so far.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    threat: ThreatModel
+    rivals: jax.Array
+    attacked: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The state of the loop; every leaf has a leading axis of the batch."""
+
+    images: jax.Array
+    clean: jax.Array
+    labels: jax.Array
+    rivals: jax.Array
+    threat: ThreatModel
+    taken: jax.Array
+    active: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _DeepFool:
+    """DeepFool in the parts that `iteration` repeats."""
+
+    overshoot: float
+
+    def nothing_kept(self, inputs: _Inputs) -> None:
+        """Unused: there is one run."""
+
+    def start(self, inputs: _Inputs, kept: None, restart: jax.Array) -> _Rows:
+        batch_size, dtype = len(inputs.images), inputs.images.dtype
+        return _Rows(
+            images=inputs.images,
+            clean=inputs.images,
+            labels=inputs.labels,
+            rivals=inputs.rivals,
+            threat=inputs.threat.for_batch(batch_size, dtype),
+            taken=jnp.zeros(batch_size, jnp.int32),
+            active=inputs.attacked,
+        )
+
+    def step(self, model: Callable[..., Any], rows: _Rows) -> _Rows:
+        # The images are the same for all rivals: one forward pass, and a backward pass for each.
+        over_rivals = jax.vmap(model, in_axes=(None, (None, 1)))
+        _, leads, gradients = over_rivals(rows.images, (rows.labels, rows.rivals))
+        distances = _distances(leads, gradients, rows.threat)
+        nearest = jnp.argmin(distances, axis=0)
+        row = jnp.arange(len(rows.images))
+        distance = distances[nearest, row]
+        # A network without a gradient is infinitely far, and stays put: it has no direction.
+        length = jnp.where(jnp.isfinite(distance), jnp.maximum(distance, _LEAST_STEP), 0)
+        direction = rows.threat.steepest(gradients[nearest, row])
+        ahead = (1 + self.overshoot) * per_example(length, rows.images) * direction
+        moved = rows.threat.clip(rows.images + ahead)
+        wrong = _misclassified(model, moved, rows)
+        return dataclasses.replace(
+            rows,
+            images=where_rows(rows.active, moved, rows.images),
+            taken=rows.taken + rows.active.astype(rows.taken.dtype),
+            active=rows.active & ~wrong,
+        )
+
+    def result(self, model: Callable[..., Any], rows: _Rows, kept: None) -> AttackResult:
+        images = rows.threat.project(rows.images, rows.clean)
+        return AttackResult(
+            images=images,
+            success=_misclassified(model, images, rows),
+            backward_passes=rows.taken * rows.rivals.shape[1],
+        )
+
+
+def _distances(leads: jax.Array, gradients: jax.Array, threat: ThreatModel) -> jax.Array:
+    """Distances `[R, B]` from the planes where the rivals catch up; infinite without a gradient."""
+    shape = leads.shape
+    sizes = threat.dual_norm(gradients.reshape(-1, *gradients.shape[2:])).reshape(shape)
+    return jnp.where(sizes > 0, jnp.abs(leads) / jnp.where(sizes > 0, sizes, 1), jnp.inf)
+
+
+def _misclassified(model: Callable[..., Any], images: jax.Array, rows: _Rows) -> jax.Array:
+    logits, _, _ = model(images, (rows.labels, rows.labels))
+    return misclassified(logits, rows.labels)

@@ -1,0 +1,145 @@
+"""What in a network makes gradient attacks misleading, looked for before they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from robustjax import losses
+from robustjax.attacks import iteration
+from robustjax.attacks.network import gradient_model
+
+# Examples that the gradient is looked at on, and repetitions of the forward pass.
+_EXAMPLES, _REPETITIONS = 32, 5
+
+_CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "outside_call")
+_RANDOMNESS = ("random_bits", "threefry2x32", "random_fold_in", "random_split", "rng_bit_generator")
+
+
+def inspect(
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: np.ndarray,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    *,
+    random: bool = False,
+) -> tuple[str, ...]:
+    """Warnings about a network, as AutoAttack gives them.
+
+    Looked for are: a forward pass that varies from call to call or draws random numbers; outputs
+    that are probabilities instead of logits; gradients that vanish; a forward pass that takes
+    gradients itself; calls back to the host. The last two are read off the traced program: the name
+    stack of an operation says if differentiation made it.
+
+    Args:
+      logits_fn: maps images `[B, H, W, C]` to logits `[B, K]`; called as it was given, so that a
+        function with a state of its own shows it.
+      images: float `[N, H, W, C]`, at least one.
+      labels: int `[N]`.
+      logits: `[N, K]`, at these images.
+      random: the network is known to have randomness, which then is not worth a warning.
+
+    Returns:
+      One sentence for each finding.
+
+    Source: the checks of AutoAttack's authors' code (Croce & Hein, 2020), which look at the running
+      program where this looks at the traced one.
+    """
+    some = jnp.asarray(images[:_EXAMPLES])
+    program = jax.make_jaxpr(lambda batch: logits_fn(batch))(some)
+    names = {equation.primitive.name for equation in _equations(program)}
+    found = []
+    if not random and (names.intersection(_RANDOMNESS) or _varies(logits_fn, some)):
+        found.append(
+            "the network is random (its output varies, or it draws random numbers): "
+            'version "rand" is made for that'
+        )
+    if _are_probabilities(logits):
+        found.append(
+            "the network's outputs look like probabilities, not logits: "
+            "gradients vanish where a softmax is sure"
+        )
+    vanishing = _vanishing_gradients(logits_fn, some, jnp.asarray(labels[:_EXAMPLES]))
+    if vanishing:
+        found.append(
+            f"the gradient of the cross-entropy is zero at {vanishing} of {len(some)} images: "
+            "gradient attacks see nothing there"
+        )
+    if any(_takes_gradients(equation) for equation in _equations(program)):
+        found.append(
+            "the forward pass takes gradients itself (an optimisation at test time?): "
+            "this evaluation is not made for adaptive defences"
+        )
+    if names.intersection(_CALLBACKS):
+        found.append(
+            "the forward pass calls back to the host: what happens there has no gradient, and may "
+            "change between calls"
+        )
+    return tuple(found)
+
+
+def few_classes(num_classes: int, num_targets: int) -> tuple[str, ...]:
+    """A warning where there are fewer classes than the targeted attacks are made for."""
+    if num_classes > num_targets:
+        return ()
+    weaker = f"only {num_classes} classes: {num_classes - 1} targets instead of {num_targets}"
+    if num_classes >= 4:
+        return (weaker,)
+    return (f"{weaker}, and the difference of logits instead of the targeted DLR loss",)
+
+
+def square_alone(robust_accuracy: dict[str, float]) -> tuple[str, ...]:
+    """A warning where Square, without gradients, broke what gradients could not.
+
+    Args:
+      robust_accuracy: after each attack, in their order; the check is of the last if it is Square.
+    """
+    *_, before, after = robust_accuracy.values()
+    if "square" not in robust_accuracy or before - after <= 0.002:
+        return ()
+    return (
+        f"Square alone lowers the robust accuracy by {100 * (before - after):.2f} points: "
+        "the gradients may be masked",
+    )
+
+
+def _varies(logits_fn: Callable[[jax.Array], jax.Array], images: jax.Array) -> bool:
+    first = np.asarray(logits_fn(images))
+    return any(
+        not np.array_equal(first, np.asarray(logits_fn(images)), equal_nan=True)
+        for _ in range(_REPETITIONS - 1)
+    )
+
+
+def _are_probabilities(logits: np.ndarray) -> bool:
+    in_range = np.all((logits >= 0) & (logits <= 1))
+    return bool(in_range and np.all(np.abs(logits.sum(axis=1) - 1) < 1e-5))
+
+
+def _vanishing_gradients(
+    logits_fn: Callable[[jax.Array], jax.Array], images: jax.Array, labels: jax.Array
+) -> int:
+    model = gradient_model(losses.cross_entropy, logits_fn, labels)
+    _, _, gradient = iteration.apply(model, images, labels)
+    return int(np.sum(~np.any(np.asarray(gradient), axis=tuple(range(1, images.ndim)))))
+
+
+def _takes_gradients(equation: Any) -> bool:
+    return "transpose(" in str(equation.source_info.name_stack)
+
+
+def _equations(program: Any) -> Iterator[Any]:
+    """All equations of a jaxpr and of those that it calls."""
+    if isinstance(program, tuple | list):
+        for entry in program:
+            yield from _equations(entry)
+    if isinstance(program, core.Jaxpr | core.ClosedJaxpr):
+        for equation in program.eqns:
+            yield equation
+            for value in equation.params.values():
+                yield from _equations(value)

@@ -1,0 +1,222 @@
+"""What Square proposes: a start, and then windows of shrinking size, for every example its own."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robustjax.attacks.threat_model import ThreatModel, per_example, unit_vectors
+
+# Up to these queries the share of the image that a window covers is divided by these.
+_HALVINGS = (
+    (10, 1),
+    (50, 2),
+    (200, 4),
+    (500, 8),
+    (1000, 16),
+    (2000, 32),
+    (4000, 64),
+    (6000, 128),
+    (8000, 256),
+    (math.inf, 512),
+)
+# The queries that this schedule is made for.
+_SCHEDULE_QUERIES = 10_000
+
+
+def window_sides(
+    queries: int, height: int, width: int, share: float, *, norm: str, rescale: bool
+) -> np.ndarray:
+    """The side of the window of every query, int32 [queries].
+
+    Args:
+      queries: how many there are.
+      height: of the images.
+      width: of the images.
+      share: of the image that the first windows cover.
+      norm: "linf"; under "l2" sides are odd and at least 3 where that fits.
+      rescale: stretches the schedule, made for 10,000 queries, to so many.
+    """
+    stretch = _SCHEDULE_QUERIES / queries if rescale else 1.0
+    limit = min(height, width)
+    sides = []
+    for query in range(queries):
+        position = int(query * stretch)
+        part = share / next(by for until, by in _HALVINGS if position <= until)
+        side = max(round(math.sqrt(part * height * width)), 1)
+        if norm == "l2":
+            side = max(side, 3)
+            side += 1 - side % 2
+            limit = min(height, width) - (1 - min(height, width) % 2)
+        sides.append(min(side, limit))
+    return np.array(sides, np.int32)
+
+
+def stripes(keys: jax.Array, clean: jax.Array, threat: ThreatModel) -> jax.Array:
+    """The start under "linf": every column of every channel moved by epsilon up or down."""
+    _, _, width, channels = clean.shape
+    signs = jax.vmap(lambda key: jax.random.rademacher(key, (1, width, channels), clean.dtype))(
+        keys
+    )
+    return threat.project(clean + per_example(threat.epsilon, clean) * signs, clean)
+
+
+def tiles(keys: jax.Array, clean: jax.Array, threat: ThreatModel) -> jax.Array:
+    """The start under "l2": a grid of pseudo-Gaussian tiles, each of random sign and direction."""
+    _, height, width, channels = clean.shape
+    side = max(height // 5, 1)
+    first = (height - 5 * side) // 2 if height >= 5 else 0
+    down, across = height // side, width // side
+    pattern = pseudo_gaussian(side)
+
+    def perturbation(key):
+        sign_key, turn_key = jax.random.split(key)
+        signs = jax.random.rademacher(sign_key, (down, across, channels), clean.dtype)
+        turned = jax.random.bernoulli(turn_key, 0.5, (down, across))
+        tile = jnp.where(turned[..., None, None], pattern.T, pattern)
+        grid = jnp.einsum("ijhw,ijc->ihjwc", tile, signs)
+        grid = grid.reshape(down * side, across * side, channels)
+        canvas = jnp.zeros((height + first, width + first, channels), clean.dtype)
+        canvas = canvas.at[first : first + down * side, first : first + across * side].set(grid)
+        return canvas[:height, :width]
+
+    directions, _ = unit_vectors(jax.vmap(perturbation)(keys))
+    return threat.clip(clean + per_example(threat.epsilon, clean) * directions)
+
+
+def moved_window(
+    keys: jax.Array, best: jax.Array, clean: jax.Array, threat: ThreatModel, side: jax.Array
+) -> jax.Array:
+    """A proposal under "linf": a window moved by 2 epsilon up or down, each channel by itself.
+
+    Args:
+      keys: [B], what is drawn for each example.
+      best: [B, H, W, C], where each example stands.
+      clean: [B, H, W, C].
+      threat: the ball and the box.
+      side: int [B], of the windows.
+    """
+    draws = _uniform(keys, 2 + clean.shape[3])
+    window = _window(draws[:, :2], side, clean.shape)
+    signs = jnp.where(draws[:, None, None, 2:] < 0.5, -1.0, 1.0).astype(clean.dtype)
+    step = 2 * per_example(threat.epsilon, clean) * signs
+    return threat.project(best + jnp.where(window, step, 0), clean)
+
+
+def exchanged_window(
+    keys: jax.Array,
+    best: jax.Array,
+    clean: jax.Array,
+    threat: ThreatModel,
+    side: jax.Array,
+    patterns: jax.Array,
+) -> jax.Array:
+    """A proposal under "l2": one window is cleared, and what it had goes to another.
+
+    Args:
+      keys: as for `moved_window`.
+      best: as for `moved_window`.
+      clean: as for `moved_window`.
+      threat: the ball and the box.
+      side: int [B], of both windows.
+      patterns: [B, S, S], the pseudo-Gaussian of that side in the upper left corner of a square
+        that holds the image.
+    """
+    _, height, width, channels = clean.shape
+    draws = _uniform(keys, 5 + channels)
+    window = _window(draws[:, :2], side, clean.shape)
+    cleared = _window(draws[:, 2:4], side, clean.shape)
+    signs = jnp.where(draws[:, None, None, 5:] < 0.5, -1.0, 1.0).astype(clean.dtype)
+    turned = draws[:, 4, None, None] < 0.5
+    placed = _place(
+        jnp.where(turned, jnp.swapaxes(patterns, 1, 2), patterns), draws[:, :2], side, height, width
+    )
+    delta = best - clean
+
+    def norm(values, axes):
+        return jnp.sqrt(jnp.sum(values**2, axis=axes, keepdims=True))
+
+    inside = jnp.where(window, delta, 0)
+    fresh = jnp.where(window, placed * signs, 0) + inside / (1e-12 + norm(inside, (1, 2)))
+    epsilon = per_example(threat.epsilon, clean)
+    unused = jnp.maximum(epsilon**2 - norm(delta, (1, 2, 3)) ** 2, 0) / channels
+    budget = jnp.sqrt(unused + norm(jnp.where(window | cleared, delta, 0), (1, 2, 3)) ** 2)
+    fresh = fresh / (1e-12 + norm(fresh, (1, 2))) * budget
+    delta = jnp.where(window, fresh, jnp.where(cleared, 0, delta))
+    directions, _ = unit_vectors(delta)
+    return threat.clip(clean + epsilon * directions)
+
+
+def pseudo_gaussian(side: int) -> np.ndarray:
+    """Square's window under "l2", float32 [side, side] of length 1: a positive and a negative half.
+
+    Each half adds up concentric rectangles around its middle, the n-th with weight 1 / n^2.
+    """
+    upper = _concentric(side // 2, side)
+    lower = _concentric(side - side // 2, side)
+    pattern = np.concatenate([upper, -lower])
+    return (pattern / np.linalg.norm(pattern)).astype(np.float32)
+
+
+def padded_patterns(sides: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The patterns of all sides that occur, and which of them each query has.
+
+    Args:
+      sides: int [Q].
+      size: of the square that a pattern is put in the upper left corner of.
+
+    Returns:
+      float32 [P, size, size] and int32 [Q].
+    """
+    occurring, which = np.unique(sides, return_inverse=True)
+    patterns = np.zeros((len(occurring), size, size), np.float32)
+    for number, side in enumerate(occurring):
+        patterns[number, :side, :side] = pseudo_gaussian(int(side))
+    return patterns, which.astype(np.int32)
+
+
+def _concentric(height: int, width: int) -> np.ndarray:
+    values = np.zeros((height, width))
+    top, left = height // 2, width // 2
+    for ring in range(max(height // 2 + 1, width // 2 + 1)):
+        rows = slice(max(top - ring, 0), min(top + ring + 1, height))
+        columns = slice(max(left - ring, 0), min(left + ring + 1, width))
+        values[rows, columns] += 1 / (ring + 1) ** 2
+    norm = np.linalg.norm(values)
+    return values / norm if norm else values
+
+
+def _uniform(keys: jax.Array, count: int) -> jax.Array:
+    """Uniform numbers [B, count] in [0, 1)."""
+    return jax.vmap(lambda key: jax.random.uniform(key, (count,)))(keys)
+
+
+def _corner(draws: jax.Array, side: jax.Array, size: int) -> jax.Array:
+    """The first row or column of a window, in [0, size - side)."""
+    room = jnp.maximum(size - side, 0)
+    return jnp.minimum((draws * room).astype(jnp.int32), jnp.maximum(room - 1, 0))
+
+
+def _window(draws: jax.Array, side: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Marks a window of each example: bool [B, H, W, 1]; draws are [B, 2]."""
+    marks = []
+    for axis, size in enumerate(shape[1:3]):
+        first = _corner(draws[:, axis], side, size)[:, None]
+        positions = jnp.arange(size)
+        marks.append((positions >= first) & (positions < first + side[:, None]))
+    rows, columns = marks
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def _place(
+    patterns: jax.Array, draws: jax.Array, side: jax.Array, height: int, width: int
+) -> jax.Array:
+    """Moves patterns [B, S, S] from the corner to their windows: [B, H, W, 1]."""
+    for axis, size in ((1, height), (2, width)):
+        first = _corner(draws[:, axis - 1], side, size)[:, None]
+        source = jnp.clip(jnp.arange(size) - first, 0, patterns.shape[axis] - 1)
+        patterns = jnp.take_along_axis(patterns, jnp.expand_dims(source, 3 - axis), axis=axis)
+    return patterns[..., None]
