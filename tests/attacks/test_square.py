@@ -1,0 +1,189 @@
+"""Square: the published schedule, closed forms on linear models, and its invariants."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robustjax import attacks
+from robustjax.attacks import ThreatModel
+from robustjax.attacks import square_windows as windows
+
+KEY = jax.random.key(0)
+RANDOM = np.random.default_rng(0)
+# The same down each column, as stripes are: windows then find what there is to gain.
+WEIGHTS = np.broadcast_to(RANDOM.normal(size=(6, 3, 4)), (6, 6, 3, 4)).reshape(108, 4)
+WEIGHTS = WEIGHTS.astype(np.float32)
+IMAGES = RANDOM.uniform(size=(16, 6, 6, 3)).astype(np.float32)
+LABELS = np.argmax(IMAGES.reshape(16, 108) @ WEIGHTS, axis=1)
+EPSILON = {"linf": 0.08, "l2": 0.6}
+
+
+def linear(images):
+    return images.reshape(len(images), -1) @ WEIGHTS
+
+
+def margins(images):
+    logits = np.asarray(images, np.float64).reshape(len(images), -1) @ WEIGHTS.astype(np.float64)
+    true = logits[np.arange(len(images)), LABELS].copy()
+    logits[np.arange(len(images)), LABELS] = -np.inf
+    return true - logits.max(axis=1)
+
+
+def least_margins(norm):
+    """What the ball, without a box, lets the margin of the linear model fall to: float64."""
+    directions = WEIGHTS.astype(np.float64).T[LABELS][:, :, None] - WEIGHTS.astype(np.float64)
+    dual = np.abs(directions).sum(1) if norm == "linf" else np.linalg.norm(directions, axis=1)
+    logits = IMAGES.reshape(16, 108).astype(np.float64) @ WEIGHTS
+    leads = logits[np.arange(16), LABELS][:, None] - logits - EPSILON[norm] * dual
+    leads[np.arange(16), LABELS] = np.inf
+    return leads.min(axis=1)
+
+
+def test_the_windows_shrink_as_published():
+    sides = windows.window_sides(5000, 32, 32, 0.8, norm="linf", rescale=False)
+    # The queries after which the window changes, and the sides: AutoAttack's 5000 of 10,000.
+    changes = np.flatnonzero(np.diff(sides)) + 1
+    np.testing.assert_array_equal(changes, [11, 51, 201, 501, 1001, 2001, 4001])
+    np.testing.assert_array_equal(sides[[0, *changes]], [29, 20, 14, 10, 7, 5, 4, 3])
+    whole = windows.window_sides(100, 32, 32, 0.8, norm="linf", rescale=True)
+    assert whole[-1] == round((0.8 / 512 * 1024) ** 0.5)
+    l2 = windows.window_sides(5000, 28, 28, 0.8, norm="l2", rescale=False)
+    assert set(l2 % 2) == {1} and l2.min() == 3 and l2[0] == 25
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_it_never_breaks_what_cannot_be_broken_and_gains_a_part_of_what_there_is(norm):
+    threat = ThreatModel(norm, EPSILON[norm], None)
+    result = attacks.square(KEY, linear, IMAGES, LABELS, threat, queries=400)
+    least = least_margins(norm)
+    assert (least > 0).sum() >= 2
+    assert not np.any(result.success & (least > 0))
+    gained = (margins(IMAGES) - margins(result.images)) / (margins(IMAGES) - least)
+    standing = ~np.asarray(result.success)
+    # A random direction gains nothing on average, and under l2 rarely a tenth.
+    assert 0 < standing.sum() < 16 and gained[standing].min() > {"linf": 0.3, "l2": 0.15}[norm]
+    np.testing.assert_array_equal(result.success, margins(result.images) < 0)
+    np.testing.assert_array_equal(result.backward_passes, 0)
+    # More queries never hurt, and fewer lie on the way: the draws are the same.
+    fewer = attacks.square(KEY, linear, IMAGES, LABELS, threat, queries=50)
+    assert np.all(margins(result.images) <= margins(fewer.images) + 1e-5)
+    assert np.all(margins(fewer.images) <= margins(IMAGES) + 1e-5)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_what_it_returns_lies_on_the_ball_and_in_the_box(norm):
+    threat = ThreatModel(norm, EPSILON[norm])
+    labels = np.where(np.arange(16) < 2, (LABELS + 1) % 4, LABELS)
+    result = attacks.square(KEY, linear, IMAGES, labels, threat, queries=30, restarts=2)
+    images = np.asarray(result.images, np.float64)
+    moved = (images - IMAGES).reshape(16, -1)
+    size = np.abs(moved).max(1) if norm == "linf" else np.linalg.norm(moved, axis=1)
+    assert size.max() <= EPSILON[norm] * (1 + 1e-5)
+    assert images.min() >= 0 and images.max() <= 1
+    np.testing.assert_array_equal(result.images[:2], IMAGES[:2])  # wrong as they are
+    assert result.success[:2].all()
+    if norm == "linf":
+        inside = (images[2:] > 0) & (images[2:] < 1)
+        np.testing.assert_allclose(np.abs(images - IMAGES)[2:][inside], 0.08, rtol=1e-5)
+
+
+def test_the_start_is_of_stripes_or_tiles():
+    keys = jax.random.split(KEY, 16)
+    moved = np.asarray(windows.stripes(keys, jnp.full((16, 6, 6, 3), 0.5), ThreatModel()) - 0.5)
+    np.testing.assert_allclose(np.abs(moved), 8 / 255, rtol=1e-5)
+    np.testing.assert_array_equal(moved, np.broadcast_to(moved[:, :1], moved.shape))
+    assert 0.3 < (moved > 0).mean() < 0.7
+    grey = jnp.full((16, 10, 10, 1), 0.5)
+    tiles = np.asarray(windows.tiles(keys, grey, ThreatModel("l2", 0.7)) - 0.5)
+    np.testing.assert_allclose(np.linalg.norm(tiles.reshape(16, -1), axis=1), 0.7, rtol=1e-5)
+    # Each 2 x 2 tile is a positive and a negative half.
+    np.testing.assert_allclose(tiles.reshape(16, 5, 2, 5, 2).sum((2, 4)), 0, atol=1e-6)
+
+
+def test_the_pseudo_gaussian_adds_concentric_rectangles():
+    # Upper half 2 x 5 around (1, 2): rings of weight 1, 1/4 and 1/9, by hand.
+    ring = 1 / 4 + 1 / 9
+    upper = np.array([[1 / 9, ring, ring, ring, 1 / 9], [1 / 9, ring, 1 + ring, ring, 1 / 9]])
+    pattern = windows.pseudo_gaussian(5)
+    np.testing.assert_allclose(pattern[:2], upper / np.linalg.norm(upper) / 2**0.5, rtol=1e-6)
+    assert (pattern[2:] < 0).all()
+    np.testing.assert_allclose(np.linalg.norm(pattern), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_proposal_changes_its_windows_alone(norm):
+    keys = jax.random.split(KEY, 16)
+    clean = jnp.full((16, 9, 9, 2), 0.5)
+    threat = ThreatModel(norm, 0.3 if norm == "linf" else 2.0, None).for_batch(16)
+    side = jnp.full(16, 3)
+    if norm == "linf":
+        best = windows.stripes(keys, clean, threat)
+        found = windows.moved_window(keys, best, clean, threat, side)
+        most = 9
+    else:
+        best = windows.tiles(keys, clean, threat)
+        patterns = jnp.asarray(windows.padded_patterns(np.array([3]), 9)[0][[0] * 16])
+        found = windows.exchanged_window(keys, best, clean, threat, side, patterns)
+        most = 18
+        length = np.linalg.norm(np.asarray(found - clean).reshape(16, -1), axis=1)
+        np.testing.assert_allclose(length, 2.0, rtol=1e-5)
+    if norm == "linf":
+        changed = np.any(np.asarray(found != best), axis=3)
+        assert 0 < changed.sum((1, 2)).max() <= most
+        rows, columns = changed.any(2), changed.any(1)
+        assert rows.sum(1).max() <= 3 and columns.sum(1).max() <= 3
+    else:
+        # Scaling apart, what lies in neither window stays: its ratios to one another do.
+        before, after = (np.asarray(x - clean).reshape(16, -1) for x in (best, found))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = after / before
+        for row in ratio:
+            _, counts = np.unique(np.round(row[np.isfinite(row)], 3), return_counts=True)
+            assert counts.max() >= 162 - 2 * most * 2 - 40
+
+
+def test_verdicts_depend_neither_on_the_company_nor_on_jit():
+    threat = ThreatModel("linf", 0.05)
+    keys = jax.random.split(KEY, 16)
+    whole = attacks.square(keys, linear, IMAGES, LABELS, threat, queries=60)
+    part = attacks.square(keys[3:7], linear, IMAGES[3:7], LABELS[3:7], threat, queries=60)
+    np.testing.assert_allclose(part.images, whole.images[3:7], atol=1e-6)
+    inside = jax.jit(lambda: attacks.square(keys, linear, IMAGES, LABELS, threat, queries=60))()
+    np.testing.assert_array_equal(inside.success, whole.success)
+    assert 0 < whole.success.sum() < 16
+
+
+def test_without_a_radius_nothing_moves():
+    result = attacks.square(KEY, linear, IMAGES, LABELS, ThreatModel("linf", 0.0), queries=3)
+    np.testing.assert_array_equal(result.images, IMAGES)
+    assert not np.any(result.success)
+
+
+def test_a_second_network_compiles_nothing(count_compilations):
+    def run(scale):
+        weights = jnp.asarray(WEIGHTS * scale)
+        return attacks.square(
+            KEY, lambda x: x.reshape(len(x), -1) @ weights, IMAGES, LABELS, ThreatModel(), queries=9
+        )
+
+    run(1.0)
+    with count_compilations() as compiled:
+        run(1.5)
+        assert compiled() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"queries": 0}, "queries is 0"),
+        ({"initial_share": 0.0}, "initial_share is 0.0; it must lie in"),
+        ({"threat": ThreatModel("linf", np.inf)}, "square needs a finite one"),
+        ({"images": IMAGES.reshape(16, 108)}, "square needs .B, H, W, C."),
+    ],
+)
+def test_mistakes_are_named(change, message):
+    arguments = {"images": IMAGES, "threat": ThreatModel(), **change}
+    images, threat = arguments.pop("images"), arguments.pop("threat")
+    with pytest.raises(ValueError, match=message):
+        attacks.square(KEY, linear, images, LABELS, threat, **arguments)
