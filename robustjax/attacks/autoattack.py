@@ -25,8 +25,6 @@ from robustjax.files import Path
 
 VERSIONS = ("standard", "rand")
 
-_SECONDS_BETWEEN_SAVES = 30.0
-
 Progress = Callable[[str, int, int, float], None]
 """Told the attack, how many of its examples are done, of how many, and the accuracy so far."""
 
@@ -219,7 +217,7 @@ class _Watch:
         self.saved = time.monotonic()
 
     def __call__(self, state: State, left: int) -> None:
-        if time.monotonic() - self.saved >= _SECONDS_BETWEEN_SAVES:
+        if time.monotonic() - self.saved >= ensemble_state.SECONDS_BETWEEN_SAVES:
             self.save(state)
         if self.progress is not None:
             stage = self.stages[state.stage]

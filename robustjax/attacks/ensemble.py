@@ -114,7 +114,7 @@ class Batches:
 
     def logits(self, logits_fn: Callable[[jax.Array], jax.Array], images: np.ndarray) -> np.ndarray:
         """The logits `[N, K]` of all images `[N, ...]`, by nothing but forward passes."""
-        model = logits_model(logits_fn, jnp.asarray(self.labels))
+        model = logits_model(logits_fn, self.labels)
         logits = []
         for group in self.of(np.arange(len(images))):
             (batch,) = self.place(images[self.filled(group)])

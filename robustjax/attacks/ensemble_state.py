@@ -13,6 +13,8 @@ import numpy as np
 
 from robustjax.files import Path, write_whole
 
+SECONDS_BETWEEN_SAVES = 30.0
+
 STANDING, FROM_THE_OUTSET = -1, -2
 """`State.broken_by` of an example that nothing has broken, and of one that is wrong as it is."""
 
