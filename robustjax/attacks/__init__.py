@@ -8,9 +8,12 @@ from robustjax.attacks.deepfool import deepfool
 from robustjax.attacks.fab import fab_targeted
 from robustjax.attacks.fgsm import fgsm
 from robustjax.attacks.pgd import pgd
+from robustjax.attacks.random_noise import random_noise
 from robustjax.attacks.result import AttackResult
+from robustjax.attacks.spsa import spsa
 from robustjax.attacks.square import square
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.attacks.transfer import transfer
 
 __all__ = [
     "AttackResult",
@@ -24,6 +27,9 @@ __all__ = [
     "fab_targeted",
     "fgsm",
     "pgd",
+    "random_noise",
+    "spsa",
     "square",
     "stopping",
+    "transfer",
 ]

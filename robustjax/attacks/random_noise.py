@@ -1,0 +1,50 @@
+"""Random noise: the adversary that knows nothing, and the baseline of those that know something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+
+from robustjax.attacks import _checks as checks
+from robustjax.attacks.pgd import pgd
+from robustjax.attacks.result import AttackResult
+from robustjax.attacks.threat_model import ThreatModel
+
+
+def random_noise(
+    key: jax.Array,
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+    threat: ThreatModel,
+    *,
+    draws: int = 1,
+) -> AttackResult:
+    """The worst of some points drawn uniformly from the ball, each clipped to the box.
+
+    It is `pgd` without steps. Kept, per example, is the first misclassified point, else the point
+    of the highest cross-entropy. Images that are misclassified before are drawn for like the rest:
+    where none of their points is misclassified, the noise has corrected them, and they count as no
+    success. A call costs one forward pass per draw.
+
+    Args:
+      key: one random key, or `[B]` keys.
+      logits_fn: maps images `[B, H, W, C]` to logits `[B, K]`.
+      images: clean images, floating, `[B, H, W, C]` (any `[B, ...]` works).
+      labels: int `[B]` in [0, K), or probabilities `[B, K]`.
+      threat: the norm ball, of finite epsilon, and the box.
+      draws: how many points each example has, at least 1.
+
+    Returns:
+      An `AttackResult`; backward_passes is 0 everywhere.
+
+    Raises:
+      ValueError: an argument has a shape, dtype or value that is not accepted; the message says
+        which.
+
+    Source: the random perturbations that papers set beside their attacks, for instance Explaining
+      and Harnessing Adversarial Examples (Goodfellow et al., 2015), section 5.
+    """
+    draws = checks.checked_count("draws", draws, 1)
+    return pgd(key, logits_fn, images, labels, threat, steps=0, start="uniform", restarts=draws)
