@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -196,7 +197,7 @@ def _perturb(
     labels: jax.Array,
     threat: attacks.ThreatModel,
 ) -> attacks.AttackResult:
-    name, options = _ATTACKS[spec.kind]
+    options = {}
     if spec.kind in STEPPED:
         options = {
             "steps": spec.steps,
@@ -207,22 +208,21 @@ def _perturb(
         }
     elif spec.kind == "random":
         options = {"draws": spec.restarts}
-    return getattr(attacks, name)(keys, logits_fn, images, labels, threat, **options)
+    return _ATTACKS[spec.kind](keys, logits_fn, images, labels, threat, **options)
 
 
-# The attack of each kind, and its options.
-_ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "fgsm": ("fgsm", {}),
-    "random": ("random_noise", {}),
-    "pgd": ("pgd", {}),
-    "cw": ("cw_linf", {}),
-    "apgd-ce": ("apgd", {"loss": "ce"}),
-    "apgd-dlr": ("apgd", {"loss": "dlr"}),
-    "apgd-t": ("apgd_targeted", {}),
-    "fab-t": ("fab_targeted", {}),
-    "square": ("square", {}),
-    "spsa": ("spsa", {}),
-    "deepfool": ("deepfool", {}),
+_ATTACKS: dict[str, Callable[..., attacks.AttackResult]] = {
+    "fgsm": attacks.fgsm,
+    "random": attacks.random_noise,
+    "pgd": attacks.pgd,
+    "cw": attacks.cw_linf,
+    "apgd-ce": functools.partial(attacks.apgd, loss="ce"),
+    "apgd-dlr": functools.partial(attacks.apgd, loss="dlr"),
+    "apgd-t": attacks.apgd_targeted,
+    "fab-t": attacks.fab_targeted,
+    "square": attacks.square,
+    "spsa": attacks.spsa,
+    "deepfool": attacks.deepfool,
 }
 
 _to_float = jax.jit(data.to_float)
