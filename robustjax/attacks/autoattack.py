@@ -26,7 +26,8 @@ from robustjax.files import Path
 VERSIONS = ("standard", "rand")
 
 Progress = Callable[[str, int, int, float], None]
-"""Told the attack, how many of its examples are done, of how many, and the accuracy so far."""
+"""Told the attack, how many of its examples, each once per target, are done, of how many, and the
+accuracy so far."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,10 +221,11 @@ class _Watch:
         if time.monotonic() - self.saved >= ensemble_state.SECONDS_BETWEEN_SAVES:
             self.save(state)
         if self.progress is not None:
-            stage = self.stages[state.stage]
-            robust = state.robust
-            stood = robust | (state.broken_by == stage.number)
-            self.progress(stage.attack, int(stood.sum()) - left, int(stood.sum()), robust.mean())
+            attack, number, _ = self.stages[state.stage]
+            targets = [at for at, stage in enumerate(self.stages) if stage.number == number]
+            examples = int((state.robust | (state.broken_by == number)).sum())
+            done = (state.stage - targets[0] + 1) * examples - left
+            self.progress(attack, done, len(targets) * examples, float(state.robust.mean()))
 
     def save(self, state: State) -> None:
         if self.path is not None:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,7 @@ from robustjax.attacks.threat_model import ThreatModel
 STEPS, QUERIES, TARGETS, SAMPLES = 100, 5000, 9, 20
 
 
-@dataclasses.dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One attack, or one target of a targeted attack.
 
     A targeted attack is a stage per target, so that what one target has broken makes room in the
