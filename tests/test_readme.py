@@ -31,13 +31,14 @@ def test_what_it_names_exists():
 def test_every_flag_it_names_exists():
     from absl import flags
 
-    from robustjax.cli import evaluate, experiment, figures, sweep
+    from robustjax.cli import evaluate, experiment, figures, report, sweep, verify
     from robustjax.flags import define_flags
 
     values = flags.FlagValues()
     define_flags(values)
     known = set(values) | {"flagfile", "help", "workdir"}
-    for groups in (evaluate.GROUPS, figures.GROUPS, sweep.OWN_GROUPS, experiment.GROUPS):
+    modules = (evaluate, experiment, figures, report, verify)
+    for groups in (*(module.GROUPS for module in modules), sweep.OWN_GROUPS):
         known |= {name for group in groups.values() for name in group}
     named = set(re.findall(r"(?<![\w-])--(\w+)", TEXT + FIGURES))
     assert named <= known, named - known

@@ -1,0 +1,173 @@
+"""What the folder of a run holds, read without loading its network or its data."""
+
+import dataclasses
+import json
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from robustjax.config import TrainConfig
+from robustjax.files import Path
+from robustjax.training.log import read_rows
+
+FLAGS, METRICS = "flags.txt", "metrics.jsonl"
+EVALUATION, DIAGNOSIS, TRANSFER = "evaluation.json", "diagnosis.json", "transfer.json"
+
+_SIGNATURE, _END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+
+
+class FoundFigure(NamedTuple):
+    """A PNG.
+
+    Attributes:
+      name: its path in the run's folder.
+      content: of the file.
+      width: in pixels.
+      height: in pixels.
+    """
+
+    name: str
+    content: bytes
+    width: int
+    height: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """The files of a run; what is not there is None or empty.
+
+    Attributes:
+      name: what the run is called beside others.
+      workdir: its folder, as it was given.
+      flags: of its flags.txt, name -> value; a method's own hyper-parameters by their names.
+      rows: of its metrics.jsonl.
+      evaluation: content of its evaluation.json.
+      diagnosis: content of its diagnosis.json.
+      transfer: content of its transfer.json.
+      figures: PNGs of the folder and its figures/, by name.
+      damaged: names of PNGs that are not whole.
+    """
+
+    name: str
+    workdir: str
+    flags: Mapping[str, str]
+    rows: Sequence[Mapping[str, Any]] = ()
+    evaluation: Mapping[str, Any] | None = None
+    diagnosis: Any = None
+    transfer: Any = None
+    figures: Sequence[FoundFigure] = ()
+    damaged: Sequence[str] = ()
+
+
+def read_runs(workdirs: Sequence[str]) -> list[RunFolder]:
+    """Reads the folders of runs, each called by as few of its last parts as tell it apart.
+
+    Raises:
+      ValueError: no folder is given, or one twice, or one holds no run, or a file is damaged.
+    """
+    if not workdirs:
+        raise ValueError("--workdirs is not given; name the folders of one or more runs")
+    first: dict[str, str] = {}
+    for workdir in workdirs:
+        place = workdir if "://" in workdir else os.path.realpath(workdir)
+        if place in first:
+            same = "" if first[place] == workdir else f" (the same folder as {first[place]})"
+            raise ValueError(f"--workdirs: {workdir} is given twice{same}; name each run once")
+        first[place] = workdir
+    places = list(first)
+    return [
+        read_run(workdir, name) for workdir, name in zip(workdirs, short_names(places), strict=True)
+    ]
+
+
+def read_run(workdir: str, name: str) -> RunFolder:
+    """Reads the folder of a run.
+
+    Args:
+      workdir: the folder.
+      name: what the run is called.
+
+    Raises:
+      ValueError: it holds no run, or a file in it is damaged.
+    """
+    folder = Path(workdir)
+    if not (folder / FLAGS).exists():
+        there = "there is no such folder" if not folder.is_dir() else f"it has no {FLAGS}"
+        raise ValueError(f"--workdirs: {workdir} holds no run: {there}")
+    figures, damaged = _figures(folder)
+    log, evaluation = folder / METRICS, _json(folder / EVALUATION)
+    if evaluation is not None and not isinstance(evaluation, dict):
+        raise ValueError(f"{folder / EVALUATION} is not an evaluation: it is no JSON object")
+    return RunFolder(
+        name=name,
+        workdir=str(workdir),
+        flags=parse_flags((folder / FLAGS).read_bytes().decode(errors="replace")),
+        rows=read_rows(log) if log.exists() else (),
+        evaluation=evaluation,
+        diagnosis=_json(folder / DIAGNOSIS),
+        transfer=_json(folder / TRANSFER),
+        figures=figures,
+        damaged=damaged,
+    )
+
+
+def parse_flags(text: str) -> dict[str, str]:
+    """The flags of a flags.txt as they stand there, also those that this version does not know.
+
+    `--name` and `--noname` of options that are on or off become "true" and "false", and
+    `--set=name=value` the hyper-parameter `name`.
+    """
+    switches = {field.name for field in dataclasses.fields(TrainConfig) if field.type is bool}
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.strip().startswith("-"):
+            continue
+        name, equals, value = line.strip().lstrip("-").partition("=")
+        if not equals:
+            off = name.startswith("no") and name[2:] in switches
+            name, value = (name[2:], "false") if off else (name, "true")
+        elif name == "set" and "=" in value:
+            name, _, value = value.partition("=")
+        found[name] = value
+    return found
+
+
+def short_names(folders: Sequence[str]) -> list[str]:
+    """As few of each folder's last parts as tell the folders apart."""
+    parts = [[part for part in folder.split("/") if part] or [folder] for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-count:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(folders)
+
+
+def _json(path: Path) -> Any:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}; make it again, or remove it") from None
+
+
+def _figures(folder: Path) -> tuple[list[FoundFigure], list[str]]:
+    found, damaged = [], []
+    for place, prefix in ((folder, ""), (folder / "figures", "figures/")):
+        if not place.is_dir():
+            continue
+        for path in sorted(place.iterdir(), key=lambda path: path.name):
+            if path.suffix.lower() != ".png" or not path.is_file():
+                continue
+            content = path.read_bytes()
+            if content.startswith(_SIGNATURE) and content.endswith(_END):
+                found.append(FoundFigure(prefix + path.name, content, *size_of_png(content)))
+            else:
+                damaged.append(prefix + path.name)
+    return found, damaged
+
+
+def size_of_png(content: bytes) -> tuple[int, int]:
+    """Width and height in pixels, from the head of a PNG."""
+    return struct.unpack(">II", content[16:24])
