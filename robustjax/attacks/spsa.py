@@ -56,8 +56,8 @@ def spsa(
         It is called on `chunk` images.
       images: clean images, floating, `[B, H, W, C]` (any `[B, ...]` works).
       labels: int `[B]` in [0, K).
-      threat: the norm ball and the box. The paper's is "linf"; a step of Adam moves every pixel by
-        about the learning rate whatever the norm.
+      threat: an "linf" ball and the box. Adam's step, which moves every pixel by about the learning
+        rate, is made for no other.
       steps: number of steps, at least 1.
       samples: points per step at which the loss is taken: an even number, 2 n.
       delta: the distance of these points in every pixel, in units of the images, above 0.
@@ -69,8 +69,8 @@ def spsa(
       An `AttackResult`; backward_passes is 0 everywhere.
 
     Raises:
-      ValueError: an argument has a shape, dtype or value that is not accepted; the message says
-        which.
+      ValueError: the norm is not "linf", or an argument has a shape, dtype or value that is not
+        accepted; the message says which.
 
     Source: Adversarial Risk and the Dangers of Evaluating Against Weak Attacks (Uesato et al.,
       2018), Algorithm 1 with Adam. `samples` counts as the first author's code in CleverHans does,
@@ -89,12 +89,10 @@ def spsa(
     if delta == 0:
         raise ValueError("delta is 0; it must be above 0")
     learning_rate = checks.checked_number("learning_rate", learning_rate, 0)
-    inputs = _Inputs(
-        key=checked_key(key, batch_size),
-        images=images,
-        labels=labels,
-        threat=checks.checked_threat(threat, batch_size, images.dtype),
-    )
+    threat = checks.checked_threat(threat, batch_size, images.dtype)
+    if threat.norm != "linf":
+        raise ValueError(f'threat.norm is {threat.norm!r}; spsa needs "linf"')
+    inputs = _Inputs(checked_key(key, batch_size), images, labels, threat)
     attack = _Spsa(samples // 2, chunk, delta, learning_rate)
     # The network always sees so many images: of one example to estimate, of all to judge.
     example = jax.ShapeDtypeStruct((chunk, *images.shape[1:]), images.dtype)

@@ -43,8 +43,10 @@ def square(
     margin. The windows shrink on a schedule made for 10,000 queries.
 
     Every example draws its own windows, where the authors' code draws one for the whole batch: each
-    example sees the same distribution, and its verdict does not depend on its company. Images that
-    are misclassified before are not attacked.
+    example sees the same distribution, and its verdict does not depend on its company. Success is
+    an argmax other than the label: where the two largest logits tie, the authors' code leaves the
+    example alone, and here the search goes on. Images that are misclassified before are not
+    attacked.
 
     Args:
       key: one random key, or `[B]` keys.

@@ -60,6 +60,9 @@ def mix(
     * VH-mixup: x above x′ at a random row and x left of x′ at a random column, each split uniform
       in {0..size − 1}, averaged with a uniform weight. It has no α.
 
+    Every pair has a share of its own, where the published code of mixup and of CutMix draws one for
+    the whole batch.
+
     Args:
         keys: Typed PRNG keys, [B]; each example draws from its own alone.
         images: float32 [B, H, W, C].

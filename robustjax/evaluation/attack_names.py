@@ -84,6 +84,7 @@ class AttackSpec(NamedTuple):
             "apgd-t": {"steps": 100, "loss": "targeted dlr"},
             "fab-t": {"steps": 100},
             "square": {"queries": 5000},
+            "spsa": {"steps": 100, "samples": 8192, "delta": 0.01, "learning_rate": 0.01},
             "autoattack": {"version": "standard"},
             "autoattack-rand": {"version": "rand"},
         }.get(self.kind, {})

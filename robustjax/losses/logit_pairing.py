@@ -18,7 +18,8 @@ def adversarial_logit_pairing(
 ) -> jax.Array:
     """ALP: the mixed cross-entropy plus the squared distance of clean and adversarial logits.
 
-    L = α CE(z, y) + (1 − α) CE(z′, y) + λ ‖z − z′‖², the square summed over the classes.
+    L = α CE(z, y) + (1 − α) CE(z′, y) + λ ‖z − z′‖², the square summed over the classes. (LRM's
+    analysis, eqs. 3 to 7, has a factor of ½ that eq. 9 has not.)
 
     Args:
       clean_logits: z, floating point [B, K].
@@ -26,7 +27,7 @@ def adversarial_logit_pairing(
       labels: integers [B] in [0, K), or floating point [B, K], a distribution in each row.
       weight: λ >= 0, a scalar or [B]; may be traced. (The code of Kannan et al. (2018) takes the
         mean over the classes instead of the sum: there λ stands for λ / K here.)
-      alpha: share of the clean cross-entropy, in [0, 1]; LRM trains on adversarial images alone.
+      alpha: share of the clean cross-entropy, in [0, 1]; LRM's comparison has 0 (section 5.2).
 
     Returns:
       [B], the loss per example.

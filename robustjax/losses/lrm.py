@@ -39,8 +39,9 @@ def lrm(
 
     The ratio of the batch means is not differentiated (sg), so the pairing term's value follows the
     loss while its gradient is that of h, scaled. The paper gives r as "the ratio between the
-    adversarial training loss and the pairing loss", of which both are readings; that a smaller r
-    pairs more, as it says, holds for both.
+    adversarial training loss and the pairing loss" (section 5.2), of which both are readings; that
+    a smaller r pairs more, as it says there, holds for both. It would not hold for r as the
+    "constant fraction of the adversarial loss" of section 4.1: that is reading A with 1/r.
 
     This loss couples its rows: each value depends on the means over the batch. Where h̄ is below
     4e-29 (1e-231 in float64) nothing is left to pair: that bound then takes its place, so that the
@@ -54,7 +55,7 @@ def lrm(
       pairing_ratio: r > 0, in reading B at most 1, a scalar; may be traced; None: no pairing.
       squeezing: β >= 0, a scalar or [B]; may be traced.
       reading: "A" or "B".
-      alpha: share of the clean cross-entropy, in [0, 1] (eq. 1); the paper trains with 0.
+      alpha: share of the clean cross-entropy, in [0, 1] (eq. 1); 0 in the paper (section 5.2).
       axis_name: name of a mapped axis over which the batch is spread too.
       direction: whose prediction h is the expectation under: "clean", the first argument of h in
         eq. 11, or "adversarial", −Σ_k p_k(x̂) log p_k(x). The paper says "the cross entropy between
@@ -81,7 +82,7 @@ def lrm(
       >>> print(jax.device_get(loss).round(3))  # log 4 · (1 + 1 / ½)
       [4.159]
 
-    Source: LRM (Summers and Dinneen, 2019), eqs. 1 and 11 and section 4.1.
+    Source: LRM (Summers and Dinneen, 2019), eqs. 1 and 11, sections 4.1 and 5.2.
     """
     clean_logits, adversarial_logits = checks.checked_logits(
         "lrm", clean_logits=clean_logits, adversarial_logits=adversarial_logits

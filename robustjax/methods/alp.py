@@ -40,15 +40,17 @@ def create(
     """ALP: min over θ of E[α CE(z(x), y) + (1 − α) CE(z(x̂), y) + λ ‖z(x) − z(x̂)‖²].
 
     x̂ comes from PGD-K on the cross-entropy. The defaults are those of LRM's comparison (Summers
-    and Dinneen, 2019), which trains on adversarial images alone and sums over the classes.
+    and Dinneen, 2019), which trains on adversarial images alone (section 5.2) and sums over the
+    classes (eq. 9; eq. 3, of its analysis, has a factor of ½).
 
     Args:
       weight: λ; a number or a schedule. 0.5 on CIFAR-10, 5 on CIFAR-100 in LRM.
-      alpha: α, share of the clean loss; 0.5 in the authors' code.
+      alpha: α, share of the clean loss; 0.5 in the authors' code, the usual value of eq. 1.
       start: PGD's start: "uniform", "gaussian", "sign" or "clean".
       attack_labels: "given", or "predicted" as in the authors' code: the attack leads away from the
         network's own prediction.
       mean_over_classes: True takes the mean of the squares over the classes, as the authors' code.
+        LRM's two weights then weigh each square alike: 0.5 / 10 = 5 / 100.
       concatenate: True makes one forward pass of [x; x̂], as the authors' code: both halves are
         normalised by common batch statistics.
       attack_batch_norm: "eval" (the authors' code) or "train".
@@ -105,11 +107,11 @@ def create_clean(*, weight: Scalar = 0.5, noise: float = 0.0) -> Method:
     The batch, which is in random order, is paired at a distance of half its size.
 
     Args:
-      weight: λ; a number or a schedule. The paper gives no value for it.
+      weight: λ; a number or a schedule. LRM gives no value for it; 0.5 is that of ALP.
       noise: standard deviation of normal noise added to the images; Kannan et al. (2018) add 0.5 on
         MNIST.
 
-    Source: Kannan et al. (2018), section 3, as quoted by LRM (Summers and Dinneen, 2019).
+    Source: Kannan et al. (2018), as described by LRM (Summers and Dinneen, 2019), section 2.
     """
 
     def pairing(logits: jax.Array) -> jax.Array:
@@ -127,11 +129,11 @@ def create_squeezing(*, weight: Scalar = 0.5, noise: float = 0.0) -> Method:
     Beside adversarial training it is `lrm` without pairing.
 
     Args:
-      weight: λ; a number or a schedule. The paper gives no value for it.
+      weight: λ; a number or a schedule. LRM gives no value for it; 0.5 is that of ALP.
       noise: standard deviation of normal noise added to the images; Kannan et al. (2018) add 0.5 on
         MNIST.
 
-    Source: Kannan et al. (2018), section 3, as quoted by LRM (Summers and Dinneen, 2019).
+    Source: Kannan et al. (2018), as described by LRM (Summers and Dinneen, 2019), section 2.
     """
     return _without_attack("logit_squeezing", weight, noise, losses.logit_squeezing)
 

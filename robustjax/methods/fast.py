@@ -28,9 +28,11 @@ def create(
       step_ratio: α / ε; a number or a schedule. 1.25 in the paper; from 2 on the training may
         collapse (catastrophic overfitting).
       start: "uniform" (the paper), "gaussian", "sign", or "clean" for FGSM without a random start.
-      attack_batch_norm: "eval", or "train" as in the authors' code.
+      attack_batch_norm: "eval", or "train" as in the authors' code, where the attack's pass also
+        moves the running statistics.
 
-    The authors' code leaves the start outside the box until after the step; here it is clipped.
+    The paper's algorithm has no box. As in the authors' code for CIFAR-10, both the start and the
+    end are clipped to it here.
 
     Source: Wong et al. (2020), Algorithm 3.
     """

@@ -27,11 +27,15 @@ def create(*, replays: int = 8) -> Method:
 
     In each step the loss CE(z(x + δ), y) is differentiated once, by the weights, which descend, and
     by the images, which ascend: δ ← Π(δ + ε sign ∇). δ stays from batch to batch, by the position
-    in the batch, and begins at 0. --steps and --step_size play no part. An epoch is m passes over
-    the data, so the paper's N epochs are --epochs=N/m here.
+    in the batch, and begins at 0; the replays of a batch see it augmented alike. --steps and
+    --step_size play no part. An epoch is m passes over the data, so the paper's N epochs are
+    --epochs=N/m here.
 
     Args:
       replays: m; 8 on CIFAR-10 and 100 in the paper.
+
+    The paper's algorithm has no box; as in the authors' code, x + δ is clipped to it and δ is not.
+    But there no gradient passes through the clip: a δ that leaves the box waits for the next batch.
 
     `mean_backward_passes` counts the one pass of each step, although it costs nothing extra.
 

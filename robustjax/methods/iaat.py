@@ -39,18 +39,20 @@ def create(
     ε_i + γ if the network withstands the larger, ε_i if only the smaller, ε_i − γ if neither; 0 if
     even the clean image is misclassified. Then ε_i moves towards it: (1 − β) ε_i + β candidate, and
     a third attack in that ball finds x̂. There is no upper limit. The radii live across epochs, and
-    in the checkpoints. Until the warm-up is over, ε_i = ε. The step size is ε_i / 5, and at least
-    --step_size.
+    in the checkpoints. Until the warm-up is over, ε_i = ε; it should last a whole epoch or more,
+    since the radius of an example not yet seen is 0. The step size is 2 ε_i / K, and at least
+    --step_size, as in the authors' code.
 
     Args:
       growth: γ, in units of the images.
       smoothing: β, in (0, 1].
-      fixed_epsilon_epochs: the warm-up. Infinite, this is standard adversarial training.
+      fixed_epsilon_epochs: the warm-up. Infinite, this is standard adversarial training, unless
+        --step_size is below 2 ε / K.
       skip_misclassified: True gives misclassified examples radius 0 in the warm-up too, as the
         authors' code.
       start: PGD's start: "uniform" (the authors' code), "gaussian", "sign" or "clean".
       attack_batch_norm: "eval", or "train" as in the authors' code, where the call that would
-        switch to running statistics is commented out.
+        switch to running statistics is commented out; there the attacks' passes also move them.
 
     Source: Balaji et al. (2019) and the authors' code.
     """
@@ -73,7 +75,7 @@ def create(
                 loss=losses.cross_entropy,
                 start=start,
                 threat=dataclasses.replace(inner.threat, epsilon=radius),
-                step_size=jnp.maximum(radius / 5, inner.step_size),
+                step_size=jnp.maximum(2 * radius / inner.steps, inner.step_size),
             )
 
         radius = inner.memory["epsilon"]

@@ -49,7 +49,7 @@ def create(
         does not say.
       detached_reference: whether that prediction is not differentiated; see `losses.lrm`. The
         paper does not say.
-      alpha: share of the clean loss (eq. 1); the paper trains with 0.
+      alpha: share of the clean loss (eq. 1); 0 in the paper (section 5.2).
       start: PGD's start: "uniform", "gaussian", "sign" or "clean".
       attack_labels: with smoothed or mixed labels, what the attack ascends the cross-entropy of:
         "soft", the very distribution, or "hard", its largest class. The paper does not say.

@@ -194,7 +194,7 @@ class Method:
       curriculum: the rows of the log so far -> scalars that depend on how training went.
       attack_batch_norm: "eval" (running statistics) or "train" (the batch's statistics, which
         needs a network with batch norm): what the inner maximisation normalises with.
-      replays: how many steps in a row are made on each batch.
+      replays: how many steps in a row are made on each batch, augmented and mixed alike.
       soft_labels: whether labels may be distributions (label smoothing, mixup, CutMix).
       unlabelled: whether examples may lack a label (-1).
     """

@@ -37,10 +37,11 @@ def create(
     min over θ of (1 − λ) E[1{right, margin < d_max} CE(z(x̂), y) + 1{wrong} CE(z(x), y)] +
     λ E[CE(z(x), y)], x̂ being the nearest point of the decision boundary that the search finds: PGD
     on the soft logit margin in a ball of the radius remembered from the last time gives a
-    direction, and 10 bisections between 0 and 1.05 d_max the place on it where the soft logit
-    margin changes its sign. That distance is remembered (0 if the example is wrong). An example is
-    right where its soft logit margin is negative. --epsilon plays no part, and neither does
-    --step_size: a step is 2.5 / K of the radius.
+    direction, and 10 bisections the place on it where the soft logit margin changes its sign:
+    between the image and where the attack ended if it succeeded, else from there to 1.05 d_max.
+    That distance is remembered (0 if the example is wrong). An example is right where its soft
+    logit margin is negative. --epsilon plays no part, and neither does --step_size: a step is
+    2.5 / K of the radius.
 
     Args:
       d_max: beyond this margin an example takes no part, in units of the images; a number or a
@@ -50,6 +51,9 @@ def create(
       start: PGD's start: "uniform" (the authors' code), "gaussian", "sign" or "clean".
       attack_batch_norm: "eval", or "train". The authors' code has "eval" in PGD and "train" in the
         bisection.
+
+    In the authors' code the clean training-mode pass says who is right, the distance is the middle
+    of the last interval (here its far end, where the example is wrong), and x̂ may leave the box.
 
     Source: Ding et al. (2020) and the authors' code.
     """
@@ -79,7 +83,7 @@ def create(
             return losses.soft_logit_margin(logits_fn(point(distance)), labels) >= 0
 
         furthest = jnp.full(radius.shape, 1.05) * inner.scalars["d_max"]
-        margin = jnp.where(is_right, boundary(is_wrong_at, furthest), 0.0)
+        margin = jnp.where(is_right, boundary(is_wrong_at, furthest, radius), 0.0)
         takes_part = ~is_right | (margin < inner.scalars["d_max"])
         return Perturbation(
             point(margin), result.backward_passes, {"margin": margin}, notes=takes_part
@@ -106,12 +110,18 @@ def create(
     )
 
 
-def boundary(is_wrong_at: Callable[[jax.Array], jax.Array], furthest: jax.Array) -> jax.Array:
+def boundary(
+    is_wrong_at: Callable[[jax.Array], jax.Array],
+    furthest: jax.Array,
+    first: jax.Array | None = None,
+) -> jax.Array:
     """Where an example becomes wrong on its way, by bisection.
 
     Args:
       is_wrong_at: distances [B] -> bool [B]; not wrong at 0.
-      furthest: [B], the largest distance; the result is this where no halving finds a wrong point.
+      furthest: [B], the largest distance; the result is this where no point looked at is wrong.
+      first: [B], the distance to look at before the halvings; they then go on below it where the
+        example is wrong there, else above. None: they begin with the whole way.
 
     Returns:
       [B], the upper end of the last interval: the example is wrong there, unless it is `furthest`.
@@ -124,4 +134,8 @@ def boundary(is_wrong_at: Callable[[jax.Array], jax.Array], furthest: jax.Array)
         return jnp.where(wrong, low, middle), jnp.where(wrong, middle, high)
 
     ends = (jnp.zeros_like(furthest), furthest)
+    if first is not None:
+        first = jnp.minimum(first, furthest)
+        wrong = is_wrong_at(first)
+        ends = (jnp.where(wrong, 0, first), jnp.where(wrong, first, furthest))
     return jax.lax.fori_loop(0, BISECTIONS, halve, ends)[1]

@@ -23,8 +23,8 @@ def learning_rate_schedule(
     Args:
       kind: "constant"; "piecewise" (multiplied by each factor once its epoch has been completed);
         "cosine" (from the peak to 0 over the epochs after the warm-up); "cyclic" (linear from 0 to
-        the peak at two fifths of training and back to 0, at each step's end, as in the code of
-        Wong et al. (2020)).
+        the peak at two fifths of training and back to 0, at each step's end, as in Wong et al.
+        (2020)'s code for MNIST; that for CIFAR-10 has the peak at half).
       peak: the learning rate that the kind starts from or rises to.
       epochs: the length of training.
       steps_per_epoch: how many steps make an epoch.

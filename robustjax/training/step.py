@@ -81,19 +81,21 @@ def make_train_step(
       (the attack's budget) and "awp_gamma", all float32; `key` is the run's key, the same at every
       step and on every device. The loss is the weighted mean over the whole batch. Random draws are
       functions of (key, step, position in the global batch), so the result does not depend on how
-      many devices share the batch.
+      many devices share the batch; augmentation and mixing are the same in all replays of a batch.
     """
     augmentation = dataclasses.asdict(settings.augmentation)
 
     def train_step(
         state: TrainState, raw: RawBatch, scalars: Mapping[str, jax.Array], key: jax.Array
     ) -> tuple[TrainState, jax.Array]:
+        # All replays of a batch see it augmented and mixed alike; all else is drawn at every step.
+        batch_key = jax.random.fold_in(key, state.step // method.replays)
         key = jax.random.fold_in(key, state.step)
         local_batch = raw.labels.shape[0]
         batch_size = local_batch * jax.lax.axis_size(AXIS)
         positions = jax.lax.axis_index(AXIS) * local_batch + jnp.arange(local_batch)
-        example_keys = _keys_by_position(key, positions)
-        augment_keys, attack_keys = example_keys[:, 0], example_keys[:, 1]
+        augment_keys = _keys_by_position(batch_key, positions)[:, 0]
+        attack_keys = _keys_by_position(key, positions)[:, 1]
         dropout_key = jax.random.fold_in(key, _DROPOUT)
         if settings.batch_norm == "per_device":
             dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(AXIS))
@@ -103,7 +105,7 @@ def make_train_step(
         if settings.soft_labels:
             labels = losses.smooth_labels(labels, settings.num_classes, settings.label_smoothing)
         if settings.mixing.kind != "none":
-            partners = data.partners(jax.random.fold_in(key, _MIXING), batch_size)[positions]
+            partners = data.partners(jax.random.fold_in(batch_key, _MIXING), batch_size)[positions]
             every = jax.lax.all_gather((images, labels), AXIS, tiled=True)
             other_images, other_labels = jax.tree.map(lambda whole: whole[partners], every)
             mixing_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(augment_keys)

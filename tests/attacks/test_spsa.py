@@ -1,103 +1,215 @@
-"""SPSA against the gradient of a linear model, and its invariants."""
+"""SPSA: its estimate and its steps against float64 NumPy, closed forms on linear models."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robustjax import attacks
-from robustjax.attacks import ThreatModel
+from robustjax.attacks import ThreatModel, pgd
+from robustjax.attacks.spsa import estimated_gradient, sign_vectors, spsa
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)
-WEIGHTS = RANDOM.normal(size=12).astype(np.float32)
-WEIGHTS += np.sign(WEIGHTS) * 0.5  # no pixel that hardly matters
-IMAGES = RANDOM.uniform(0.3, 0.7, size=(6, 2, 2, 3)).astype(np.float32)
-LABELS = np.array([0, 1, 0, 1, 0, 1])
-UPHILL = np.where(LABELS == 0, 1, -1)[:, None] * WEIGHTS
+# Of two classes, so that the margin is linear: its gradient is plus or minus UPHILL.
+UPHILL = (RANDOM.uniform(0.5, 1, 12) * RANDOM.choice([-1, 1], 12)).astype(np.float32)
+IMAGES = RANDOM.uniform(0.2, 0.8, (12, 2, 2, 3)).astype(np.float32)
+SCORES = IMAGES.reshape(12, 12).astype(np.float64) @ UPHILL
+MIDDLE = float(np.median(SCORES))
+LABELS = (SCORES < MIDDLE).astype(int)
+# Some images are further than this from the boundary, some are nearer.
+EPSILON = 0.045
 
 
-def linear(images, offset=30.0):
-    """Two classes; the true one leads by so much that nothing is broken."""
-    score = images.reshape(len(images), -1) @ WEIGHTS
-    return jnp.stack([jnp.zeros_like(score), score], axis=1) + offset * 0
+def linear(images):
+    score = images.reshape(len(images), -1) @ UPHILL - MIDDLE
+    return jnp.stack([score, -score], axis=1)
 
 
-def far(images):
-    """The same margin's slope, where no example is ever misclassified."""
-    score = images.reshape(len(images), -1) @ WEIGHTS
-    lead = jnp.asarray(np.resize(np.where(LABELS == 0, -50.0, 50.0), len(images)))
-    return jnp.stack([jnp.zeros_like(score), score + lead], axis=1)
+MIXING = RANDOM.normal(size=(12, 3)).astype(np.float32)
 
 
-def flat(images):
-    return np.asarray(images, np.float64).reshape(len(images), -1)
+def bent(images):
+    return jnp.sin(3 * images.reshape(len(images), -1) @ MIXING)
 
 
-def test_the_estimate_is_the_gradient_up_to_noise():
-    # Adam's first step is the sign of the estimate times the learning rate.
-    threat = ThreatModel("linf", 0.3, None)
-    result = attacks.spsa(
-        KEY, far, IMAGES, LABELS, threat, steps=1, samples=4096, learning_rate=0.02, chunk=64
+def margin_of_bent(images, label):
+    logits = np.sin(3 * images.reshape(len(images), -1) @ MIXING.astype(np.float64))
+    return np.delete(logits, label, axis=1).max(1) - logits[:, label]
+
+
+def estimate(image, label, vectors, delta):
+    """The formula, float64."""
+    up, down = (margin_of_bent(image + side * delta * vectors, label) for side in (1, -1))
+    return np.tensordot((up - down) / (2 * delta), vectors, axes=1) / len(vectors)
+
+
+def run(model=linear, images=IMAGES, labels=LABELS, threat=None, key=KEY, **changes):
+    threat = ThreatModel("linf", EPSILON) if threat is None else threat
+    options = {"steps": 20, "samples": 256, "chunk": 64, **changes}
+    return spsa(key, model, images, labels, threat, **options)
+
+
+def test_sign_vectors_are_independent_signs():
+    vectors = np.asarray(sign_vectors(KEY, 0, 4000, (3, 5)))
+    assert set(np.unique(vectors)) == {-1.0, 1.0}
+    flat = vectors.reshape(4000, 15)
+    # Of mean 0 and uncorrelated, up to five standard deviations.
+    assert np.abs(flat.mean(0)).max() < 5 / 4000**0.5
+    assert np.abs(flat.T @ flat / 4000 - np.eye(15)).max() < 5 / 4000**0.5
+    np.testing.assert_array_equal(sign_vectors(KEY, 7, 4, (3, 5)), vectors[7:11])
+
+
+@pytest.mark.parametrize("chunk", [4, 10, 64])
+def test_the_estimate_is_the_formula_whatever_the_chunk(chunk):
+    vectors = np.asarray(sign_vectors(KEY, 0, 32, (2, 2, 3)), np.float64)
+    found = estimated_gradient(
+        bent, KEY, jnp.asarray(IMAGES[0]), 1, directions=32, chunk=chunk, delta=0.01
     )
-    np.testing.assert_allclose(
-        flat(result.images) - flat(IMAGES), 0.02 * np.sign(UPHILL), rtol=1e-3
-    )
+    expected = estimate(IMAGES[0].astype(np.float64), 1, vectors, 0.01)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-4)
 
 
-def test_it_walks_into_the_corner():
-    result = attacks.spsa(
-        KEY, far, IMAGES, LABELS, ThreatModel("linf", 0.1, None), steps=20, samples=512
+def test_the_estimate_has_the_gradient_for_expectation():
+    directions = 5000
+    found = estimated_gradient(
+        linear, KEY, jnp.asarray(IMAGES[0]), 1, directions=directions, chunk=500, delta=0.01
     )
-    corner = flat(IMAGES) + 0.1 * np.sign(UPHILL)
-    np.testing.assert_allclose(flat(result.images), corner, atol=1e-6)
-    np.testing.assert_array_equal(result.backward_passes, 0)
-    assert not np.any(result.success)
+    # Class 1 loses 2 UPHILL. The other entries of the gradient are the noise of each.
+    gradient = 2 * UPHILL.astype(np.float64)
+    deviation = np.sqrt((gradient @ gradient - gradient**2) / directions)
+    assert (np.abs(np.ravel(found) - gradient) < 5 * deviation).all()
+    assert (np.abs(gradient) > 5 * deviation).all()
+
+
+def test_a_loss_that_is_not_finite_counts_for_nothing():
+    def torn(images):
+        return jnp.where(images.reshape(len(images), -1)[:, :1] > IMAGES[0].flat[0], jnp.nan, 1.0)
+
+    found = estimated_gradient(
+        lambda x: linear(x) * torn(x), KEY, jnp.asarray(IMAGES[0]), 1,
+        directions=8, chunk=8, delta=0.01,
+    )  # fmt: skip
+    np.testing.assert_array_equal(found, 0)
+
+
+def test_three_steps_are_adams_on_the_estimates():
+    # Nothing is misclassified on the way: the label's logit is raised beyond reach.
+    keys = jax.random.split(KEY, 2)
+    epsilon, rate, delta = 0.025, 0.01, 0.02
+    lead = jnp.array([5.0, 0.0, 0.0])
+    result = spsa(
+        keys, lambda x: bent(x) + lead, IMAGES[:2], np.zeros(2, int), ThreatModel("linf", epsilon),
+        steps=3, samples=16, delta=delta, learning_rate=rate,
+    )  # fmt: skip
+    for row in range(2):
+        clean = IMAGES[row].astype(np.float64)
+        image, mean, square = clean.copy(), 0.0, 0.0
+        for step in range(3):
+            vectors = sign_vectors(jax.random.fold_in(keys[row], step), 0, 8, clean.shape)
+            gradient = estimate(image, 0, np.asarray(vectors, np.float64), delta)
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.999 * square + 0.001 * gradient**2
+            direction = mean / (1 - 0.9 ** (step + 1))
+            scale = np.sqrt(square / (1 - 0.999 ** (step + 1))) + 1e-8
+            image = image + rate * direction / scale
+            image = np.clip(np.clip(image, clean - epsilon, clean + epsilon), 0, 1)
+        np.testing.assert_allclose(result.images[row], image, atol=2e-5)
+    assert not result.success.any()
 
 
 def test_it_breaks_what_can_be_broken_and_stops_there():
-    epsilon = 0.08
-    margin = -(flat(IMAGES) * UPHILL).sum(1)  # z_y - z_other
-    epsilon_needed = margin / np.abs(WEIGHTS).sum()
-    labels = np.where(margin < 0, 1 - LABELS, LABELS)  # all correct
-    needed = np.abs(epsilon_needed)
-    assert 0 < (needed < epsilon).sum() < 6
-    result = attacks.spsa(
-        KEY, linear, IMAGES, labels, ThreatModel("linf", epsilon), steps=20, samples=512
-    )
-    np.testing.assert_array_equal(result.success, needed < epsilon)
-    moved = np.abs(flat(result.images) - flat(IMAGES)).max(1)
-    assert moved.max() <= epsilon + 1e-6
-    # From there one more step would be too far: it stopped at the first success.
-    assert np.all(moved[np.asarray(result.success)] <= needed[np.asarray(result.success)] + 0.02)
-    wrong = np.argmax(linear(np.asarray(result.images)), 1) != labels
-    np.testing.assert_array_equal(result.success, wrong)
+    result = run(threat=ThreatModel("linf", EPSILON, None), steps=20, samples=512)
+    needed = np.abs(SCORES - MIDDLE) / np.abs(UPHILL).sum()
+    # Nobody stands on the edge, where an estimate cannot decide.
+    assert np.abs(needed / EPSILON - 1).min() > 0.01
+    assert 3 <= (needed < EPSILON).sum() <= 9
+    np.testing.assert_array_equal(result.success, needed < EPSILON)
+    np.testing.assert_array_equal(result.backward_passes, 0)
+    moved = np.abs(np.asarray(result.images) - IMAGES).reshape(12, -1).max(1)
+    broken = np.asarray(result.success)
+    # The first iterate beyond the boundary, with a step of 0.01.
+    assert (moved[broken] < needed[broken] + 0.015).all()
 
 
-def test_the_company_and_the_chunk_change_nothing():
-    threat = ThreatModel("linf", 0.1)
-    keys = jax.random.split(KEY, 6)
-    whole = attacks.spsa(keys, far, IMAGES, LABELS, threat, steps=2, samples=64, chunk=32)
-    part = attacks.spsa(keys[2:4], far, IMAGES[2:4], LABELS[2:4], threat, steps=2, samples=64)
-    np.testing.assert_allclose(part.images, whole.images[2:4], atol=1e-5)
-    still = attacks.spsa(KEY, far, IMAGES, LABELS, ThreatModel("linf", 0.0), steps=2, samples=8)
-    np.testing.assert_array_equal(still.images, IMAGES)
-    wrong = attacks.spsa(KEY, far, IMAGES, 1 - LABELS, threat, steps=2, samples=8)
-    assert wrong.success.all()
-    np.testing.assert_array_equal(wrong.images, IMAGES)
+def test_what_withstands_is_returned_at_the_corner():
+    result = run(threat=ThreatModel("linf", EPSILON, None), samples=1024)
+    standing = ~np.asarray(result.success)
+    away = np.where(LABELS == 1, 1, -1)[:, None] * np.sign(UPHILL)
+    corner = IMAGES + EPSILON * away.reshape(IMAGES.shape)
+    assert standing.any()
+    np.testing.assert_allclose(result.images[standing], corner[standing], atol=1e-6)
+
+
+def test_what_it_returns_lies_in_the_ball_and_in_the_box():
+    images = IMAGES.round(1)
+    labels = np.where(np.arange(12) < 2, 1 - LABELS, LABELS)
+    epsilon = np.resize([0, 0.05, 0.3], 12).astype(np.float32)
+    result = run(images=images, labels=labels, threat=ThreatModel("linf", epsilon), steps=7)
+    found = np.asarray(result.images, np.float64)
+    moved = np.abs(found - images).reshape(12, -1).max(1)
+    assert (moved <= epsilon + 1e-7).all()
+    assert found.min() >= 0 and found.max() <= 1
+    np.testing.assert_array_equal(found[epsilon == 0], images[epsilon == 0])
+    logits = np.asarray(linear(result.images))
+    np.testing.assert_array_equal(result.success, logits.argmax(1) != labels)
+    # What is wrong from the outset is left as it is.
+    wrong = np.asarray(linear(jnp.asarray(images))).argmax(1) != labels
+    assert wrong.any()
+    np.testing.assert_array_equal(found[wrong], images[wrong])
+
+
+def test_it_sees_behind_a_gradient_that_is_masked():
+    def stairs(images):
+        return linear(jnp.round(images * 100) / 100)
+
+    threat = ThreatModel("linf", 0.08)
+    blind = pgd(KEY, stairs, IMAGES, LABELS, threat, steps=20, step_size=0.02, start="clean")
+    seeing = run(stairs, threat=threat)
+    right = np.asarray(stairs(jnp.asarray(IMAGES))).argmax(1) == LABELS
+    assert not np.asarray(blind.success)[right].any()
+    assert np.asarray(seeing.success)[right].sum() >= 6
+
+
+def test_verdicts_depend_neither_on_the_company_nor_on_jit():
+    keys = jax.random.split(KEY, 12)
+    threat = ThreatModel("linf", EPSILON)
+    whole = run(key=keys, steps=5)
+    part = run(key=keys[3:7], images=IMAGES[3:7], labels=LABELS[3:7], steps=5)
+    np.testing.assert_array_equal(part.images, whole.images[3:7])
+    np.testing.assert_array_equal(part.success, whole.success[3:7])
+    inside = jax.jit(lambda: run(key=keys, threat=threat, steps=5))()
+    np.testing.assert_allclose(inside.images, whole.images, atol=1e-5)
+    np.testing.assert_array_equal(inside.success, whole.success)
+    assert 0 < whole.success.sum() < 12
+
+
+def test_a_second_network_compiles_nothing(count_compilations):
+    def attack(scale, labels):
+        weights = jnp.asarray(MIXING * scale)
+        images = IMAGES.reshape(12, 12)
+        return run(lambda x: x @ weights, images, labels, steps=2, samples=16, chunk=8)
+
+    attack(1.0, LABELS)
+    with count_compilations() as compiled:
+        attack(1.5, 1 - LABELS)
+        assert compiled() == 0
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"samples": 7}, "samples is 7; it must be even"),
-        ({"samples": 0}, "samples is 0"),
         ({"steps": 0}, "steps is 0"),
-        ({"delta": 0.0}, "delta is 0.0"),
+        ({"samples": 0}, "samples is 0"),
+        ({"samples": 7}, "samples is 7; it must be even"),
+        ({"chunk": 5}, "chunk is 5; it must be even"),
+        ({"delta": 0}, "delta is 0; it must be above 0"),
+        ({"delta": -0.1}, "delta is -0.1"),
+        ({"learning_rate": np.inf}, "learning_rate is inf"),
+        ({"labels": np.full((12, 2), 0.5)}, "labels holds probabilities"),
+        ({"threat": 0.1}, "threat is a float"),
         ({"threat": ThreatModel("l2", 1.0)}, "threat.norm is 'l2'; spsa needs"),
     ],
 )
 def test_mistakes_are_named(change, message):
-    threat = change.pop("threat", ThreatModel())
     with pytest.raises(ValueError, match=message):
-        attacks.spsa(KEY, far, IMAGES, LABELS, threat, **change)
+        run(**change)

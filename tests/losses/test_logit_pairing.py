@@ -38,12 +38,19 @@ def test_the_gradients_are_those_of_the_mixed_cross_entropy_and_twice_the_differ
     np.testing.assert_allclose(by_adversarial, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_defaults_are_half_the_square_and_adversarial_images_alone():
-    clean, adversarial, labels = draw(1.0)
-    found = losses.adversarial_logit_pairing(clean, adversarial, labels)
-    square = ((np.float64(clean) - adversarial) ** 2).sum(-1)
-    expected = losses.cross_entropy(adversarial, labels) + 0.5 * square
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("options", [{}, {"weight": 0.7, "alpha": 0.3}])
+def test_the_value_is_equations_2_and_9(soft, options):
+    clean, adversarial, labels = draw(2.0)
+    targets = np.random.default_rng(1).dirichlet(np.ones(10), 16) if soft else np.eye(10)[labels]
+    found = losses.adversarial_logit_pairing(
+        clean, adversarial, np.float32(targets) if soft else labels, **options
+    )
+    # Without options half of the square, and adversarial images alone, as LRM's baseline.
+    weight, alpha = options.get("weight", 0.5), options.get("alpha", 0.0)
+    scored = alpha * np.log(softmax(clean)) + (1 - alpha) * np.log(softmax(adversarial))
+    square = np.linalg.norm(np.float64(clean) - adversarial, axis=1) ** 2
+    np.testing.assert_allclose(found, weight * square - (targets * scored).sum(-1), rtol=1e-5)
 
 
 def test_the_coefficients_may_be_traced():
@@ -72,6 +79,18 @@ def test_pairing_sees_only_the_difference_and_squeezing_is_pairing_with_zero(sca
     np.testing.assert_array_equal(losses.logit_pairing(clean, clean), 0)
     squeezed = losses.logit_squeezing(clean)
     np.testing.assert_array_equal(squeezed, losses.logit_pairing(clean, np.zeros_like(clean)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 2}, r"adversarial_logit_pairing: alpha must be in \[0, 1\], got 2"),
+        ({"weight": -1}, "adversarial_logit_pairing: weight must be finite and >= 0, got -1"),
+    ],
+)
+def test_what_is_not_accepted_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        losses.adversarial_logit_pairing(*draw(1.0), **options)
 
 
 def test_pairing_says_which_shapes_differ():

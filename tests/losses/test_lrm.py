@@ -1,4 +1,4 @@
-"""LRM at the edges: closed-form gradients at every scale, both directions, nothing left to pair."""
+"""LRM in both readings and directions against float64 NumPy, at every scale and at the edges."""
 
 import functools
 
@@ -61,6 +61,97 @@ def test_value_and_gradients_agree_with_float64(direction, num_classes, scale):
         assert np.abs(found - expected).max() <= 3e-5 * np.abs(expected).max()
 
 
+def numeric_gradient(function, point, step=1e-6):
+    found = np.zeros_like(point)
+    for place in np.ndindex(point.shape):
+        moved = [point.copy(), point.copy()]
+        moved[0][place] += step
+        moved[1][place] -= step
+        found[place] = (function(moved[0]) - function(moved[1])) / (2 * step)
+    return found
+
+
+def exact_gradients(clean, adversarial, labels, **options):
+    with jax.enable_x64(True):
+        return jax.grad(lambda *z: losses.lrm(*z, labels, **options).sum(), (0, 1))(
+            jnp.asarray(clean), jnp.asarray(adversarial)
+        )
+
+
+@pytest.mark.parametrize("reading", ["A", "B"])
+@pytest.mark.parametrize("alpha", [0.0, 0.4])
+def test_the_ratio_is_a_constant_to_the_gradient(reading, alpha):
+    clean, adversarial, labels = draw(1.5)
+    clean, adversarial, targets = np.float64(clean), np.float64(adversarial), np.eye(5)[labels]
+
+    def parts(clean, adversarial):
+        loss = alpha * cross_entropy(clean, targets)
+        loss += (1 - alpha) * cross_entropy(adversarial, targets)
+        squares = (clean**2 + adversarial**2).sum(-1)
+        return loss, cross_entropy(adversarial, np.exp(log_softmax(clean))), squares
+
+    loss, pairing, _ = parts(clean, adversarial)
+    ratio = loss.mean() / pairing.mean()
+
+    def total(clean, adversarial):
+        loss, pairing, squares = parts(clean, adversarial)
+        paired = {"A": loss + ratio * pairing / 0.3, "B": 0.3 * loss + 0.7 * ratio * pairing}
+        return (paired[reading] + 0.02 * squares).sum()
+
+    options = {"pairing_ratio": 0.3, "squeezing": 0.02, "reading": reading, "alpha": alpha}
+    found = losses.lrm(clean, adversarial, labels, **options)
+    np.testing.assert_allclose(found.sum(), total(clean, adversarial), rtol=1e-5)
+    by_clean, by_adversarial = exact_gradients(clean, adversarial, labels, **options)
+    expected = numeric_gradient(lambda z: total(z, adversarial), clean)
+    np.testing.assert_allclose(by_clean, expected, rtol=1e-6, atol=1e-8)
+    expected = numeric_gradient(lambda z: total(clean, z), adversarial)
+    np.testing.assert_allclose(by_adversarial, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("ratio", [0.125, 0.95])
+def test_what_the_readings_make_of_the_ratio(ratio):
+    """A: the loss is to the pairing as r to 1. B: the whole keeps the value of the loss."""
+    clean, adversarial, labels = draw(2.0)
+    loss = cross_entropy(adversarial, np.eye(5)[labels]).mean()
+    for reading, whole in (("A", loss + loss / ratio), ("B", loss)):
+        found = losses.lrm(
+            clean, adversarial, labels, pairing_ratio=ratio, squeezing=0.0, reading=reading
+        )
+        np.testing.assert_allclose(found.mean(), whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("direction", ["clean", "adversarial"])
+def test_the_reference_may_be_held_fixed(direction):
+    clean, adversarial, labels = draw(1.5)
+    clean, adversarial = np.float64(clean), np.float64(adversarial)
+    options = {"pairing_ratio": 0.3, "squeezing": 0.0, "direction": direction}
+    value = losses.lrm(clean, adversarial, labels, **options)
+    detached = losses.lrm(clean, adversarial, labels, detached_reference=True, **options)
+    np.testing.assert_array_equal(value, detached)
+    by_clean, by_adversarial = exact_gradients(
+        clean, adversarial, labels, detached_reference=True, **options
+    )
+    p, q, targets = np.exp(log_softmax(clean)), np.exp(log_softmax(adversarial)), np.eye(5)[labels]
+    loss = cross_entropy(adversarial, targets).mean()
+    if direction == "clean":
+        scale = loss / cross_entropy(adversarial, p).mean() / 0.3
+        np.testing.assert_array_equal(by_clean, 0)
+        expected = q - targets + scale * (q - p)
+        np.testing.assert_allclose(by_adversarial, expected, rtol=1e-6, atol=1e-9)
+    else:
+        scale = loss / cross_entropy(clean, q).mean() / 0.3
+        np.testing.assert_allclose(by_clean, scale * (p - q), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(by_adversarial, q - targets, rtol=1e-6, atol=1e-9)
+
+
+def test_without_pairing_it_is_the_cross_entropy_and_the_squares():
+    clean, adversarial, labels = draw(2.0)
+    found = losses.lrm(clean, adversarial, labels, pairing_ratio=None, squeezing=0.25)
+    squares = (np.float64(clean) ** 2 + np.float64(adversarial) ** 2).sum(-1)
+    expected = cross_entropy(adversarial, np.eye(5)[labels]) + 0.25 * squares
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_equal_predictions_without_preference_have_no_gradient_but_the_cross_entropy():
     logits, labels = np.full((BATCH, 10), 0.7, np.float32), np.arange(BATCH)
     _, (by_clean, by_adversarial) = value_and_gradients("clean")(logits, logits, labels)
@@ -94,6 +185,13 @@ def test_value_and_gradient_are_finite_where_the_ratio_would_overflow(gap):
         assert np.isfinite(gradient).all()
         # Nothing left to pair: what remains is the cross-entropy's gradient of one per row.
         assert np.abs(gradient).max() < 1.1
+
+
+def test_where_all_are_right_and_sure_nothing_is_left():
+    sure = np.float32([[500.0, 0.0], [400.0, 0.0]])
+    value, gradients = value_and_gradients("clean")(sure, sure, np.array([0, 0]))
+    np.testing.assert_array_equal(value, 0)
+    np.testing.assert_array_equal(gradients, 0)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e3])
@@ -146,6 +244,13 @@ def test_the_default_pairs_by_the_clean_prediction():
     ("options", "message"),
     [
         ({"direction": "both"}, "lrm: direction must be one of .*, got 'both'"),
+        ({"reading": "C"}, "lrm: reading must be one of .*, got 'C'"),
+        ({"pairing_ratio": 0}, "pairing_ratio must be None or more than 0 .* got 0"),
+        (
+            {"pairing_ratio": 2, "reading": "B"},
+            r"pairing_ratio must be None or in \(0, 1\] .* got 2",
+        ),
+        ({"alpha": 2}, r"lrm: alpha must be in \[0, 1\], got 2"),
         ({"pairing_ratio": np.ones(BATCH)}, r"pairing_ratio must be None or a scalar, got .*\(8,"),
         ({"pairing_ratio": jnp.float32(-1)}, "pairing_ratio must be None or more than 0 .*-1"),
         ({"pairing_ratio": float("nan")}, "pairing_ratio must be None or more than 0 .* nan"),

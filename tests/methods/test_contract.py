@@ -182,7 +182,7 @@ def evaluating(name):
     return {"attack_batch_norm": "eval"} if has_choice else {}
 
 
-def trained(name, steps=3, only=None, **hyperparameters):
+def trained(name, steps=3, only=None, step_size=EPSILON / 2, **hyperparameters):
     """The weights after some steps of a method on random images; `only` weights the examples."""
     method = methods.create(name, **{**evaluating(name), **hyperparameters})
     model = models.create("digits_cnn", num_classes=CLASSES)
@@ -206,7 +206,7 @@ def trained(name, steps=3, only=None, **hyperparameters):
         assert 0 < weight.sum() < BATCH
     batch = RawBatch(images, labels, np.arange(BATCH, dtype=np.int32), weight)
     batch = parallel.split_over_devices(batch, 1)
-    scalars = {"epsilon": EPSILON, "step_size": EPSILON / 2, **method.scalars_at(0.0)}
+    scalars = {"epsilon": EPSILON, "step_size": step_size, **method.scalars_at(0.0)}
     scalars = {key: np.float32(value) for key, value in scalars.items()}
     for _ in range(steps):
         state, _ = step(state, batch, scalars, jax.random.key(3))
@@ -217,7 +217,12 @@ BIT_FOR_BIT = [
     ("fat", {"tau": STEPS, "start": "uniform", "omega": 0.0}, "standard", {}),
     ("fat_trades", {"tau": STEPS}, "trades", {}),
     ("fat_mart", {"tau": STEPS, "start": "uniform"}, "mart", {}),
-    ("iaat", {"fixed_epsilon_epochs": float("inf")}, "standard", {}),
+    (
+        "iaat",
+        {"fixed_epsilon_epochs": float("inf"), "step_size": EPSILON},
+        "standard",
+        {"step_size": EPSILON},
+    ),
     ("dynamic", {"fosc": -1e9}, "standard", {}),
     ("mart_subset", {"treatment": "fgsm"}, "standard", {}),
 ]

@@ -151,11 +151,34 @@ def test_iaat_begins_with_one_radius_for_all(network, batch):
     assert np.max(after.memory["epsilon"]) < EPSILON
 
 
+def test_iaat_steps_by_its_radius_and_no_less_than_the_step_size(network, batch):
+    memory = {"epsilon": jnp.zeros(BATCH)}
+    method = methods.create("iaat", start="clean", fixed_epsilon_epochs=1)
+    for step_size, expected in ((0.01, 2 * EPSILON / STEPS), (STEP, STEP)):
+        inner = inner_of(method, network, batch, memory, step_size=jnp.float32(step_size))
+        found = method.perturb(inner._replace(budget=jnp.int32(1)))
+        inside = (found.images > 0) & (found.images < 1)
+        moved = np.abs(np.asarray(found.images - batch.images))
+        np.testing.assert_allclose(moved[inside], expected, rtol=1e-5)
+
+
 def test_bisection_finds_the_boundary():
     places = np.array([0.0, 0.13, 0.5, 0.9, 2.0])
     found = boundary(lambda distance: distance >= places, jnp.ones(5))
     assert np.all(np.abs(found - np.minimum(places, 1)) <= 2.0**-BISECTIONS + 1e-6)
     assert np.all(np.asarray(found) >= np.minimum(places, 1))
+
+
+def test_bisection_goes_on_from_the_end_of_the_attack():
+    # Wrong on two stretches, as no half of the whole way would show.
+    def is_wrong_at(distance):
+        return ((distance >= 0.1) & (distance < 0.2)) | (distance >= 0.9)
+
+    found = boundary(is_wrong_at, jnp.ones(4), jnp.array([0.15, 0.05, 0.3, 2.0]))
+    np.testing.assert_allclose(found, [0.1, 0.9, 0.9, 0.9], atol=2.0**-BISECTIONS)
+    assert np.all(is_wrong_at(found))
+    unreached = boundary(lambda distance: distance > 1, jnp.ones(1), jnp.array([0.5]))
+    np.testing.assert_array_equal(unreached, 1)
 
 
 def test_mma_finds_the_margin_of_what_is_right(network, batch):
@@ -201,13 +224,29 @@ def test_mma_minimises_the_loss_at_the_margin_and_the_clean_one(network, batch):
     np.testing.assert_allclose(found.loss, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_fast_takes_one_step_of_its_share_of_epsilon(network, batch):
-    found = perturb("fast", network, batch, step_ratio=0.5, start="clean")
+@pytest.mark.parametrize(
+    ("options", "ratio"),
+    [({}, 1.25), ({"step_ratio": 0.5}, 0.5), ({"step_ratio": 0.5, "start": "clean"}, 0.5)],
+)
+def test_fast_takes_one_step_of_its_share_of_epsilon(options, ratio, network, batch):
+    method = methods.create("fast", **options)
+    # Without a step the attack returns its start.
+    inner = inner_of(method, network, batch)
+    starts = np.float64(method.perturb(inner._replace(budget=jnp.int32(0))).images)
+    clean = np.float64(batch.images)
+    if options.get("start") == "clean":
+        np.testing.assert_array_equal(starts, clean)
+    else:
+        # Uniform in the ball: half of its radius away on average, with a deviation of 0.02.
+        assert abs(np.mean(np.abs(starts - clean)) / EPSILON - 0.5) < 0.1
+    found = method.perturb(inner)
     np.testing.assert_array_equal(found.backward_passes, 1)
-    for clean, label, image in zip(batch.images, batch.labels, found.images, strict=True):
-        slope = gradient(network, label, logits_of(network, np.float64(clean)[None])[0])
-        expected = project(np.float64(clean) + 0.5 * EPSILON * np.sign(slope), np.float64(clean))
-        np.testing.assert_allclose(image, expected, atol=1e-6)
+    slopes = [
+        gradient(network, label, logits_of(network, start[None])[0])
+        for label, start in zip(batch.labels, starts, strict=True)
+    ]
+    expected = project(starts + ratio * EPSILON * np.sign(slopes), clean)
+    np.testing.assert_allclose(found.images, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("num_devices", [1, 4])
@@ -304,26 +343,6 @@ def test_the_attack_of_smoothed_labels_may_ascend_the_hard_one(network, batch):
     np.testing.assert_array_equal(by_hard.images, expected.images)
 
 
-@pytest.mark.parametrize("num_devices", [1, 2])
-def test_clean_logit_pairing_pairs_over_all_devices(num_devices, network, batch):
-    method = methods.create("clp", weight=0.3)
-    scalars = {"weight": jnp.float32(0.3)}
-
-    def loss(batch):
-        perturbation = methods.Perturbation(batch.images, jnp.zeros(len(batch.labels), jnp.int32))
-        return method.outer(Outer(jax.random.key(0), network, batch, perturbation, scalars)).loss
-
-    split = jax.tree.map(
-        lambda leaf: leaf.reshape(num_devices, BATCH // num_devices, *leaf.shape[1:]), batch
-    )
-    found = jax.vmap(loss, axis_name="batch")(split).reshape(BATCH)
-    logits, labels = logits_of(network, batch.images), np.asarray(batch.labels)
-    partners = np.roll(logits, BATCH // 2, axis=0)
-    expected = -np.log(softmax(logits)[np.arange(BATCH), labels])
-    expected += 0.3 * ((logits - partners) ** 2).sum(axis=1)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-
-
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -333,8 +352,6 @@ def test_clean_logit_pairing_pairs_over_all_devices(num_devices, network, batch)
         ("fat", {"tau": "0,1"}, "tau='0,1': accepted are a number; steps"),
         ("sense", {"c": 1.5}, "c=1.5: accepted is a finite number, at least 0 and at most 1"),
         ("sense", {"c": "0.5..2@10"}, "c=2.0: accepted is a finite number"),
-        ("lrm", {"reading": "C"}, "reading='C': accepted are A, B"),
-        ("alp", {"attack_labels": "own"}, "attack_labels='own': accepted are given, predicted"),
         ("free", {"replays": 0}, "replays=0: accepted is a finite number, at least 1"),
         ("nap", {"margin": "no"}, "margin='no': accepted are True, False"),
     ],

@@ -137,7 +137,7 @@ def test_three_steps_are_those_of_numpy(method, images_of):
     assert state.totals.backward_passes == 3 * BATCH * passes
 
 
-@pytest.mark.parametrize("name", ["natural", "standard", "trades"])
+@pytest.mark.parametrize("name", ["natural", "standard", "trades", "clp"])
 def test_four_devices_do_what_one_does(name):
     method = methods.create(name)
     augmentation = data.Augmentation(crop_padding=1, flip=True)
@@ -195,10 +195,10 @@ def test_the_attack_leaves_the_running_statistics_alone():
         assert abs(mean[0] - 0.1 * images) <= 0.1 * EPSILON + 1e-6
 
 
-def test_the_moving_average_follows_the_weights():
-    decay = 0.75
-    state, _, variables = run_steps(Linear(), methods.create("natural"), steps=2, ema_decay=decay)
-    after_one, _, _ = run_steps(Linear(), methods.create("natural"), steps=1)
+def test_the_moving_average_follows_the_weights_and_the_statistics():
+    decay, model = 0.75, Normalised(parallel.AXIS)
+    state, _, variables = run_steps(model, methods.create("natural"), steps=2, ema_decay=decay)
+    after_one, _, _ = run_steps(model, methods.create("natural"), steps=1)
 
     def expected(start, first, second):
         average = decay * np.float64(start) + (1 - decay) * first
@@ -208,12 +208,14 @@ def test_the_moving_average_follows_the_weights():
         lambda average, *weights: np.testing.assert_allclose(
             average, expected(*weights), rtol=1e-5, atol=1e-7
         ),
-        state.average["params"],
-        variables["params"],
-        after_one.params,
-        state.params,
+        state.average,
+        {"params": variables["params"], "statistics": variables["batch_stats"]},
+        {"params": after_one.params, "statistics": after_one.statistics},
+        {"params": state.params, "statistics": state.statistics},
     )
-    assert state.variables(averaged=True)["params"] is state.average["params"]
+    averaged = state.variables(averaged=True)
+    assert averaged["params"] is state.average["params"]
+    assert averaged["batch_stats"] is state.average["statistics"]
     assert state.variables()["params"] is state.params
 
 

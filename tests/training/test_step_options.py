@@ -37,8 +37,11 @@ def raw_batch(seed=0):
     )
 
 
-def run(method, settings, scalars=None, *, num_devices=1, steps=1, decay=0.0):
-    """The state after some steps of plain gradient descent, the last loss, the first weights."""
+def run(method, settings, scalars=None, *, num_devices=1, steps=1, decay=0.0, seeds=None):
+    """The state after some steps of plain gradient descent, the last loss, the first weights.
+
+    A step for each of the seeds of the batches, by default 0 to `steps` - 1.
+    """
     devices = parallel.local_devices(num_devices)
     optimizer = create_optimizer("sgd", lambda step: RATE, momentum=0, weight_decay=decay)
     step = parallel.map_over_devices(
@@ -49,8 +52,8 @@ def run(method, settings, scalars=None, *, num_devices=1, steps=1, decay=0.0):
     state = parallel.replicate(state, devices)
     values = {"epsilon": 0.1, "step_size": 0.05, **method.scalars_at(0.0), **(scalars or {})}
     values = {name: np.float32(value) for name, value in values.items()}
-    for number in range(steps):
-        batch = parallel.split_over_devices(raw_batch(number), num_devices)
+    for seed in range(steps) if seeds is None else seeds:
+        batch = parallel.split_over_devices(raw_batch(seed), num_devices)
         state, loss = step(state, batch, values, jax.random.key(3))
     dense = variables["params"]["Dense_0"]
     weights = np.float64(dense["kernel"]), np.float64(dense["bias"])
@@ -73,13 +76,14 @@ def gradient(weights, bias, x, targets, share):
     return x.T @ error, error.sum(axis=0)
 
 
-@pytest.mark.parametrize("decay", [0.0, DECAY])
-def test_awp_takes_the_gradient_at_the_worst_weights_of_relative_size_gamma(decay):
+@pytest.mark.parametrize(("decay", "num_devices"), [(0.0, 1), (DECAY, 1), (DECAY, 4)])
+def test_awp_takes_the_gradient_at_the_worst_weights_of_relative_size_gamma(decay, num_devices):
     gamma, batch = 0.3, raw_batch()
     state, _, (weights, bias) = run(
         methods.create("natural"),
         settings(weight_perturbation=True),
         {"awp_gamma": gamma},
+        num_devices=num_devices,
         decay=decay,
     )
     x, targets = batch.images.reshape(BATCH, -1) / 255.0, np.eye(CLASSES)[batch.labels]
@@ -159,12 +163,35 @@ def test_images_and_labels_are_mixed_alike_and_whatever_the_number_of_devices(ki
     labels = np.asarray(state.memory["labels"])
     np.testing.assert_allclose(labels, single.memory["labels"], atol=1e-6)
     np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-6)
-    # Every image is a mixture of its own and another's pixels, and some really are.
-    clean = raw_batch().images / 255.0
     own = np.take_along_axis(labels, raw_batch().labels[:, None], axis=1)[:, 0]
-    unmixed = np.abs(np.asarray(state.memory["images"]) - clean).reshape(BATCH, -1).max(axis=1)
-    assert np.all(unmixed[own > 1 - 1e-6] < 1) and np.any(unmixed > 0.01)
     assert np.any(own < 0.99)
+
+
+def test_image_and_label_are_mixed_with_those_of_the_same_partner():
+    method = watching_method(
+        lambda inner: {
+            "images": inner.batch.images,
+            "labels": inner.batch.labels,
+            "positions": inner.positions,
+        }
+    )
+    state, *_ = run(method, settings(mixing=data.Mixing("mixup"), label_smoothing=0.2))
+    clean, smoothed = raw_batch().images / 255.0, 0.1 + 0.7 * np.eye(CLASSES)[raw_batch().labels]
+    partners = []
+    for place in range(BATCH):
+        # The one partner, and the share, that the pixels are explained by.
+        away = clean - clean[place]
+        moved = state.memory["images"][place] - clean[place]
+        lengths = np.maximum((away**2).sum(axis=(1, 2, 3)), 1e-9)
+        shares = (away * moved).sum(axis=(1, 2, 3)) / lengths
+        errors = np.abs(shares[:, None, None, None] * away - moved).max(axis=(1, 2, 3))
+        partner = place if np.abs(moved).max() < 1e-6 else np.argmin(errors)
+        assert errors[partner] < 1e-5 and -1e-6 <= shares[partner] <= 1
+        expected = smoothed[place] + shares[partner] * (smoothed[partner] - smoothed[place])
+        np.testing.assert_allclose(state.memory["labels"][place], expected, atol=1e-5)
+        partners.append(partner)
+    np.testing.assert_array_equal(np.sort(partners), np.arange(BATCH))
+    assert np.any(raw_batch().labels[partners] != raw_batch().labels)
 
 
 @pytest.mark.parametrize("num_devices", [1, 4])
@@ -194,6 +221,28 @@ def test_a_method_may_learn_from_the_gradient_of_the_outer_loss_by_the_images(nu
     np.testing.assert_allclose(
         np.asarray(state.memory["images"]).reshape(BATCH, -1), expected, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("num_devices", [1, 4])
+def test_all_replays_of_a_batch_see_it_augmented_and_mixed_alike(num_devices):
+    method = dataclasses.replace(
+        watching_method(
+            lambda inner: {
+                "seen": jnp.roll(inner.memory["seen"], -1, 1).at[:, -1].set(inner.batch.images)
+            }
+        ),
+        init=lambda rows, shape: {"seen": jnp.zeros((rows, 4, *shape))},
+        replays=2,
+    )
+    options = settings(
+        augmentation=data.Augmentation(crop_padding=2, flip=True), mixing=data.Mixing("mixup")
+    )
+    # The very same raw batch at every step: what differs was drawn.
+    state, *_ = run(method, options, num_devices=num_devices, seeds=[0] * 4)
+    seen = np.asarray(state.memory["seen"])
+    np.testing.assert_array_equal(seen[:, 0], seen[:, 1])
+    np.testing.assert_array_equal(seen[:, 2], seen[:, 3])
+    assert np.all(np.abs(seen[:, 1] - seen[:, 2]).reshape(BATCH, -1).max(axis=1) > 0)
 
 
 def test_k_follows_a_schedule_without_recompiling():
