@@ -218,11 +218,12 @@ PAPER_FIGURES = (
     PaperFigure(
         "LRM figure 1 right, squeezing with and without logit pairing",
         (
-            "--flagfile=launch/lrm.flags --mixing=none --label_smoothing=0 "
-            "--grid=squeezing=0,1e-5,1e-4,1e-3,1e-2,1e-1 --grid=pairing_ratio=none,0.125 "
-            f"{_LRM_ATTACK} --sweep_dir=sweeps/lrm_1",
+            "--flagfile=launch/lrm.flags --mixing=none --label_smoothing=0 --pairing_ratio=none "
+            f"--grid=squeezing=0,1e-5,1e-4,1e-3,1e-2,1e-1 {_LRM_ATTACK} --sweep_dir=sweeps/lrm_1",
+            "--flagfile=launch/alp.flags --grid=squeezing=0,1e-5,1e-4,1e-3,1e-2,1e-1 "
+            f"{_LRM_ATTACK} --sweep_dir=sweeps/alp_1",
         ),
-        "--kind=sweep --x=squeezing --sweep_dirs=sweeps/lrm_1",
+        "--kind=sweep --x=squeezing --sweep_dirs=sweeps/lrm_1,sweeps/alp_1",
     ),
     PaperFigure(
         "LRM figure 2 left, strength of label smoothing",

@@ -35,6 +35,7 @@ def create(
     attack_labels: str = "given",
     mean_over_classes: bool = False,
     concatenate: bool = False,
+    squeezing: Scalar = 0.0,
     attack_batch_norm: str = "eval",
 ) -> Method:
     """ALP: min over θ of E[α CE(z(x), y) + (1 − α) CE(z(x̂), y) + λ ‖z(x) − z(x̂)‖²].
@@ -53,6 +54,7 @@ def create(
         LRM's two weights then weigh each square alike: 0.5 / 10 = 5 / 100.
       concatenate: True makes one forward pass of [x; x̂], as the authors' code: both halves are
         normalised by common batch statistics.
+      squeezing: β of β (‖z(x)‖² + ‖z(x̂)‖²), which LRM's figure 1 adds; a number or a schedule.
       attack_batch_norm: "eval" (the authors' code) or "train".
 
     Source: Kannan et al. (2018), section 3; LRM (Summers and Dinneen, 2019), eqs. 2 and 9.
@@ -87,7 +89,8 @@ def create(
             weight=outer.scalars["weight"] / classes,
             alpha=outer.scalars["alpha"],
         )
-        return Objective(loss, network.statistics)
+        squeezed = losses.logit_squeezing(clean_logits) + losses.logit_squeezing(logits)
+        return Objective(loss + outer.scalars["squeezing"] * squeezed, network.statistics)
 
     return Method(
         name="alp",
@@ -96,6 +99,7 @@ def create(
         scalars={
             "weight": checked_scalar("weight", weight, 0),
             "alpha": checked_scalar("alpha", alpha, 0, 1),
+            "squeezing": checked_scalar("squeezing", squeezing, 0),
         },
         attack_batch_norm=attack_batch_norm,
     )

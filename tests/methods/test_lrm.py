@@ -159,8 +159,9 @@ def test_whether_the_reference_of_lrm_is_differentiated(detached, problem, formu
 @pytest.mark.parametrize("concatenate", [False, True])
 def test_the_outer_loss_of_alp_is_equation_2(mean_over_classes, concatenate, problem, formulas):
     method = methods.create(
-        "alp", weight=0.7, alpha=0.3, mean_over_classes=mean_over_classes, concatenate=concatenate
-    )
+        "alp", weight=0.7, alpha=0.3, mean_over_classes=mean_over_classes,
+        concatenate=concatenate, squeezing=0.2,
+    )  # fmt: skip
     perturbation = displaced(problem)
     images = problem.clean, np.float64(perturbation.images)
     if concatenate:
@@ -173,6 +174,7 @@ def test_the_outer_loss_of_alp_is_equation_2(mean_over_classes, concatenate, pro
     expected += 0.7 * formulas.cross_entropy(adversarial, problem.labels)
     square = ((clean - adversarial) ** 2).sum(axis=1)
     expected += 0.7 * (square / 3 if mean_over_classes else square)
+    expected += 0.2 * ((clean**2).sum(axis=1) + (adversarial**2).sum(axis=1))
     found = outer(problem, method, perturbation)
     np.testing.assert_allclose(found.loss, expected, rtol=2e-5)
     mean = found.statistics["BatchNorm_0"]["mean"]
