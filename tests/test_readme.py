@@ -31,13 +31,23 @@ def test_what_it_names_exists():
 def test_every_flag_it_names_exists():
     from absl import flags
 
-    from robustjax.cli import analyze, evaluate, experiment, figures, report, sweep, verify
+    from robustjax.cli import (
+        analyze,
+        diagnose,
+        evaluate,
+        experiment,
+        figures,
+        report,
+        sweep,
+        transfer,
+        verify,
+    )
     from robustjax.flags import define_flags
 
     values = flags.FlagValues()
     define_flags(values)
     known = set(values) | {"flagfile", "help", "workdir"}
-    modules = (analyze, evaluate, experiment, figures, report, verify)
+    modules = (analyze, diagnose, evaluate, experiment, figures, report, transfer, verify)
     for groups in (*(module.GROUPS for module in modules), sweep.OWN_GROUPS):
         known |= {name for group in groups.values() for name in group}
     named = set(re.findall(r"(?<![\w-])--(\w+)", TEXT + FIGURES))

@@ -14,16 +14,12 @@ import numpy as np
 from robustjax import losses
 from robustjax.attacks import _checks as checks
 from robustjax.attacks import iteration
-from robustjax.attacks.network import (
-    clean_logits,
-    gradient_model,
-    one_draw,
-    sampled_gradient_model,
-)
-from robustjax.attacks.random_keys import checked_key, first_key, fold_in_each, per_example_keys
+from robustjax.attacks.network import gradient_model, sampled_gradient_model
+from robustjax.attacks.random_keys import fold_in_each, per_example_keys
+from robustjax.attacks.ranked_inputs import RankedInputs, ranked_inputs
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.rows import misclassified, where_rows
-from robustjax.attacks.targets import checked_first_target, lead_of_target, runners_up
+from robustjax.attacks.targets import lead_of_target
 from robustjax.attacks.threat_model import ThreatModel, per_example
 
 LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
@@ -97,7 +93,7 @@ def apgd(
         raise ValueError(f"loss is {loss!r}; it must be one of {', '.join(LOSSES)}")
     restarts = checks.checked_count("restarts", restarts, 1)
     samples = checks.checked_count("samples", samples, 0)
-    inputs = _inputs(key, logits_fn, images, labels, threat, samples)
+    inputs = ranked_inputs(key, logits_fn, images, labels, threat, random=samples > 0)
     return _run(inputs, logits_fn, LOSSES[loss], steps, restarts, samples=samples)
 
 
@@ -142,27 +138,9 @@ def apgd_targeted(
     if loss not in TARGETED_LOSSES:
         raise ValueError(f"loss is {loss!r}; it must be one of {', '.join(TARGETED_LOSSES)}")
     num_targets = checks.checked_count("num_targets", num_targets, 1)
-    inputs = _inputs(key, logits_fn, images, labels, threat, samples=0)
-    first = checked_first_target(first_target, num_targets, inputs.ranked.shape[1])
-    inputs = dataclasses.replace(inputs, first=first)
+    inputs = ranked_inputs(key, logits_fn, images, labels, threat)
+    inputs = inputs.aimed(first_target, num_targets)
     return _run(inputs, logits_fn, TARGETED_LOSSES[loss], steps, num_targets, targeted=True)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class _Inputs:
-    """The arguments of the attack, and what the clean images' logits say.
-
-    `ranked` `[B, K - 1]` are the runners-up, `attacked` `[B]` the rows that are right so far.
-    """
-
-    key: jax.Array
-    images: jax.Array
-    labels: jax.Array
-    threat: ThreatModel
-    ranked: jax.Array
-    first: jax.Array
-    attacked: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -218,7 +196,7 @@ class _AutoPGD:
     targeted: bool
     samples: int
 
-    def nothing_kept(self, inputs: _Inputs) -> _Kept:
+    def nothing_kept(self, inputs: RankedInputs) -> _Kept:
         batch = inputs.images.shape[:1]
         return _Kept(
             images=inputs.images,
@@ -227,7 +205,7 @@ class _AutoPGD:
             backward_passes=jnp.zeros(batch, jnp.int32),
         )
 
-    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
+    def start(self, inputs: RankedInputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
         clean = inputs.images
         batch_size, dtype = len(clean), clean.dtype
         threat = inputs.threat.for_batch(batch_size, dtype)
@@ -237,7 +215,7 @@ class _AutoPGD:
         images = where_rows(success, clean, _starts(keys, clean, threat))
         target = inputs.labels
         if self.targeted:
-            target = (inputs.labels, jnp.take(inputs.ranked, number, axis=1))
+            target = inputs.target(number)
         none = jnp.zeros(batch_size, dtype)
         return _Rows(
             images=images,
@@ -361,36 +339,8 @@ def _windows(steps: int) -> np.ndarray:
     return windows
 
 
-def _inputs(
-    key: jax.Array,
-    logits_fn: Callable[..., jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
-    threat: ThreatModel,
-    samples: int,
-) -> _Inputs:
-    images = checks.checked_images(images)
-    batch_size = len(images)
-    labels = checks.checked_hard_labels(labels, batch_size)
-    threat = checks.checked_threat(threat, batch_size, images.dtype)
-    if not checks.has_finite_epsilon(threat):
-        raise ValueError(f"threat.epsilon is {threat.epsilon}; Auto-PGD needs a finite one")
-    key = checked_key(key, batch_size)
-    predict = one_draw(logits_fn, first_key(key)) if samples else logits_fn
-    logits = clean_logits(predict, images, labels)
-    return _Inputs(
-        key=key,
-        images=images,
-        labels=labels,
-        threat=threat,
-        ranked=runners_up(logits),
-        first=jnp.zeros((), jnp.int32),
-        attacked=~misclassified(logits, labels),
-    )
-
-
 def _run(
-    inputs: _Inputs,
+    inputs: RankedInputs,
     logits_fn: Callable[..., jax.Array],
     loss: Callable[[jax.Array, Any], jax.Array],
     steps: int,
@@ -400,6 +350,8 @@ def _run(
     samples: int = 0,
 ) -> AttackResult:
     steps = checks.checked_count("steps", steps, 1)
+    if not checks.has_finite_epsilon(inputs.threat):
+        raise ValueError(f"threat.epsilon is {inputs.threat.epsilon}; Auto-PGD needs a finite one")
     attack = _AutoPGD(steps, targeted, samples)
     target = (inputs.labels, inputs.labels) if targeted else inputs.labels
     if samples:

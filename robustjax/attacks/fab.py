@@ -12,11 +12,12 @@ import jax.numpy as jnp
 from robustjax.attacks import _checks as checks
 from robustjax.attacks import iteration
 from robustjax.attacks.hyperplane import smallest_move
-from robustjax.attacks.network import clean_logits, gradient_model
-from robustjax.attacks.random_keys import checked_key, fold_in_each, per_example_keys
+from robustjax.attacks.network import gradient_model
+from robustjax.attacks.random_keys import fold_in_each, per_example_keys
+from robustjax.attacks.ranked_inputs import RankedInputs, ranked_inputs
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.rows import flat_rows, misclassified, where_rows
-from robustjax.attacks.targets import checked_first_target, lead_of_target, runners_up
+from robustjax.attacks.targets import lead_of_target
 from robustjax.attacks.threat_model import ThreatModel, per_example, unit_vectors
 
 # The share of the way to the ball's surface at which an additional restart begins.
@@ -91,9 +92,6 @@ def fab_targeted(
       adversarial image is left out, and the random direction of a restart is a uniform draw from
       a cube under "linf", a normal one under "l2".
     """
-    images = checks.checked_images(images)
-    batch_size = len(images)
-    labels = checks.checked_hard_labels(labels, batch_size)
     steps = checks.checked_count("steps", steps, 1)
     num_targets = checks.checked_count("num_targets", num_targets, 1)
     restarts = checks.checked_count("restarts", restarts, 1)
@@ -103,40 +101,12 @@ def fab_targeted(
         overshoot=checks.checked_number("overshoot", overshoot, 1),
         backward=checks.checked_number("backward", backward, 0, 1),
     )
-    threat = checks.checked_threat(threat, batch_size, images.dtype)
-    key = checked_key(key, batch_size)
-    logits = clean_logits(logits_fn, images, labels)
-    ranked = runners_up(logits)
-    inputs = _Inputs(
-        key=key,
-        images=images,
-        labels=labels,
-        threat=threat,
-        ranked=ranked,
-        first=checked_first_target(first_target, num_targets, ranked.shape[1]),
-        attacked=~misclassified(logits, labels),
-    )
-    model = gradient_model(lead_of_target, logits_fn, labels)
-    examples = (images, (labels, labels))
+    inputs = ranked_inputs(key, logits_fn, images, labels, threat)
+    inputs = inputs.aimed(first_target, num_targets)
+    model = gradient_model(lead_of_target, logits_fn, inputs.labels)
+    examples = (inputs.images, (inputs.labels, inputs.labels))
     kept = iteration.run(attack, model, examples, inputs, steps, num_targets * restarts)
     return AttackResult(kept.images, jnp.isfinite(kept.distance), kept.backward_passes)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class _Inputs:
-    """The arguments of the attack, and what the clean images' logits say.
-
-    `ranked` `[B, K - 1]` are the runners-up, `attacked` `[B]` the rows that are right so far.
-    """
-
-    key: jax.Array
-    images: jax.Array
-    labels: jax.Array
-    threat: ThreatModel
-    ranked: jax.Array
-    first: jax.Array
-    attacked: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -177,14 +147,14 @@ class _FastAdaptiveBoundary:
     overshoot: float
     backward: float
 
-    def nothing_kept(self, inputs: _Inputs) -> _Kept:
+    def nothing_kept(self, inputs: RankedInputs) -> _Kept:
         return _Kept(
             images=inputs.images,
             distance=jnp.where(inputs.attacked, jnp.inf, 0).astype(inputs.images.dtype),
             backward_passes=jnp.zeros(len(inputs.images), jnp.int32),
         )
 
-    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
+    def start(self, inputs: RankedInputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
         clean = inputs.images
         batch_size, dtype = len(clean), clean.dtype
         threat = inputs.threat.for_batch(batch_size, dtype)
@@ -202,7 +172,7 @@ class _FastAdaptiveBoundary:
         return _Rows(
             images=images,
             clean=clean,
-            target=(inputs.labels, jnp.take(inputs.ranked, number, axis=1)),
+            target=inputs.target(number),
             threat=threat,
             closest=kept.images,
             distance=kept.distance,

@@ -1,0 +1,11 @@
+"""Runs `robustjax.cli.diagnose`; see --help."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from robustjax.cli.diagnose import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The arguments of an attack that begins with a look at the clean images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from robustjax.attacks import _checks as checks
+from robustjax.attacks.network import clean_logits, one_draw
+from robustjax.attacks.random_keys import checked_key, first_key
+from robustjax.attacks.rows import misclassified
+from robustjax.attacks.targets import checked_first_target, runners_up
+from robustjax.attacks.threat_model import ThreatModel
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RankedInputs:
+    """Checked arguments, and what the logits at the clean images say.
+
+    Attributes:
+      key: one key, or `[B]`.
+      images: `[B, ...]`.
+      labels: int32 `[B]`.
+      threat: its leaves scalars or `[B]`.
+      ranked: int32 `[B, K - 1]`, the runners-up, the likeliest first.
+      first: int32, how many of them are passed over.
+      attacked: bool `[B]`, the images that are classified correctly.
+    """
+
+    key: jax.Array
+    images: jax.Array
+    labels: jax.Array
+    threat: ThreatModel
+    ranked: jax.Array
+    first: jax.Array
+    attacked: jax.Array
+
+    def aimed(self, first_target: jax.Array | int, num_targets: int) -> RankedInputs:
+        """With targets from a runner-up on; refuses what there are too few classes for."""
+        first = checked_first_target(first_target, num_targets, self.ranked.shape[1])
+        return dataclasses.replace(self, first=first)
+
+    def target(self, number: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The labels and the target classes, int32 `[B]` each, of the target of this number."""
+        return self.labels, jnp.take(self.ranked, number, axis=1)
+
+
+def ranked_inputs(
+    key: jax.Array,
+    logits_fn: Callable[..., jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+    threat: ThreatModel,
+    *,
+    random: bool = False,
+) -> RankedInputs:
+    """Checks the arguments of an attack and looks at the clean images.
+
+    Args:
+      key: one random key, or `[B]` keys.
+      logits_fn: maps images to logits; if `random`, images and a key.
+      images: clean images, floating, `[B, ...]`.
+      labels: int `[B]`.
+      threat: the norm ball and the box.
+      random: whether the network is.
+
+    Raises:
+      ValueError: an argument has a shape, dtype or value that is not accepted.
+    """
+    images = checks.checked_images(images)
+    batch_size = len(images)
+    labels = checks.checked_hard_labels(labels, batch_size)
+    threat = checks.checked_threat(threat, batch_size, images.dtype)
+    key = checked_key(key, batch_size)
+    predict = one_draw(logits_fn, first_key(key)) if random else logits_fn
+    logits = clean_logits(predict, images, labels)
+    return RankedInputs(
+        key=key,
+        images=images,
+        labels=labels,
+        threat=threat,
+        ranked=runners_up(logits),
+        first=jnp.zeros((), jnp.int32),
+        attacked=~misclassified(logits, labels),
+    )

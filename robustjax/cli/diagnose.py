@@ -1,0 +1,201 @@
+"""`launch/diagnose.py`: looks for masked gradients in the network of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import sys
+import time
+
+import jax
+import numpy as np
+from absl import flags
+
+from robustjax import evaluation
+from robustjax.cli import app, compilation
+from robustjax.evaluation import gradient_masking, masking_evidence, masking_report
+from robustjax.evaluation.masking_evidence import Progress, Settings
+from robustjax.evaluation.masking_figures import draw_diagnosis
+from robustjax.evaluation.trained import TrainedNetwork, load_network
+from robustjax.evaluation.unfinished import Unfinished
+from robustjax.files import Path, write_whole
+from robustjax.flags import NumberParser
+from robustjax.progress import terminal_bar
+
+DESCRIPTION = """\
+Looks for masked gradients, which make a network seem robust because gradient attacks fail on it:
+are attacks stronger with more steps, more restarts and a larger epsilon, do they converge, is an
+attack without gradients weaker, does another loss break no more? Writes diagnosis.json,
+diagnosis.md, diagnosis.csv and diagnosis.png. The same command goes on where it was interrupted.
+The last line is the verdict; the exit status is 0 whatever it says.
+
+  python launch/diagnose.py --workdir=runs/trades
+  python launch/diagnose.py --workdir=runs/trades --source=runs/standard --steps=1,10,20,100,1000"""
+
+GROUPS = {
+    "what": ["workdir", "source", "checkpoint", "examples", "data_dir", "output_dir"],
+    "attacks": [
+        "epsilon", "step_size", "steps", "attack_steps", "restarts", "queries", "random_points",
+    ],
+    "run": ["batch_size", "seed"],
+}  # fmt: skip
+
+UNFINISHED = "diagnosis.unfinished"
+"""The folder of an interrupted diagnosis, in the one that is written into."""
+
+
+def main() -> None:
+    """Parses the command line and diagnoses."""
+    app.run(_main, define_diagnosis_flags, description=DESCRIPTION, groups=GROUPS)
+
+
+def define_diagnosis_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags of a diagnosis."""
+    string = functools.partial(flags.DEFINE_string, flag_values=values)
+    integer = functools.partial(flags.DEFINE_integer, flag_values=values)
+    number = functools.partial(
+        flags.DEFINE, NumberParser(), flag_values=values, serializer=flags.ArgumentSerializer()
+    )
+    string("workdir", "", "the folder of the run")
+    string("source", "", "a run whose adversarial images are tried on it; none if not given")
+    string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
+    integer("examples", 500, "the first N of the test set; 0: all")
+    string("data_dir", "", "where the data lie; as in training if not given")
+    string("output_dir", "", "written into; --workdir if not given")
+    number("epsilon", None, help="radius of the ball; as in training if not given")
+    number("step_size", None, help="of PGD; epsilon/10 if not given")
+    flags.DEFINE_list(
+        "steps", ["1", "5", "10", "20", "50", "100"], "of PGD, ascending", flag_values=values
+    )
+    integer("attack_steps", 50, "of the restarts, the larger balls, the other losses, the transfer")
+    integer("restarts", 5, "of PGD")
+    integer("queries", 500, "of Square; 0 leaves it out")
+    integer("random_points", 50, "of the random search")
+    integer("batch_size", 0, "examples attacked at once; as in training if 0")
+    integer("seed", 0, "of the random starts")
+
+
+def _main() -> None:
+    values = flags.FLAGS
+    steps = _check_flags()
+    compilation.enable_cache()
+    load = functools.partial(load_network, examples=values.examples, data_dir=values.data_dir)
+    network = load(values.workdir, values.checkpoint)
+    source = load(values.source, values.checkpoint) if values.source else None
+    if source is not None:
+        _require_its_data_set(network, source)
+    threat = network.threat(values.epsilon)
+    epsilon = float(threat.epsilon)
+    if epsilon == 0:
+        raise app.CommandError("--epsilon is 0; a diagnosis needs a ball")
+    settings = Settings(
+        step_size=epsilon / 10 if values.step_size is None else values.step_size,
+        steps=steps,
+        attack_steps=values.attack_steps,
+        restarts=values.restarts,
+        queries=values.queries,
+        random_points=values.random_points,
+    )
+    size = min(values.batch_size or network.config.batch_size, len(network.test_set))
+    output = Path(values.output_dir or values.workdir)
+    unfinished = Unfinished(
+        output / UNFINISHED,
+        network.variables,
+        network.test_set.images,
+        network.test_set.labels,
+        values.seed,
+        None if source is None else source.variables,
+    )
+    started = time.monotonic()
+    evidence = masking_evidence.gather(
+        jax.random.key(values.seed),
+        network.logits_fn,
+        network.test_set,
+        threat,
+        settings,
+        source_fn=None if source is None else source.logits_fn,
+        batch_size=size,
+        progress=_bar(),
+        unfinished=unfinished,
+    )
+    summary = masking_report.summarize(
+        gradient_masking.judge(evidence),
+        evidence,
+        workdir=values.workdir,
+        source=values.source or "none",
+        method=network.config.method,
+        model=network.config.model,
+        dataset=f"{network.config.dataset} test",
+        checkpoint={
+            "kind": values.checkpoint,
+            "step": network.step,
+            "moving_average": network.averaged,
+        },
+        attacks={"norm": threat.norm, "epsilon": epsilon, **dataclasses.asdict(settings)},
+        seed=values.seed,
+        batch_size=size,
+        elapsed_seconds=time.monotonic() - started,
+        versions=evaluation.versions(),
+    )
+    text = masking_report.to_markdown(summary)
+    write_whole(output / "diagnosis.md", text)
+    draw_diagnosis(summary, output / "diagnosis.png")
+    path = write_whole(output / "diagnosis.json", json.dumps(summary, indent=2) + "\n")
+    unfinished.remove()
+    for check in summary["checks"]:
+        print(f"{check['verdict']:<11}{check['name']}")
+    print(f"report: {output / 'diagnosis.md'}   for programs: {path}", file=sys.stderr)
+    print(f"verdict: {masking_report.verdict_line(summary)}")
+
+
+def _check_flags() -> tuple[int, ...]:
+    """Gives the steps."""
+    values = flags.FLAGS
+    if not values.workdir:
+        raise app.CommandError("--workdir is not given; name the folder of a run")
+    for name, least in (
+        ("examples", 0), ("batch_size", 0), ("seed", 0), ("queries", 0), ("attack_steps", 1),
+        ("restarts", 2), ("random_points", 1),
+    ):  # fmt: skip
+        if values[name].value < least:
+            raise app.CommandError(f"--{name}={values[name].value}: accepted are {least} or more")
+    for name in ("epsilon", "step_size"):
+        value = values[name].value
+        if value is not None and not 0 < value < float("inf"):
+            raise app.CommandError(f"--{name}={value}: accepted are finite numbers above 0")
+    steps = tuple(int(text) if text.isdigit() else 0 for text in values.steps)
+    if len(steps) < 2 or 0 in steps or list(steps) != sorted(set(steps)):
+        raise app.CommandError(
+            f"--steps={','.join(values.steps)}: accepted are two numbers or more, ascending, such "
+            "as 1,5,10,20,50,100,1000"
+        )
+    return steps
+
+
+def _require_its_data_set(network: TrainedNetwork, source: TrainedNetwork) -> None:
+    same = np.array_equal(network.test_set.labels, source.test_set.labels)
+    if not same or not np.array_equal(network.test_set.images, source.test_set.images):
+        raise app.CommandError(
+            f"--source was trained on {source.config.dataset}, --workdir on "
+            f"{network.config.dataset}; transfer needs one test set"
+        )
+
+
+def _bar() -> Progress:
+    """A bar with ETA over all attacks on a terminal, one line an attack elsewhere."""
+    bar = terminal_bar(sys.stderr, total=1, unit="pass", unit_scale=True)
+    told: set[str] = set()
+
+    def report(name: str, done: float, total: float) -> None:
+        if bar is not None:
+            bar.total = total
+            bar.set_description_str(name, refresh=False)
+            bar.update(done - bar.n)
+            if done == total:
+                bar.close()
+        elif name not in told:
+            told.add(name)
+            print(f"{name} ({100 * done / total:.0f} % done)", file=sys.stderr, flush=True)
+
+    return report

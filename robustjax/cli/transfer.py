@@ -1,0 +1,220 @@
+"""`launch/transfer.py`: black-box evaluation of runs by transfer from one to another."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from absl import flags
+
+from robustjax import evaluation
+from robustjax.cli import app, compilation
+from robustjax.evaluation import transfer_matrix
+from robustjax.evaluation.trained import TrainedNetwork, load_network
+from robustjax.evaluation.transfer_matrix import Progress, parse_transfer_attack
+from robustjax.evaluation.unfinished import Unfinished
+from robustjax.files import Path
+from robustjax.flags import NumberParser
+from robustjax.progress import terminal_bar
+
+DESCRIPTION = """\
+Makes adversarial images of every source once and shows them to every target: the transfer matrix,
+whose diagonal is white-box. Writes transfer.json, transfer.md, transfer.csv and transfer.png. The
+same command goes on where it was interrupted.
+
+  python launch/transfer.py --workdirs=runs/standard,runs/trades,runs/mart --attack=pgd-20
+  python launch/transfer.py --sources=runs/natural --targets=runs/trades,runs/mart --epsilon=0.03"""
+
+GROUPS = {
+    "what": ["workdirs", "sources", "targets", "checkpoint", "examples", "data_dir", "output_dir"],
+    "attack": ["attack", "epsilon", "step_size", "start"],
+    "run": ["batch_size", "seed"],
+}
+
+UNFINISHED = "transfer.unfinished"
+"""The folder of an interrupted matrix, in the one that is written into."""
+
+
+def main() -> None:
+    """Parses the command line and evaluates."""
+    app.run(_main, define_transfer_flags, description=DESCRIPTION, groups=GROUPS)
+
+
+def define_transfer_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags of a transfer matrix."""
+    string = functools.partial(flags.DEFINE_string, flag_values=values)
+    names = functools.partial(flags.DEFINE_list, flag_values=values)
+    integer = functools.partial(flags.DEFINE_integer, flag_values=values)
+    number = functools.partial(
+        flags.DEFINE, NumberParser(), flag_values=values, serializer=flags.ArgumentSerializer()
+    )
+    names("workdirs", [], "folders of runs, each both source and target")
+    names("sources", [], "runs that are attacked; --workdirs if not given")
+    names("targets", [], "runs that judge; --workdirs if not given")
+    string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
+    integer("examples", 0, "the first N of the test set; 0: all")
+    string("data_dir", "", "where the data lie; as in training if not given")
+    string("output_dir", "", "written into; the folder that holds the first run if not given")
+    string("attack", "pgd-20", f"accepted are {transfer_matrix.ACCEPTED}")
+    number("epsilon", None, help="radius of the ball; as in training if not given")
+    number("step_size", None, help="of PGD and CW; epsilon/10 if not given")
+    string("start", "uniform", "of PGD and CW: uniform or clean")
+    integer("batch_size", 0, "examples attacked at once; as the first run trained if 0")
+    integer("seed", 0, "of the random starts")
+
+
+def _main() -> None:
+    values = flags.FLAGS
+    sources, targets = _check_flags()
+    names = _short_names([*sources, *targets])
+    compilation.enable_cache()
+    networks = {
+        name: load_network(
+            folder, values.checkpoint, examples=values.examples, data_dir=values.data_dir
+        )
+        for folder, name in names.items()
+    }
+    _require_one_data_set(networks)
+    epsilon = _epsilon(networks) if values.epsilon is None else values.epsilon
+    first = next(iter(networks.values()))
+    output = Path(values.output_dir) if values.output_dir else Path(sources[0]).parent
+    threat = first.threat(epsilon)
+    size = min(values.batch_size or first.config.batch_size, len(first.test_set))
+    unfinished = {
+        names[folder]: Unfinished(
+            output / UNFINISHED,
+            networks[names[folder]].variables,
+            first.test_set.images,
+            first.test_set.labels,
+            values.seed,
+        )
+        for folder in sources
+    }
+    started = time.monotonic()
+    matrix = transfer_matrix.transfer_matrix(
+        values.attack,
+        jax.random.key(values.seed),
+        {names[folder]: networks[names[folder]].logits_fn for folder in sources},
+        {names[folder]: networks[names[folder]].logits_fn for folder in targets},
+        first.test_set,
+        threat,
+        step_size=epsilon / 10 if values.step_size is None else values.step_size,
+        start=values.start,
+        batch_size=size,
+        progress=_bar(),
+        unfinished=unfinished,
+    )
+    summary = transfer_matrix.summarize(
+        matrix,
+        dataset=f"{first.config.dataset} test",
+        seed=values.seed,
+        batch_size=size,
+        elapsed_seconds=time.monotonic() - started,
+        versions=evaluation.versions(),
+        runs={names[folder]: _about(folder, networks[names[folder]]) for folder in names},
+    )
+    path = transfer_matrix.write(summary, output)
+    Unfinished(output / UNFINISHED).remove()
+    print(path.with_suffix(".md").read_text().split("\n\n")[2])
+    report, figure = path.with_suffix(".md"), path.with_suffix(".png")
+    print(f"report: {report}   figure: {figure}   for programs: {path}", file=sys.stderr)
+
+
+def _check_flags() -> tuple[Sequence[str], Sequence[str]]:
+    """Gives the sources and targets."""
+    values = flags.FLAGS
+    sources, targets = values.sources or values.workdirs, values.targets or values.workdirs
+    for name, folders in (("sources", sources), ("targets", targets)):
+        if not folders:
+            raise app.CommandError(f"--{name}, --workdirs: neither is given; name folders of runs")
+        if len(set(folders)) < len(folders):
+            raise app.CommandError(f"--{name}, --workdirs: a folder is given twice")
+    if values.workdirs and values.sources and values.targets:
+        raise app.CommandError("--workdirs: --sources and --targets are both given already")
+    parse_transfer_attack(values.attack)
+    for name in ("examples", "batch_size", "seed"):
+        if values[name].value < 0:
+            raise app.CommandError(f"--{name}={values[name].value}: accepted are 0 or more")
+    for name in ("epsilon", "step_size"):
+        value = values[name].value
+        if value is not None and not 0 <= value < float("inf"):
+            raise app.CommandError(f"--{name}={value}: accepted are finite numbers, 0 or more")
+    if values.start not in ("uniform", "clean"):
+        raise app.CommandError(f"--start={values.start}: accepted are uniform, clean")
+    return sources, targets
+
+
+def _short_names(folders: Sequence[str]) -> dict[str, str]:
+    """What the table calls each folder: as few of its last parts as tell it from the others."""
+    parts = {folder: Path(folder).parts for folder in folders}
+    for count in range(1, max(map(len, parts.values())) + 1):
+        names = {folder: "/".join(part[-count:]) for folder, part in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return {folder: folder for folder in folders}
+
+
+def _require_one_data_set(networks: Mapping[str, TrainedNetwork]) -> None:
+    (name, first), *others = networks.items()
+    for other_name, other in others:
+        if other.config.norm != first.config.norm:
+            raise app.CommandError(
+                f"--workdirs: the ball of {name} is {first.config.norm}, that of {other_name} "
+                f"{other.config.norm}; a transfer matrix needs one norm"
+            )
+        same = np.array_equal(other.test_set.labels, first.test_set.labels)
+        if not same or not np.array_equal(other.test_set.images, first.test_set.images):
+            raise app.CommandError(
+                f"--workdirs: {name} was trained on {_described(first)}, {other_name} on "
+                f"{_described(other)}; a transfer matrix needs one test set"
+            )
+
+
+def _described(network: TrainedNetwork) -> str:
+    classes = ",".join(f"{number:g}" for number in network.config.classes)
+    shape = "x".join(map(str, network.test_set.images.shape[1:]))
+    only = f" with --classes={classes}" if classes else ""
+    return f"{network.config.dataset}{only} ({len(network.test_set)} images of {shape})"
+
+
+def _epsilon(networks: Mapping[str, TrainedNetwork]) -> float:
+    """The radius that all runs have."""
+    found = {name: float(network.threat().epsilon) for name, network in networks.items()}
+    if len(set(found.values())) > 1:
+        shown = ", ".join(f"{name} {epsilon:g}" for name, epsilon in found.items())
+        raise app.CommandError(f"--epsilon is not given, and the runs have different ones: {shown}")
+    return next(iter(found.values()))
+
+
+def _about(folder: str, network: TrainedNetwork) -> dict[str, str | int | bool]:
+    return {
+        "workdir": folder,
+        "method": network.config.method,
+        "model": network.config.model,
+        "checkpoint": flags.FLAGS.checkpoint,
+        "step": network.step,
+        "moving_average": network.averaged,
+    }
+
+
+def _bar() -> Progress:
+    """A bar with ETA over all sources on a terminal, one line a source elsewhere."""
+    bar = terminal_bar(sys.stderr, total=1, unit="image")
+    told: set[str] = set()
+
+    def report(source: str, done: int, total: int) -> None:
+        if bar is not None:
+            bar.total = total
+            bar.set_description_str(f"images of {source}", refresh=False)
+            bar.update(done - bar.n)
+            if done == total:
+                bar.close()
+        elif source not in told:
+            told.add(source)
+            print(f"making adversarial images of {source}", file=sys.stderr, flush=True)
+
+    return report

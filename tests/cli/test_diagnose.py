@@ -1,0 +1,104 @@
+"""The diagnosis of a run as a command."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+from absl import flags
+
+from robustjax import training
+from robustjax.cli import app, diagnose
+from robustjax.config import TrainConfig
+
+SMALL = (
+    "--checkpoint=latest", "--examples=80", "--batch_size=80", "--steps=1,4",
+    "--attack_steps=4", "--restarts=2", "--queries=20", "--random_points=3",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "standard"
+    config = TrainConfig(
+        method="standard", model="digits_cnn", epsilon=0.1, epochs=2, batch_size=40, holdout=0,
+        train_examples=400, learning_rate=0.05, schedule="constant", steps=1, measure_steps=1,
+        measure_examples=20, workdir=str(folder),
+    )  # fmt: skip
+    training.train(config, stream=None)
+    return folder
+
+
+@pytest.fixture
+def launch(monkeypatch, capsys):
+    def launch(*arguments):
+        values = flags.FlagValues()
+        monkeypatch.setattr(flags, "FLAGS", values)
+        with pytest.raises(SystemExit) as end:
+            app.run(
+                diagnose._main,
+                lambda: diagnose.define_diagnosis_flags(values),
+                description=diagnose.DESCRIPTION,
+                groups=diagnose.GROUPS,
+                arguments=arguments,
+            )
+        return end.value.code, capsys.readouterr()
+
+    return launch
+
+
+def hide_gradient(weight, logits_fn, images):
+    return logits_fn(images + weight * (jax.lax.stop_gradient(images) - images))
+
+
+def test_a_network_passes_until_its_gradient_is_hidden(launch, run, tmp_path, monkeypatch):
+    load = diagnose.load_network
+    hidden = 0.0
+
+    def load_changed(*arguments, **options):
+        network = load(*arguments, **options)
+        changed = jax.tree_util.Partial(hide_gradient, jnp.float32(hidden), network.logits_fn)
+        return network._replace(logits_fn=changed)
+
+    monkeypatch.setattr(diagnose, "load_network", load_changed)
+    code, printed = launch(f"--workdir={run}", *SMALL)
+    assert code == 0, printed.err
+    assert printed.out.splitlines()[-1] == "verdict: pass (12 checks)"
+    summary = json.loads((run / "diagnosis.json").read_text())
+    assert summary["examples"] == 80 and summary["source"] == "none"
+    assert summary["attacks"]["epsilon"] == 0.1 and summary["attacks"]["steps"] == [1, 4]
+    for suffix in ("md", "csv", "png"):
+        assert (run / f"diagnosis.{suffix}").exists()
+    assert not (run / diagnose.UNFINISHED).exists()
+
+    hidden = 1.0
+    output = tmp_path / "out"
+    code, printed = launch(f"--workdir={run}", f"--output_dir={output}", *SMALL)
+    assert code == 0, printed.err
+    *_, verdict = printed.out.splitlines()
+    assert verdict.startswith("verdict: suspicious (") and "zero gradients" in verdict
+    masked = json.loads((output / "diagnosis.json").read_text())
+    assert masked["clean_accuracy"] == summary["clean_accuracy"]
+    assert "unbounded epsilon" in masked["suspicious"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--workdir is not given"),
+        (["--workdir=nowhere"], "nowhere holds no run"),
+        (["--workdir=a", "--steps=5,1"], "--steps=5,1: accepted are two numbers or more"),
+        (["--workdir=a", "--steps=1,x"], "--steps=1,x: accepted are two numbers or more"),
+        (["--workdir=a", "--restarts=1"], "--restarts=1: accepted are 2 or more"),
+        (["--workdir=a", "--epsilon=0"], "--epsilon=0.0: accepted are finite numbers above 0"),
+    ],
+)
+def test_mistakes_are_one_sentence(launch, arguments, message):
+    code, printed = launch(*arguments)
+    assert code == 1 and message in printed.err and "Traceback" not in printed.err
+
+
+def test_help_lists_every_flag(launch):
+    code, printed = launch("--help")
+    assert code == 0 and "--random_points" in printed.out
+    assert max(map(len, printed.out.splitlines())) <= 101
