@@ -16,6 +16,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import hypothesis
+import jax
 import pytest
 
 from robustjax import parallel
@@ -30,6 +31,20 @@ hypothesis.settings.register_profile(
     "robustjax", deadline=None, max_examples=25, derandomize=bool(os.environ.get("CI"))
 )
 hypothesis.settings.load_profile("robustjax")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_memory_mappings():
+    """Drops compiled programs now and then.
+
+    Each of them holds several memory mappings, of which Linux grants a process 65,530
+    (vm.max_map_count). The suite would need more, and where XLA gets none it ends in a
+    segmentation fault.
+    """
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_text().count("\n") > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,9 @@ from absl import flags
 from robustjax import evaluation
 from robustjax.cli import app, compilation
 from robustjax.evaluation import gradient_masking, masking_evidence, masking_report
-from robustjax.evaluation.masking_evidence import Progress, Settings
+from robustjax.evaluation.masking_evidence import Progress
 from robustjax.evaluation.masking_figures import draw_diagnosis
+from robustjax.evaluation.masking_records import Settings
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.evaluation.unfinished import Unfinished
 from robustjax.files import Path, write_whole

@@ -11,6 +11,7 @@ from robustjax.cli import app
 from robustjax.cli.paper_figures import list_figures
 from robustjax.evaluation import log_figures, sweep_figures
 from robustjax.evaluation.log_figures import LoggedRun
+from robustjax.evaluation.run_folder import short_names
 from robustjax.files import Path
 from robustjax.training.log import read_rows
 
@@ -66,7 +67,10 @@ def _main() -> None:
             f"--workdirs is not given; --kind={values.kind} is drawn from it or --sweep_dirs"
         )
     output = _output([*runs.values(), *sweeps.values()])
-    names = _short_names([*values.workdirs, *values.sweep_dirs])
+    folders = [*values.workdirs, *values.sweep_dirs]
+    if len(set(folders)) < len(folders):
+        raise app.CommandError("--workdirs, --sweep_dirs: a folder is given twice")
+    names = dict(zip(folders, short_names(folders), strict=True))
     settings = {names[given]: _settings(folder) for given, folder in sweeps.items()}
     if values.kind == "sweep":
         only = next(iter(settings.values()))
@@ -98,18 +102,6 @@ def _output(folders: Sequence[Path]) -> Path:
     if not values.output.endswith(".png"):
         raise app.CommandError(f"--output={values.output}: accepted is the name of a .png file")
     return Path(values.output)
-
-
-def _short_names(folders: Sequence[str]) -> dict[str, str]:
-    """What the legend calls each folder: as few of its last parts as tell it from the others."""
-    if len(set(folders)) < len(folders):
-        raise app.CommandError("--workdirs, --sweep_dirs: a folder is given twice")
-    parts = {folder: Path(folder).parts for folder in folders}
-    for count in range(1, max(map(len, parts.values())) + 1):
-        names = {folder: "/".join(part[-count:]) for folder, part in parts.items()}
-        if len(set(names.values())) == len(names):
-            return names
-    return {folder: folder for folder in folders}
 
 
 def _logged(workdir: Path) -> LoggedRun:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from robustjax.evaluation.masking_evidence import FGSM_SCALES, Evidence
+from robustjax.evaluation.masking_records import FGSM_SCALES, Evidence
 
 FALSE_ALARM = 0.01
 """The chance of calling a network suspicious that keeps within all the rules, at most."""

@@ -143,11 +143,11 @@ def _absent(run: RunFolder) -> Child:
     if not run.rows:
         missing.append("no metrics.jsonl with a complete epoch: the training curves")
     if run.diagnosis is None:
-        missing.append("no diagnosis.json: checks for gradient masking")
+        missing.append("no diagnosis.json: checks for gradient masking (launch/diagnose.py)")
     if run.transfer is None:
-        missing.append("no transfer.json: attacks made on other networks")
+        missing.append("no transfer.json: attacks made on other networks (launch/transfer.py)")
     if not any(png.name != CURVES for png in run.figures):
-        missing.append("no further figures in the folder or its figures/")
+        missing.append("no further figures in the folder or its figures/ (launch/analyze.py)")
     if not missing:
         return None
     return [

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from robustjax.evaluation.gradient_masking import FALSE_ALARM, Diagnosis
-from robustjax.evaluation.masking_evidence import Evidence
+from robustjax.evaluation.masking_records import Evidence
 from robustjax.evaluation.suite import wilson_interval
 
 

@@ -13,7 +13,8 @@ import pytest
 from robustjax import attacks, data
 from robustjax.evaluation import masking_evidence, masking_figures, masking_report
 from robustjax.evaluation.gradient_masking import Comparison, judge
-from robustjax.evaluation.masking_evidence import Evidence, Settings, gather
+from robustjax.evaluation.masking_evidence import gather
+from robustjax.evaluation.masking_records import Evidence, Settings
 from robustjax.evaluation.unfinished import Unfinished
 from robustjax.files import Path
 

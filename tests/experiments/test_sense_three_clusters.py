@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from robustjax import data
-from robustjax.experiments import sense_three_clusters as clusters
-from robustjax.experiments.sense_three_clusters import Settings
+from robustjax.experiments import sense_three_clusters as experiment
+from robustjax.experiments import three_clusters as clusters
+from robustjax.experiments.three_clusters import Settings
 
 VERTICAL = np.array([0.0, 1.0, 0.0])
 TILTED = np.array([0.7, 2.0, 1.1])
@@ -149,12 +150,12 @@ def test_confident_points_are_attacked_though_their_cross_entropy_has_no_gradien
 def test_a_line_that_tips_over_is_counted():
     history = np.zeros((9, 3))
     history[:, 2] = [1, -1, 1, -1, 1, 1, -1, -1, 1]
-    assert clusters.changes(history) == {"changes": 2, "iterations": 4}
+    assert experiment.changes(history) == {"changes": 2, "iterations": 4}
 
 
 def test_run_shows_what_the_paper_shows(tmp_path):
     said = []
-    numbers = clusters.run(SMALL, tmp_path, said.append)
+    numbers = experiment.run(SMALL, tmp_path, said.append)
     assert numbers["changes"]["R-AT"]["changes"] >= 25
     assert numbers["changes"]["SENSE-AT"]["changes"] == 0
     rows = numbers["classifiers"]
@@ -172,7 +173,7 @@ def test_run_shows_what_the_paper_shows(tmp_path):
         picture = tmp_path / f"sense_three_clusters_figure_{number}.png"
         assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 10_000
     assert len(said) == 6
-    table = clusters.to_markdown(numbers)
+    table = experiment.to_markdown(numbers)
     assert all(f"| {name} |" in table for name in rows)
 
 
