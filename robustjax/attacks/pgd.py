@@ -120,6 +120,7 @@ def pgd(
     start_name, start_images = checks.checked_start(start, images, threat, restarts)
     inputs = _Inputs(
         start_name=start_name,
+        rule_class=type(stop),
         key=checked_key(key, batch_size),
         images=images,
         start_images=start_images,
@@ -141,9 +142,14 @@ def pgd(
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Inputs:
-    """The arguments of an attack; every leaf has a leading axis of the batch, or is a scalar."""
+    """The arguments of an attack; every leaf has a leading axis of the batch, or is a scalar.
+
+    The rule's class is named because structures of different dataclasses may compare equal, see
+    `stopping`, and a rule may be the user's own.
+    """
 
     start_name: str = dataclasses.field(metadata={"static": True})
+    rule_class: type = dataclasses.field(metadata={"static": True})
     key: jax.Array
     images: jax.Array
     start_images: jax.Array | None
@@ -174,6 +180,7 @@ class _Rows:
     some starts are.
     """
 
+    rule_class: type = dataclasses.field(metadata={"static": True})
     images: jax.Array
     previous: jax.Array
     clean: jax.Array
@@ -223,6 +230,7 @@ class _GradientAscent:
         images = _start_images(inputs, threat, keys)
         active = jnp.ones(batch_size, bool) if kept is None else ~kept.success
         return _Rows(
+            rule_class=inputs.rule_class,
             images=images,
             previous=images,
             clean=clean,

@@ -4,6 +4,7 @@ All numbers are dyadic, so that points compare exactly.
 """
 
 import dataclasses
+import itertools
 from typing import ClassVar
 
 import jax
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 from robustjax import attacks
-from robustjax.attacks import ThreatModel, stopping
+from robustjax.attacks import ThreatModel, iteration, stopping
+
+BUILT_IN = [stopping.misclassified, stopping.loss_above, stopping.fosc]
 
 EVERYWHERE = ThreatModel(epsilon=np.inf)
 
@@ -186,6 +189,41 @@ def test_a_rule_of_ones_own():
     images, taken, _ = climb([0.25, 0.5], AfterSteps(jnp.array([1, 3])))
     np.testing.assert_array_equal(images, [0.375, 0.875])
     assert taken == [1, 3]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class AfterMoreSteps(AfterSteps):
+    def start(self, batch_size):
+        return AfterMoreSteps(jnp.broadcast_to(self.count, (batch_size,)))
+
+    def check(self, point):
+        stop = point.taken > self.count
+        return stopping.Decision(self, stop, jnp.zeros_like(stop))
+
+
+def test_no_program_is_taken_for_that_of_another_rule(monkeypatch):
+    # jit tells programs apart by the structure of their arguments.
+    rules = [AfterSteps, AfterMoreSteps, *BUILT_IN]
+    structures, run = [], iteration.run
+
+    def recording(attack, model, examples, inputs, steps, restarts):
+        for part in (inputs, attack.start(inputs, None, 0)):
+            structures.append(jax.tree.structure(part))
+        return run(attack, model, examples, inputs, steps, restarts)
+
+    monkeypatch.setattr(iteration, "run", recording)
+    for rule in rules:
+        climb([0.25], rule(jnp.array([1])))
+    assert len(structures) == 2 * len(rules)
+    for first, second in itertools.combinations(structures, 2):
+        assert first != second
+
+
+def test_structures_of_the_rules_differ():
+    rules = [rule(jnp.array([1])) for rule in BUILT_IN]
+    for first, second in itertools.combinations(map(jax.tree.structure, rules), 2):
+        assert first != second
 
 
 class Unregistered(AfterSteps):

@@ -68,6 +68,7 @@ def test_images_are_saved_and_stand_a_second_look_until_they_are_forged(run):
     assert "said to be robust, and misclassified" in out and "DOES NOT HOLD" in out
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_and_finds_the_same(run):
     slow = (f"--workdir={run}", "--attacks=pgd-4,pgd-300", "--examples=120")
     process = start("evaluate", *slow)

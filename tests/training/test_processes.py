@@ -72,6 +72,7 @@ def assert_same_weights(one, other):
     )
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_terminated_it_ends_with_the_same_bits(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     # Long enough to be still training whenever a signal comes.

@@ -1,0 +1,125 @@
+"""The PyTorch side computes what the library computes: logits, losses, and whole steps."""
+# ruff: noqa: E402  (what imports torch comes after the check that it is there)
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from benchmarks import agreement, library_step, workload
+from benchmarks.pytorch import losses as torch_losses
+from benchmarks.pytorch import models as torch_models
+from benchmarks.pytorch import step as torch_step
+from benchmarks.pytorch import weights
+from benchmarks.workload import Setting
+from robustjax import losses, models
+
+
+@pytest.mark.parametrize("name", ["resnet_8", "cifar_resnet_8", "wide_resnet_10_1"])
+def test_logits_are_those_of_the_flax_network(name):
+    random = np.random.default_rng(0)
+    model = models.create(name)
+    images = random.uniform(size=(2, 8, 8, 3)).astype(np.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    # Weights and statistics that no initialisation would give; variances are positive.
+    variables = jax.tree.map(
+        lambda leaf: random.uniform(0.05, 0.3, leaf.shape).astype(np.float32), shapes
+    )
+    mirror = torch_models.create(name)
+    weights.load(mirror, weights.to_torch(variables["params"], variables["batch_stats"]))
+    with torch.no_grad():
+        theirs = mirror.eval()(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
+    ours = np.asarray(jax.jit(model.apply)(variables, images))
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4)
+
+
+def test_weights_of_another_network_are_refused():
+    model = models.create("cifar_resnet_8")
+    variables = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
+    arrays = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), variables)
+    with pytest.raises(ValueError, match="only in"):
+        weights.load(torch_models.create("wide_resnet_10_1"), weights.to_torch(arrays["params"]))
+
+
+def test_losses_are_the_library_s():
+    random = np.random.default_rng(1)
+    clean, perturbed = random.normal(size=(2, 6, 10)).astype(np.float32)
+    labels = random.integers(0, 10, 6)
+    tensors = [torch.tensor(array) for array in (clean, perturbed, labels)]
+    for name in ("trades", "mart"):
+        theirs = getattr(torch_losses, name)(*tensors)
+        ours = getattr(losses, name)(clean, perturbed, labels, beta=torch_losses.BETA)
+        assert float(theirs) == pytest.approx(float(ours.mean()), rel=1e-5)
+    divergence = losses.kl_divergence(clean, perturbed).sum()
+    # The attack leaves out what does not depend on the perturbed images.
+    ascended = torch_losses.attack_loss("kl", tensors[1], tensors[0].softmax(1))
+    assert float(ascended) == pytest.approx(float(divergence), rel=1e-5)
+
+
+def sides(method, form):
+    setting = Setting(method, "cifar_resnet_8", batch_size=4, steps=2, image_size=8)
+    small = workload.create(setting)
+    peer = torch_step.TorchStep(
+        setting,
+        small.experiment.config,
+        weights.to_torch(small.state.params, small.state.statistics),
+        small.images,
+        small.labels,
+        form=form,
+    )
+    return small, peer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "form"),
+    [
+        ("standard", "eager"),
+        ("trades", "eager"),
+        ("mart", "eager"),
+        ("fat_trades", "eager"),
+        ("fat_trades", "compacted"),
+    ],
+)
+def test_a_step_is_the_library_s(method, form):
+    small, peer = sides(method, form)
+    library = library_step.LibraryStep(small)
+    reference = agreement.reference(small, library, library_step.probe(small))
+    agreed = agreement.compare(reference, peer)
+    # On a network so small rounding turns no pixel.
+    assert agreed.logits < 1e-5 and agreed.loss < 1e-5 and agreed.update < 1e-3
+    agreed.require("float32")
+
+
+@pytest.mark.slow
+def test_steps_carry_momentum_and_weight_decay_and_reset_forgets_them():
+    small, peer = sides("standard", "eager")
+    probed = library_step.probe(small)
+    library = library_step.LibraryStep(small)
+    library.reset()
+    library.run()
+    # The same random start once more.
+    library.reset(library.host_state().replace(step=np.zeros((), np.int32)))
+    loss = library.run()
+    start = torch.tensor(probed.starts)
+    assert peer.run(2, start=start) == pytest.approx(loss, rel=1e-4)
+    before = weights.to_torch(small.state.params)
+    after, theirs = weights.to_torch(library.host_state().params), peer.weights()
+    for name, array in after.items():
+        moved = float((array - before[name]).abs().max())
+        assert float((array - theirs[name]).abs().max()) < 1e-2 * moved
+    peer.reset()
+    first = peer.run(start=start)
+    peer.reset()
+    assert peer.run(start=start) == pytest.approx(first, rel=1e-6)
+
+
+def test_what_differs_is_refused():
+    good = agreement.Agreement(logits=1e-6, update=0.01, library_loss=2.0, peer_loss=2.001)
+    good.require("float32")
+    for change in ({"logits": 0.1}, {"update": 0.9}, {"peer_loss": 2.2}, {"peer_loss": np.nan}):
+        with pytest.raises(agreement.Disagreement, match="differs from the library's"):
+            dataclasses.replace(good, **change).require("float32")
