@@ -6,7 +6,7 @@ ARGS ?=
 export PYTHON EXTRAS
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow lint format install clean
+.PHONY: help quickstart test test-slow bench lint format install clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ test: install ## Run the tests, e.g. make test ARGS="tests/losses -x"
 
 test-slow: install ## Run the slow tests
 	@.venv/bin/python -m pytest -q -m slow $(ARGS)
+
+bench: install ## Time the training step beside PyTorch (benchmarks/requirements.txt)
+	@.venv/bin/python -m benchmarks train_step $(ARGS)
 
 lint: install ## Check style and formatting
 	@.venv/bin/python -m ruff check .

@@ -9,7 +9,8 @@ from robustjax import attacks
 
 ACCEPTED = (
     "clean, random-N (the worst of N random points), fgsm, pgd-K, pgd-KxR (R restarts), cw-K, "
-    "cw-KxR, apgd-ce, apgd-dlr, apgd-t, fab-t, square, spsa, deepfool, autoattack, autoattack-rand"
+    "cw-KxR, apgd-ce, apgd-dlr, apgd-t, fab-t, square, spsa (100 steps of 8192 points), spsa-KxN, "
+    "deepfool, autoattack, autoattack-rand"
 )
 
 # Without a number in the name: the attack's own settings.
@@ -21,7 +22,6 @@ _PLAIN = (
     "apgd-t",
     "fab-t",
     "square",
-    "spsa",
     "deepfool",
     "autoattack",
     "autoattack-rand",
@@ -30,6 +30,9 @@ _PLAIN = (
 # Take gradient steps of a size that is chosen, from a start that is chosen.
 STEPPED = ("pgd", "cw")
 ENSEMBLES = {"autoattack": "standard", "autoattack-rand": "rand"}
+
+# 100 steps with 8192 points each: what NAP reports.
+_SPSA_STEPS, _SPSA_SAMPLES = 100, 8192
 
 # The margin inside the ball, sampled gradients: written for linf alone.
 _LINF_ONLY = ("cw", "spsa")
@@ -48,6 +51,7 @@ class AttackSpec(NamedTuple):
       start: of "pgd" and "cw", see `attacks.pgd`.
       success: of "pgd" and "cw": "last" iterate or "any".
       examples: attacks the first so many of the test set.
+      samples: of "spsa", points at which a step takes the loss.
     """
 
     name: str
@@ -59,6 +63,7 @@ class AttackSpec(NamedTuple):
     start: str | None = None
     success: str | None = None
     examples: int | None = None
+    samples: int = 0
 
     def completed(
         self, *, epsilon: float, step_size: float, start: str, success: str
@@ -84,7 +89,12 @@ class AttackSpec(NamedTuple):
             "apgd-t": {"steps": 100, "loss": "targeted dlr"},
             "fab-t": {"steps": 100},
             "square": {"queries": 5000},
-            "spsa": {"steps": 100, "samples": 8192, "delta": 0.01, "learning_rate": 0.01},
+            "spsa": {
+                "steps": self.steps,
+                "samples": self.samples,
+                "delta": 0.01,
+                "learning_rate": 0.01,
+            },
             "autoattack": {"version": "standard"},
             "autoattack-rand": {"version": "rand"},
         }.get(self.kind, {})
@@ -106,11 +116,16 @@ def parse_attack(name: str) -> AttackSpec:
     Raises:
       ValueError: it is not one of `ACCEPTED`.
     """
+    if name == "spsa":
+        return AttackSpec(name, name, _SPSA_STEPS, samples=_SPSA_SAMPLES)
     if name in _PLAIN:
         return AttackSpec(name, name, int(name == "fgsm"))
     stepped = re.fullmatch(r"(pgd|cw)-(\d+)(?:x(\d+))?", name)
     if stepped is not None and int(stepped[2]) >= 1 and int(stepped[3] or 1) >= 1:
         return AttackSpec(name, stepped[1], int(stepped[2]), int(stepped[3] or 1))
+    spsa = re.fullmatch(r"spsa-(\d+)x(\d+)", name)
+    if spsa is not None and int(spsa[1]) >= 1 and int(spsa[2]) >= 2 and int(spsa[2]) % 2 == 0:
+        return AttackSpec(name, "spsa", int(spsa[1]), samples=int(spsa[2]))
     random = re.fullmatch(r"random-(\d+)", name)
     if random is not None and int(random[1]) >= 1:
         return AttackSpec(name, "random", 0, int(random[1]))

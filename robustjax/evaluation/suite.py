@@ -206,6 +206,8 @@ def _perturb(
             "restarts": spec.restarts,
             "success": spec.success,
         }
+    elif spec.kind == "spsa":
+        options = {"steps": spec.steps, "samples": spec.samples}
     elif spec.kind == "random":
         options = {"draws": spec.restarts}
     return _ATTACKS[spec.kind](keys, logits_fn, images, labels, threat, **options)

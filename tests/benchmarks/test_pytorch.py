@@ -89,13 +89,13 @@ def test_a_step_is_the_library_s(method, form):
     library = library_step.LibraryStep(small)
     reference = agreement.reference(small, library, library_step.probe(small))
     agreed = agreement.compare(reference, peer)
-    # On a network so small rounding turns no pixel.
-    assert agreed.logits < 1e-5 and agreed.loss < 1e-5 and agreed.update < 1e-3
+    # On a network so small rounding turns no pixel, and a weight decay left out would show.
+    assert agreed.logits < 1e-5 and agreed.loss < 1e-5 and agreed.update < 1e-4
     agreed.require("float32")
 
 
 @pytest.mark.slow
-def test_steps_carry_momentum_and_weight_decay_and_reset_forgets_them():
+def test_steps_carry_momentum_and_reset_forgets_it():
     small, peer = sides("standard", "eager")
     probed = library_step.probe(small)
     library = library_step.LibraryStep(small)
@@ -105,12 +105,14 @@ def test_steps_carry_momentum_and_weight_decay_and_reset_forgets_them():
     library.reset(library.host_state().replace(step=np.zeros((), np.int32)))
     loss = library.run()
     start = torch.tensor(probed.starts)
-    assert peer.run(2, start=start) == pytest.approx(loss, rel=1e-4)
+    # PyTorch keeps the unbiased variance of the batch, 16/15 of Flax's in the last layers here.
+    assert peer.run(2, start=start) == pytest.approx(loss, rel=0.01)
     before = weights.to_torch(small.state.params)
     after, theirs = weights.to_torch(library.host_state().params), peer.weights()
-    for name, array in after.items():
-        moved = float((array - before[name]).abs().max())
-        assert float((array - theirs[name]).abs().max()) < 1e-2 * moved
+    moved = torch.cat([(after[name] - before[name]).flatten() for name in after])
+    missed = torch.cat([(after[name] - theirs[name]).flatten() for name in after])
+    # Without momentum the second step would be about half as long.
+    assert missed.norm() < 0.1 * moved.norm()
     peer.reset()
     first = peer.run(start=start)
     peer.reset()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import matrix_rate
+from benchmarks import matrix_rate, neighbours
 from benchmarks.progress import Progress
 from benchmarks.timing import Side, Spread, alternate, paired_ratio
 
@@ -74,3 +74,22 @@ def test_the_time_left_is_of_preparations_and_of_runs(capsys):
     assert progress.seconds_left() == 40 + 4 * 3
     progress.skip(3)
     assert progress.seconds_left() == 40 + 1 * 3
+
+
+STATISTICS = """\
+cpu  60 6 6 600 60 6 6 6 0 0
+cpu0 10 1 2 500 50 3 4 5 0 0
+cpu1 50 5 4 100 10 3 2 1 0 0
+intr 1234 5 6
+"""
+
+
+@pytest.mark.parametrize(("cores", "seconds"), [({0}, 0.25), ({1}, 0.65), ({0, 1}, 0.9)])
+def test_the_work_of_cores_leaves_out_their_idle_time(cores, seconds):
+    assert neighbours.busy_seconds(STATISTICS, cores, 100) == seconds
+
+
+def test_neighbours_are_a_share_of_the_cores():
+    with neighbours.Neighbours() as seen:
+        pass
+    assert seen.share is None or 0 <= seen.share <= 1

@@ -62,6 +62,14 @@ def test_accuracies_are_those_of_the_closed_form(dataset):
     assert list(found) == ["clean", "fgsm", "pgd-10", "pgd-3x2", "cw-10"]
 
 
+def test_spsa_takes_the_steps_and_points_of_its_name(dataset):
+    score = scores(dataset, ["spsa-30x64"])["spsa-30x64"]
+    assert (score.settings["steps"], score.settings["samples"]) == (30, 64)
+    clean = margins(dataset)
+    worst = clean - EPSILON * np.abs(np.float64(WEIGHTS[:, 0] - WEIGHTS[:, 1])).sum()
+    assert np.all(score.correct >= (worst > 0)) and score.correct.sum() < (clean > 0).sum()
+
+
 def test_the_size_of_a_batch_changes_nothing(dataset):
     one, other = (scores(dataset, ["pgd-2"], batch_size=size) for size in (7, 25))
     np.testing.assert_array_equal(one["pgd-2"].correct, other["pgd-2"].correct)
@@ -92,7 +100,21 @@ def test_progress_is_reported_after_every_batch(dataset):
     assert heard == [("clean", n, 25, right[:n].mean()) for n in (8, 16, 24, 25)]
 
 
-@pytest.mark.parametrize("name", ["pgd", "pgd-0", "pgd-20x0", "apgdx", "pgd-20x", "random-0", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pgd",
+        "pgd-0",
+        "pgd-20x0",
+        "apgdx",
+        "pgd-20x",
+        "random-0",
+        "spsa-9",
+        "spsa-9x7",
+        "spsa-0x8",
+        "",
+    ],
+)
 def test_unknown_attacks_are_named(name):
     with pytest.raises(
         ValueError, match=f"unknown attack '{name}' in --attacks: accepted are clean"
@@ -104,6 +126,8 @@ def test_names_of_attacks():
     assert evaluation.parse_attack("pgd-60x20") == AttackSpec("pgd-60x20", "pgd", 60, 20)
     assert evaluation.parse_attack("cw-30") == AttackSpec("cw-30", "cw", 30, 1)
     assert evaluation.parse_attack("random-8") == AttackSpec("random-8", "random", 0, 8)
+    assert evaluation.parse_attack("spsa-20x64")[:4] == ("spsa-20x64", "spsa", 20, 1)
+    assert [evaluation.parse_attack(name).samples for name in ("spsa", "spsa-2x64")] == [8192, 64]
     assert evaluation.parse_attack("apgd-t") == AttackSpec("apgd-t", "apgd-t")
 
 
