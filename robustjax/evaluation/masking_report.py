@@ -107,9 +107,21 @@ def verdict_line(summary: Mapping[str, Any]) -> str:
     """The verdict in a line."""
     count = len(summary["checks"])
     if not summary["suspicious"]:
-        return f"pass ({count} checks)"
+        open_ones = _undecided(summary)
+        rest = f"; too few examples to decide: {'; '.join(open_ones)}" if open_ones else ""
+        return f"pass ({count} checks{rest})"
     found = ", ".join(summary["suspicious"])
     return f"suspicious ({len(summary['suspicious'])} of {count} checks: {found})"
+
+
+def _undecided(summary: Mapping[str, Any]) -> list[str]:
+    """Checks that one comparison alone would call suspicious, and all comparisons together not."""
+    return [
+        check["name"]
+        for check in summary["checks"]
+        if check["verdict"] == "pass"
+        and any(part["p_value"] < FALSE_ALARM for part in check["comparisons"])
+    ]
 
 
 def _bold(text: str, when: bool | None = None) -> str:
