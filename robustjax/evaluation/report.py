@@ -17,7 +17,8 @@ from robustjax.files import Path, write_whole
 WORST_CASE = "worst_case_robust_accuracy"
 """The key of the share of examples that withstand every attack of the list."""
 
-_NO_SETTINGS = ("robust_accuracy", "interval_95", "after_each", "seconds", "warnings")
+MEASURED = ("robust_accuracy", "interval_95", "after_each", "seconds", "warnings")
+"""What an attack's entry has beside its settings."""
 
 
 def summarize(scores: Mapping[str, AttackScore], **about: Any) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         settings = ", ".join(
             f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}"
             for key, value in score.items()
-            if key not in _NO_SETTINGS
+            if key not in MEASURED
         )
         lines.append(_row(name, score["robust_accuracy"], score["interval_95"], settings))
     if summary["attacks"]:

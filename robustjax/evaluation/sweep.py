@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from robustjax.evaluation.report import WORST_CASE
+from robustjax.evaluation.report import MEASURED, WORST_CASE
 from robustjax.files import Path
 
 CENTRES = {"median": statistics.median, "mean": statistics.fmean}
@@ -137,21 +137,24 @@ def _read_run(run: SweepRun) -> dict[str, Any] | None:
     scores = {name: score["robust_accuracy"] for name, score in found["attacks"].items()}
     worst = {WORST: found[WORST_CASE]} if WORST_CASE in found else {}
     rows = [json.loads(line) for line in log.read_text().splitlines()]
+    in_the_table = ("robust_accuracy", "interval_95")
     return {
         "seed": run.seed,
         "folder": run.workdir.name,
         "accuracy": {CLEAN: found["clean_accuracy"], **scores, **worst},
         "examples": found["examples"],
-        "attacks": {name: _settings_of(score) for name, score in found["attacks"].items()},
+        "attacks": {
+            name: {key: value for key, value in score.items() if key not in in_the_table}
+            for name, score in found["attacks"].items()
+        },
         "versions": found["versions"],
         "mean_backward_passes": statistics.fmean(row["mean_backward_passes"] for row in rows),
         "training_seconds": rows[-1]["elapsed_seconds"],
     }
 
 
-def _settings_of(score: Mapping[str, Any]) -> dict[str, Any]:
-    measured = ("robust_accuracy", "interval_95")
-    return {key: value for key, value in score.items() if key not in measured}
+def _settings_of(attack: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in attack.items() if key not in MEASURED}
 
 
 def _gather_setting(
@@ -233,7 +236,13 @@ def to_markdown(settings: Sequence[Mapping[str, Any]], about: Mapping[str, Any])
         facts["examples"] = _distinct(str(run["examples"]) for run in done)
         for name in dict.fromkeys(name for run in done for name in run["attacks"]):
             used = [run["attacks"][name] for run in done if name in run["attacks"]]
-            facts[name] = _distinct(map(_listed, used))
+            facts[name] = _distinct(_listed(_settings_of(attack)) for attack in used)
+        for run in done:
+            found = [
+                text for attack in run["attacks"].values() for text in attack.get("warnings", ())
+            ]
+            if found:
+                facts[f"warnings: {run['folder']}"] = "; ".join(found)
         facts["versions"] = _distinct(_listed(run["versions"]) for run in done)
     for run, error in (pair for entry in settings for pair in entry["failed"].items()):
         facts[f"failed: {run}"] = error

@@ -189,3 +189,20 @@ def test_settings_without_numbers_are_bars(tmp_path):
         ("clean", 50.0), ("clean", 51.0), ("pgd-2", 50.0), ("pgd-2", 51.0),
     ]  # fmt: skip
     assert matplotlib.image.imread(path)[..., :3].std() > 0.01
+
+
+def test_what_an_ensemble_measured_is_no_setting_of_it_and_its_warnings_are_told(tmp_path):
+    runs = []
+    for seed, seconds in enumerate((1.5, 2.5)):
+        folder = write_run(tmp_path / f"a-seed={seed}", attacks=["autoattack"])
+        found = json.loads((folder / "evaluation.json").read_text())
+        found["attacks"]["autoattack"] = {
+            "robust_accuracy": 0.4, "interval_95": [0, 1], "version": "standard",
+            "after_each": {"clean": 0.9}, "seconds": {"apgd-ce": seconds},
+            "warnings": ["few classes"] if seed else [],
+        }  # fmt: skip
+        (folder / "evaluation.json").write_text(json.dumps(found))
+        runs.append(SweepRun({"beta": "1"}, seed, folder))
+    text = sweep.to_markdown(sweep.gather(runs, "mean"), {"center": "mean", "command": "c"})
+    assert "* autoattack: version standard\n" in text and "after_each" not in text
+    assert "* warnings: a-seed=1: few classes\n" in text and "a-seed=0:" not in text
