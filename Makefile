@@ -3,6 +3,8 @@
 PYTHON ?=
 EXTRAS ?=
 ARGS ?=
+# One process for each core, four at most; the tests of a file stay together.
+PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
 export PYTHON EXTRAS
 
 .DEFAULT_GOAL := help
@@ -16,7 +18,7 @@ quickstart: install ## Train a robust classifier on the embedded digits and show
 	@.venv/bin/python launch/quickstart.py $(ARGS)
 
 test: install ## Run the tests, e.g. make test ARGS="tests/losses -x"
-	@.venv/bin/python -m pytest -q $(ARGS)
+	@.venv/bin/python -m pytest -q $(PARALLEL) $(ARGS)
 
 test-slow: install ## Run the slow tests
 	@.venv/bin/python -m pytest -q -m slow $(ARGS)
