@@ -10,6 +10,10 @@ from robustjax.cli import app
 BENCHMARKS = {
     "train_step": "benchmarks.train_step",
     "profile": "benchmarks.step_profile",
+    "memory": "benchmarks.memory",
+    "autoattack": "benchmarks.autoattack",
+    "compilation": "benchmarks.compilation",
+    "scaling": "benchmarks.scaling",
 }
 """Name -> module with DESCRIPTION, GROUPS, define_flags() and main()."""
 

@@ -54,6 +54,7 @@ _AT_LEAST_0 = (
     "epsilon",
     "epsilon_warmup_epochs",
     "extra_weight",
+    "microbatch",
     "momentum",
     "num_processes",
     "process_id",
@@ -169,6 +170,17 @@ class TrainConfig:
 
     epochs: int = _option(100, "length of training", "optimisation", changes_training=False)
     batch_size: int = _option(128, "over all devices and processes", "optimisation")
+    microbatch: int = _option(
+        0,
+        "examples that a device works on at a time, gradients accumulated; 0: its whole share",
+        "optimisation",
+    )
+    remat: bool = _option(
+        False,
+        "recompute the outer loss's activations, block by block: less memory, a little slower",
+        "optimisation",
+        changes_training=False,
+    )
     optimizer: str = _option("sgd", "sgd or adam", "optimisation", choices=("sgd", "adam"))
     learning_rate: float = _option(0.1, "its peak", "optimisation")
     schedule: str = _option(

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.pytorch.small_cnn import SmallCNN
+
 
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions with batch norm after each, and a projection where the shape changes."""
@@ -141,6 +143,8 @@ def create(name: str, num_classes: int = 10) -> nn.Module:
     Raises:
       ValueError: a network without a counterpart.
     """
+    if name == "small_cnn":
+        return SmallCNN(num_classes)
     if found := re.fullmatch(r"wide_resnet_(\d+)_(\d+)", name):
         depth, width = map(int, found.groups())
         return WideResNet(depth, width, num_classes)
@@ -153,8 +157,8 @@ def create(name: str, num_classes: int = 10) -> nn.Module:
         features = [64 * 2**group for group in range(len(counts))]
         return ResNet(BasicBlock, features, counts, num_classes)
     raise ValueError(
-        f"{name} has no counterpart in PyTorch here; there are wide_resnet_D_W, cifar_resnet_D and "
-        + ", ".join(f"resnet_{depth}" for depth in RESNET_COUNTS)
+        f"{name} has no counterpart in PyTorch here; there are small_cnn, wide_resnet_D_W, "
+        "cifar_resnet_D and " + ", ".join(f"resnet_{depth}" for depth in RESNET_COUNTS)
     )
 
 

@@ -124,7 +124,7 @@ def create_clean(*, weight: Scalar = 0.5, noise: float = 0.0) -> Method:
         partners = every[(places + len(every) // 2) % len(every)]
         return losses.logit_pairing(logits, partners)
 
-    return _without_attack("clp", weight, noise, pairing)
+    return _without_attack("clp", weight, noise, pairing, couples_rows=True)
 
 
 def create_squeezing(*, weight: Scalar = 0.5, noise: float = 0.0) -> Method:
@@ -143,7 +143,12 @@ def create_squeezing(*, weight: Scalar = 0.5, noise: float = 0.0) -> Method:
 
 
 def _without_attack(
-    name: str, weight: Scalar, noise: float, regulariser: Callable[[jax.Array], jax.Array]
+    name: str,
+    weight: Scalar,
+    noise: float,
+    regulariser: Callable[[jax.Array], jax.Array],
+    *,
+    couples_rows: bool = False,
 ) -> Method:
     require_number("noise", noise, 0)
 
@@ -161,4 +166,6 @@ def _without_attack(
         return Objective(loss + outer.scalars["weight"] * regulariser(logits), network.statistics)
 
     scalars = {"weight": checked_scalar("weight", weight, 0)}
-    return Method(name=name, perturb=perturb, outer=outer, scalars=scalars)
+    return Method(
+        name=name, perturb=perturb, outer=outer, scalars=scalars, couples_rows=couples_rows
+    )

@@ -95,4 +95,5 @@ def create(
             "alpha": checked_scalar("alpha", alpha, 0, 1),
         },
         attack_batch_norm=attack_batch_norm,
+        couples_rows=pairing_ratio is not None,
     )

@@ -197,6 +197,8 @@ class Method:
       replays: how many steps in a row are made on each batch, augmented and mixed alike.
       soft_labels: whether labels may be distributions (label smoothing, mixup, CutMix).
       unlabelled: whether examples may lack a label (-1).
+      couples_rows: whether the perturbation or the loss of an example depends on other examples of
+        the batch, batch norm aside; then a batch cannot be worked on in parts.
     """
 
     name: str
@@ -211,6 +213,7 @@ class Method:
     replays: int = 1
     soft_labels: bool = True
     unlabelled: bool = False
+    couples_rows: bool = False
 
     def __post_init__(self) -> None:
         require_choice("attack_batch_norm", self.attack_batch_norm, ("eval", "train"))

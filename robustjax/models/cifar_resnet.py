@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from robustjax.models.blocks import apply_block
 from robustjax.models.initialization import fan_in_normal
 from robustjax.models.layers import Layers, global_average_pool, uses_batch_statistics
 
@@ -43,11 +44,13 @@ class CifarResNet(nn.Module):
         depth: 6n + 2, at least 8.
         num_classes: number of logits.
         layers: the options shared by all networks.
+        remat: whether gradients of training passes compute each block's activations again.
     """
 
     depth: int
     num_classes: int = 10
     layers: Layers = Layers()
+    remat: bool = False
 
     def __post_init__(self) -> None:
         if self.depth < 8 or (self.depth - 2) % 6:
@@ -71,12 +74,15 @@ class CifarResNet(nn.Module):
         x = layers.activate(x)
         for group in range(3):
             for index in range((self.depth - 2) // 6):
-                x = CifarBlock(
+                block = CifarBlock(
                     16 * 2**group,
                     2 if group > 0 and index == 0 else 1,
                     layers,
                     name=f"layer{group + 1}_{index}",
-                )(x, batch_statistics=batch_statistics)
+                )
+                x = apply_block(
+                    block, x, remat=self.remat and train, batch_statistics=batch_statistics
+                )
         return layers.logits(
             global_average_pool(x), self.num_classes, kernel_init=fan_in_normal, name="linear"
         )

@@ -1,8 +1,22 @@
 """Dropout whose mask follows an example's place in the global batch, not the device it is on."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+
+class Places(NamedTuple):
+    """Where the rows of a forward pass belong that sees only a part of the device's batch.
+
+    Attributes:
+        index: int32 [B], the place of each row among those of the device.
+        total: how many rows the device has in all.
+    """
+
+    index: jax.Array
+    total: int
 
 
 class ExampleDropout(nn.Module):
@@ -10,7 +24,7 @@ class ExampleDropout(nn.Module):
 
     The mask of example i is drawn from `fold_in(key, position)`, where the position is i plus the
     number of examples on the devices before this one. With the same key on every device, a batch
-    therefore gets the same masks however many devices share it.
+    therefore gets the same masks however many devices share it, and in however many parts.
 
     Attributes:
         rate: probability of zeroing a unit, in [0, 1).
@@ -21,13 +35,19 @@ class ExampleDropout(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, *, train: bool) -> jax.Array:
-        """Drops units of `inputs` [B, ...] where `train`, and needs the rng "dropout" only then."""
+    def __call__(
+        self, inputs: jax.Array, *, train: bool, places: Places | None = None
+    ) -> jax.Array:
+        """Drops units of `inputs` [B, ...] where `train`, and needs the rng "dropout" only then.
+
+        Without `places` the inputs are all rows of the device, in order.
+        """
         if not train or self.rate == 0.0:
             return inputs
-        positions = jnp.arange(inputs.shape[0])
+        rows = len(inputs)
+        positions, total = places or Places(jnp.arange(rows), rows)
         if self.axis_name is not None and not self.is_initializing():
-            positions += jax.lax.axis_index(self.axis_name) * inputs.shape[0]
+            positions += jax.lax.axis_index(self.axis_name) * total
         key = self.make_rng("dropout")
         keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
         keep = jax.vmap(

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from robustjax.models.blocks import apply_block
 from robustjax.models.initialization import fan_out_normal
 from robustjax.models.layers import Layers, global_average_pool, uses_batch_statistics
 
@@ -63,11 +64,13 @@ class MadryResNet(nn.Module):
         widths: channels of the three groups.
         num_classes: number of logits.
         layers: the options shared by all networks.
+        remat: whether gradients of training passes compute each block's activations again.
     """
 
     widths: tuple[int, int, int]
     num_classes: int = 10
     layers: Layers = Layers(activation="leaky_relu", normalization="per_image")
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -89,13 +92,16 @@ class MadryResNet(nn.Module):
         x = layers.conv(x, 16, 3, padding="SAME", kernel_init=fan_out_normal, name="init_conv")
         for group, features in enumerate(self.widths):
             for index in range(5):
-                x = MadryUnit(
+                block = MadryUnit(
                     features,
                     2 if group > 0 and index == 0 else 1,
                     group == 0 and index == 0,
                     layers,
                     name=f"unit_{group + 1}_{index}",
-                )(x, batch_statistics=batch_statistics)
+                )
+                x = apply_block(
+                    block, x, remat=self.remat and train, batch_statistics=batch_statistics
+                )
         x = layers.batch_norm(
             x, batch_statistics=batch_statistics, epsilon=EPSILON, name="final_bn"
         )

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 
+from robustjax.models.blocks import apply_block
 from robustjax.models.layers import Layers, global_average_pool, uses_batch_statistics
 
 
@@ -42,10 +43,12 @@ class PreActResNet18(nn.Module):
     Attributes:
         num_classes: number of logits.
         layers: the options shared by all networks.
+        remat: whether gradients of training passes compute each block's activations again.
     """
 
     num_classes: int = 10
     layers: Layers = Layers()
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -58,12 +61,15 @@ class PreActResNet18(nn.Module):
         x = layers.conv(x, 64, 3, name="conv1")
         for group in range(4):
             for index in range(2):
-                x = PreActBlock(
+                block = PreActBlock(
                     64 * 2**group,
                     2 if group > 0 and index == 0 else 1,
                     layers,
                     name=f"layer{group + 1}_{index}",
-                )(x, batch_statistics=batch_statistics)
+                )
+                x = apply_block(
+                    block, x, remat=self.remat and train, batch_statistics=batch_statistics
+                )
         x = layers.batch_norm(x, batch_statistics=batch_statistics, name="bn")
         x = global_average_pool(layers.activate(x))
         return layers.logits(x, self.num_classes, name="linear")

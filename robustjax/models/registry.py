@@ -59,34 +59,39 @@ NETWORKS = (
         WideResNet,
         "WRN-D-W (Zagoruyko & Komodakis, 2016); 34-10 in TRADES, MART, NAP, FAT and SENSE",
         ((16, 2), (28, 2), (28, 4), (28, 10), (34, 4), (34, 8), (34, 10), (40, 4), (58, 10)),
-        ("dropout",),
+        ("dropout", "remat"),
     ),
     Network(
         "resnet_D",
         ResNet,
         "post-activation ResNet-D of 64 to 512 channels; 18 in MART and FAT, 18 and 8 for LRM",
         ((8,), (18,), (34,), (50,)),
+        ("remat",),
     ),
     Network(
         "preact_resnet_18",
         PreActResNet18,
         "pre-activation ResNet-18 (He et al., 2016) of Rice et al. (2020) and AWP",
+        options=("remat",),
     ),
     Network(
         "cifar_resnet_D",
         CifarResNet,
         "ResNet-D of 16 to 64 channels (He et al., 2016); capacities of SENSE, §5.3.3",
         ((8,), (20,), (32,), (44,), (56,), (110,)),
+        ("remat",),
     ),
     Network(
         "madry_simple_resnet",
         partial(MadryResNet, (16, 32, 64)),
         "simple ResNet of the CIFAR-10 challenge (Madry et al., 2018), named by LRM",
+        options=("remat",),
     ),
     Network(
         "madry_w32_10",
         partial(MadryResNet, (160, 320, 640)),
         "wide ResNet of the CIFAR-10 challenge (Madry et al., 2018)",
+        options=("remat",),
     ),
     Network(
         "small_cnn",
@@ -131,7 +136,8 @@ def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
         num_classes: number of logits, at least 2.
         **options: of every network `activation`, `dtype`, `axis_name`, `mean`, `std` and
             `normalization` (see `robustjax.models.layers.Layers`; the defaults are the network's
-            own); and `dropout`, a rate in [0, 1), where the network has it.
+            own); where the network has them, `dropout`, a rate in [0, 1), and `remat`, of the
+            residual networks (see `robustjax.models.blocks`).
 
     Returns:
         A Flax module, hashable.
@@ -155,6 +161,19 @@ def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
     common = {option: value for option, value in options.items() if option in COMMON_OPTIONS}
     model = network.module(*sizes, num_classes=num_classes, **own)
     return model.clone(layers=dataclasses.replace(model.layers, **common))
+
+
+def has_option(name: str, option: str) -> bool:
+    """Returns whether the network called `name` takes an option in `create`.
+
+    Args:
+        name: one of `names()` or of their patterns.
+        option: as "dropout" or "remat".
+
+    Raises:
+        ValueError: a name that there is not.
+    """
+    return option in COMMON_OPTIONS + _find(name)[0].options
 
 
 def names() -> tuple[str, ...]:

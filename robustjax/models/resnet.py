@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 
+from robustjax.models.blocks import apply_block
 from robustjax.models.layers import Layers, global_average_pool, uses_batch_statistics
 
 
@@ -79,11 +80,13 @@ class ResNet(nn.Module):
         depth: 8, 18, 34 or 50.
         num_classes: number of logits.
         layers: the options shared by all networks.
+        remat: whether gradients of training passes compute each block's activations again.
     """
 
     depth: int
     num_classes: int = 10
     layers: Layers = Layers()
+    remat: bool = False
 
     def __post_init__(self) -> None:
         if self.depth not in BLOCKS:
@@ -105,12 +108,15 @@ class ResNet(nn.Module):
         x = layers.activate(x)
         for group, count in enumerate(counts):
             for index in range(count):
-                x = block(
+                unit = block(
                     64 * 2**group,
                     2 if group > 0 and index == 0 else 1,
                     layers,
                     name=f"layer{group + 1}_{index}",
-                )(x, batch_statistics=batch_statistics)
+                )
+                x = apply_block(
+                    unit, x, remat=self.remat and train, batch_statistics=batch_statistics
+                )
         return layers.logits(global_average_pool(x), self.num_classes, name="linear")
 
 

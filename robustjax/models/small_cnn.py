@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from robustjax.models.dropout import ExampleDropout
+from robustjax.models.dropout import ExampleDropout, Places
 from robustjax.models.initialization import fan_in_normal
 from robustjax.models.layers import Layers, flatten, max_pool
 
@@ -26,7 +26,12 @@ class SmallCNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, *, train: bool = False, batch_statistics: bool | None = None
+        self,
+        images: jax.Array,
+        *,
+        train: bool = False,
+        batch_statistics: bool | None = None,
+        places: Places | None = None,
     ) -> jax.Array:
         """Maps images [B, H, W, C] in [0, 1], 16×16 or more, to float32 logits [B, num_classes]."""
         layers = self.layers
@@ -46,7 +51,7 @@ class SmallCNN(nn.Module):
             if index % 2 == 0:
                 x = max_pool(x)
         x = layers.activate(layers.dense(flatten(x), 200, name="fc1"))
-        x = ExampleDropout(self.dropout, layers.axis_name)(x, train=train)
+        x = ExampleDropout(self.dropout, layers.axis_name)(x, train=train, places=places)
         x = layers.activate(layers.dense(x, 200, name="fc2"))
         zeros = nn.initializers.zeros_init()
         return layers.logits(x, self.num_classes, kernel_init=zeros, bias_init=zeros, name="fc3")

@@ -3,7 +3,8 @@
 import flax.linen as nn
 import jax
 
-from robustjax.models.dropout import ExampleDropout
+from robustjax.models.blocks import apply_block
+from robustjax.models.dropout import ExampleDropout, Places
 from robustjax.models.initialization import fan_out_normal
 from robustjax.models.layers import Layers, global_average_pool, uses_batch_statistics
 
@@ -21,7 +22,9 @@ class WideBlock(nn.Module):
     layers: Layers
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool, batch_statistics: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool, batch_statistics: bool, places: Places | None = None
+    ) -> jax.Array:
         """Maps [B, H, W, C] to [B, H / stride, W / stride, features]."""
         layers = self.layers
         hidden = layers.batch_norm(x, batch_statistics=batch_statistics, name="bn1")
@@ -46,7 +49,7 @@ class WideBlock(nn.Module):
         )
         hidden = layers.batch_norm(hidden, batch_statistics=batch_statistics, name="bn2")
         hidden = layers.activate(hidden)
-        hidden = ExampleDropout(self.dropout, layers.axis_name)(hidden, train=train)
+        hidden = ExampleDropout(self.dropout, layers.axis_name)(hidden, train=train, places=places)
         hidden = layers.conv(hidden, self.features, 3, kernel_init=fan_out_normal, name="conv2")
         return shortcut + hidden
 
@@ -68,6 +71,7 @@ class WideResNet(nn.Module):
         num_classes: number of logits.
         dropout: rate between the two convolutions of a block; 0 in all the papers.
         layers: the options shared by all networks.
+        remat: whether gradients of training passes compute each block's activations again.
     """
 
     depth: int
@@ -75,6 +79,7 @@ class WideResNet(nn.Module):
     num_classes: int = 10
     dropout: float = 0.0
     layers: Layers = Layers()
+    remat: bool = False
 
     def __post_init__(self) -> None:
         if self.depth < 10 or (self.depth - 4) % 6:
@@ -87,7 +92,12 @@ class WideResNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, *, train: bool = False, batch_statistics: bool | None = None
+        self,
+        images: jax.Array,
+        *,
+        train: bool = False,
+        batch_statistics: bool | None = None,
+        places: Places | None = None,
     ) -> jax.Array:
         """Maps images [B, H, W, C] in [0, 1] to float32 logits [B, num_classes]."""
         batch_statistics = uses_batch_statistics(train, batch_statistics)
@@ -96,13 +106,21 @@ class WideResNet(nn.Module):
         x = layers.conv(x, 16, 3, kernel_init=fan_out_normal, name="conv1")
         for group, stride in enumerate((1, 2, 2)):
             for index in range((self.depth - 4) // 6):
-                x = WideBlock(
+                block = WideBlock(
                     16 * 2**group * self.width,
                     stride if index == 0 else 1,
                     self.dropout,
                     layers,
                     name=f"block{group + 1}_layer_{index}",
-                )(x, train=train, batch_statistics=batch_statistics)
+                )
+                x = apply_block(
+                    block,
+                    x,
+                    remat=self.remat and train,
+                    train=train,
+                    batch_statistics=batch_statistics,
+                    places=places,
+                )
         x = layers.batch_norm(x, batch_statistics=batch_statistics, name="bn1")
         x = global_average_pool(layers.activate(x))
         return layers.logits(x, self.num_classes, bias_init=nn.initializers.zeros_init(), name="fc")

@@ -13,6 +13,7 @@ import optax
 from robustjax import data, methods, models, parallel
 from robustjax.config import TrainConfig
 from robustjax.epoch_schedule import parse_schedule
+from robustjax.training import microbatch
 from robustjax.training.optimizer import create_optimizer
 from robustjax.training.schedules import learning_rate_schedule, warmed_up
 from robustjax.training.state import TrainState, create_state
@@ -140,6 +141,8 @@ def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Expe
             label_smoothing=config.label_smoothing,
             num_classes=train_set.num_classes,
             weight_perturbation=config.awp_gamma > 0,
+            microbatch=config.microbatch,
+            remat=config.remat and not models.has_option(config.model, "remat"),
         ),
         steps_per_epoch=steps_per_epoch,
         pretrained=pretrained,
@@ -167,6 +170,7 @@ def _require_fitting_options(config: TrainConfig, method: methods.Method) -> Non
                 f"{option}: --method={config.method} as it is set needs hard labels; methods that "
                 f"take soft ones are {', '.join(takes)}"
             )
+    microbatch.require_separable(method, config.microbatch)
     if config.steps_schedule:
         largest = max(parse_schedule(config.steps_schedule).values)
         if largest > config.steps:
@@ -229,8 +233,10 @@ def create_model(config: TrainConfig, num_classes: int, *, mapped: bool = False)
       num_classes: number of logits.
       mapped: whether it will run mapped over devices, where global batch norm averages.
     """
-    options = {"activation": config.activation} if config.activation else {}
+    options: dict[str, Any] = {"activation": config.activation} if config.activation else {}
     try:
+        if config.remat and models.has_option(config.model, "remat"):
+            options["remat"] = True
         return models.create(
             config.model,
             num_classes=num_classes,

@@ -29,6 +29,7 @@ from robustjax.training import workdir as run_folder
 from robustjax.training.checkpoint import CheckpointError, Checkpoints
 from robustjax.training.experiment import Experiment, create_experiment
 from robustjax.training.log import MetricsLog, Progress, Row
+from robustjax.training.microbatch import require_divisor
 from robustjax.training.restore import load_run
 from robustjax.training.state import Totals, TrainState
 from robustjax.training.step import RawBatch, make_train_step
@@ -77,7 +78,8 @@ def train(config: TrainConfig, stream: TextIO | None = sys.stderr) -> TrainResul
         # Everything that can be wrong with the options is found before the folder is touched.
         devices = parallel.local_devices(config.devices or None)
         num_devices = len(devices) * jax.process_count()
-        parallel.per_device_batch(config.batch_size, num_devices)
+        device_batch = parallel.per_device_batch(config.batch_size, num_devices)
+        require_divisor(config.microbatch, device_batch)
         experiment = create_experiment(config, pretrained=_pretrained(config))
         template = jax.tree.map(np.asarray, experiment.initial_state())
         parallel.require_agreement(config.to_flags(), "the processes of the run have other flags")

@@ -2,7 +2,8 @@
 
 It augments (and perhaps mixes) the batch, runs the method's inner maximisation, differentiates the
 method's outer loss, perhaps at adversarially perturbed weights, sums the gradient over the devices
-and updates the state. `robustjax.parallel` maps it.
+and updates the state; attack and loss on the whole batch, or part by part
+(`robustjax.training.microbatch`). `robustjax.parallel` maps it.
 """
 
 import dataclasses
@@ -16,8 +17,10 @@ import optax
 
 from robustjax import data, losses
 from robustjax.attacks import ThreatModel
-from robustjax.methods import Batch, Inner, Method, Outer
+from robustjax.methods import Batch, Inner, Method, Outer, Perturbation
+from robustjax.models.dropout import Places
 from robustjax.parallel import AXIS
+from robustjax.training import microbatch
 from robustjax.training.network import BoundNetwork
 from robustjax.training.state import Totals, TrainState
 from robustjax.training.weight_perturbation import adversarial_direction
@@ -49,6 +52,10 @@ class StepSettings:
       label_smoothing: share of each label that goes to the other classes.
       num_classes: of the labels; needed where they are mixed or smoothed.
       weight_perturbation: whether the gradient is taken at adversarially perturbed weights (AWP).
+      microbatch: examples of a device that are attacked and differentiated together; 0: all. See
+        `robustjax.training.microbatch` for what does not depend on it, and what batch norm does.
+      remat: whether the gradient computes the activations of a whole training pass again; for
+        networks without residual blocks, the others have an option of their own.
     """
 
     norm: str
@@ -60,6 +67,8 @@ class StepSettings:
     label_smoothing: float = 0.0
     num_classes: int = 0
     weight_perturbation: bool = False
+    microbatch: int = 0
+    remat: bool = False
 
     @property
     def soft_labels(self) -> bool:
@@ -81,8 +90,13 @@ def make_train_step(
       (the attack's budget) and "awp_gamma", all float32; `key` is the run's key, the same at every
       step and on every device. The loss is the weighted mean over the whole batch. Random draws are
       functions of (key, step, position in the global batch), so the result does not depend on how
-      many devices share the batch; augmentation and mixing are the same in all replays of a batch.
+      many devices share the batch, nor in how many parts; augmentation and mixing are the same in
+      all replays of a batch.
+
+    Raises:
+      ValueError: parts that the method, or, when the step is traced, the batch cannot be cut into.
     """
+    microbatch.require_separable(method, settings.microbatch)
     augmentation = dataclasses.asdict(settings.augmentation)
 
     def train_step(
@@ -92,6 +106,7 @@ def make_train_step(
         batch_key = jax.random.fold_in(key, state.step // method.replays)
         key = jax.random.fold_in(key, state.step)
         local_batch = raw.labels.shape[0]
+        microbatch.require_divisor(settings.microbatch, local_batch)
         batch_size = local_batch * jax.lax.axis_size(AXIS)
         positions = jax.lax.axis_index(AXIS) * local_batch + jnp.arange(local_batch)
         augment_keys = _keys_by_position(batch_key, positions)[:, 0]
@@ -128,30 +143,53 @@ def make_train_step(
             memory=jax.tree.map(lambda memory: memory[row_index], state.memory),
             budget=None if steps is None else steps.astype(jnp.int32),
         )
-        perturbation = method.perturb(inner)
+        perturbation = microbatch.map_parts(
+            lambda rows: method.perturb(inner._replace(**rows)),
+            {name: getattr(inner, name) for name in ("keys", "positions", "batch", "memory")},
+            settings.microbatch,
+        )
         perturbation = jax.lax.stop_gradient(perturbation)
         total_weight = jax.lax.psum(jnp.sum(batch.weight), AXIS)
 
-        def weighted_mean_loss(params: PyTree, images: jax.Array) -> tuple[jax.Array, PyTree]:
-            network = BoundNetwork(model, params, state.statistics)
-            seen = perturbation._replace(images=images)
-            objective = method.outer(Outer(dropout_key, network, batch, seen, scalars))
-            return jnp.sum(batch.weight * objective.loss) / total_weight, objective.statistics
+        def weighted_mean_loss(
+            params: PyTree, images: jax.Array, part: _Part, statistics: PyTree
+        ) -> tuple[jax.Array, PyTree]:
+            """The part's share of the loss, and the statistics after it."""
+            places = Places(part.places, local_batch) if settings.microbatch else None
+            network = BoundNetwork(model, params, statistics, settings.remat, places)
+            seen = part.perturbation._replace(images=images)
+            objective = method.outer(Outer(dropout_key, network, part.batch, seen, scalars))
+            return jnp.sum(part.batch.weight * objective.loss) / total_weight, objective.statistics
+
+        def differentiate(
+            params: PyTree, by_images: bool = False
+        ) -> tuple[PyTree, PyTree, tuple[jax.Array, PyTree]]:
+            """The gradient by the images if wanted, the statistics, loss and its gradient."""
+            variables = (0, 1) if by_images else (0,)
+            gradient_fn = jax.value_and_grad(weighted_mean_loss, variables, has_aux=True)
+
+            def of_part(part: _Part, statistics: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+                (loss, statistics), (gradient, *image_gradient) = gradient_fn(
+                    params, part.perturbation.images, part, statistics
+                )
+                return image_gradient, statistics, (loss, gradient)
+
+            rows = _Part(batch, perturbation, jnp.arange(local_batch))
+            zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+            return microbatch.sum_parts(of_part, rows, state.statistics, zero, settings.microbatch)
 
         params = state.params
         if settings.weight_perturbation:
-            ascent = jax.grad(weighted_mean_loss, has_aux=True)(params, perturbation.images)[0]
+            _, _, (_, ascent) = differentiate(params)
             direction = adversarial_direction(params, jax.lax.psum(ascent, AXIS))
             params = jax.tree.map(
                 lambda weight, shift: weight + scalars["awp_gamma"] * shift, params, direction
             )
-        variables = (0, 1) if method.remember else 0
-        gradient_fn = jax.value_and_grad(weighted_mean_loss, variables, has_aux=True)
-        (loss, statistics), gradient = gradient_fn(params, perturbation.images)
+        by_images = method.remember is not None
+        image_gradient, statistics, (loss, gradient) = differentiate(params, by_images)
         memory = perturbation.memory
         if method.remember:
-            gradient, image_gradient = gradient
-            memory = method.remember(inner, perturbation, image_gradient)
+            memory = method.remember(inner, perturbation, *image_gradient)
         loss, gradient = jax.lax.psum((loss, gradient), AXIS)
         statistics = jax.lax.pmean(statistics, AXIS)
         # The optimiser sees the perturbed weights, whose decay is theirs; the step is made from the
@@ -182,6 +220,14 @@ def make_train_step(
         return state, loss
 
     return train_step
+
+
+class _Part(NamedTuple):
+    """Rows of the batch, what was found for them, and their places on the device [N]."""
+
+    batch: Batch
+    perturbation: Perturbation
+    places: jax.Array
 
 
 _DROPOUT, _MIXING = 2**31 - 1, 2**31 - 2

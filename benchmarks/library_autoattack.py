@@ -1,0 +1,97 @@
+"""The library's standard AutoAttack, one attack at a time, so that another side can take turns."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from benchmarks.autoattack_work import Budget
+from robustjax.attacks import ThreatModel, ensemble
+from robustjax.attacks.ensemble_state import State
+from robustjax.attacks.rows import predicted
+
+
+class LibraryAutoAttack:
+    """What `attacks.autoattack` does with its default version, stopping after every attack.
+
+    Args:
+      logits_fn: a `jax.tree_util.Partial`, as `evaluation` makes it.
+      images: clean, float32 [N, H, W, C].
+      labels: int [N].
+      threat: the ball and the box.
+      budget: steps and queries.
+      batch_size: how many survivors are attacked together.
+      seed: of the random key.
+    """
+
+    def __init__(
+        self,
+        logits_fn: Callable[[jax.Array], jax.Array],
+        images: np.ndarray,
+        labels: np.ndarray,
+        threat: ThreatModel,
+        *,
+        budget: Budget,
+        batch_size: int,
+        seed: int = 0,
+    ) -> None:
+        self._logits_fn, self._threat, self._key = logits_fn, threat, jax.random.key(seed)
+        self._batches = ensemble.Batches(images, labels, min(batch_size, len(images)))
+        self.logits = self._batches.logits(logits_fn, images)
+        self._stages = stages(self.logits.shape[1], budget)
+        self._state = State.begin(images, predicted(self.logits) != labels)
+
+    @property
+    def robust(self) -> np.ndarray:
+        """Bool [N], what nothing has broken so far."""
+        return self._state.robust.copy()
+
+    def run(self, name: str) -> None:
+        """Runs the attack that comes next; when it returns, the device is done."""
+        upto = max(at for at, stage in enumerate(self._stages) if stage.attack == name) + 1
+        ensemble.run_stages(
+            self._stages[:upto],
+            self._key,
+            self._logits_fn,
+            self._batches,
+            self._threat,
+            self._state,
+            lambda state, left: None,
+        )
+
+
+def stages(num_classes: int, budget: Budget) -> tuple[ensemble.Stage, ...]:
+    """The standard stages with another number of steps and queries; the default changes nothing."""
+
+    def within(stage: ensemble.Stage) -> ensemble.Stage:
+        own = {"queries": budget.queries} if stage.attack == "square" else {"steps": budget.steps}
+        return stage._replace(run=functools.partial(stage.run, **own))
+
+    return tuple(within(stage) for stage in ensemble.standard_stages(num_classes))
+
+
+class CompileSeconds:
+    """A context; `total` is what lowering and compiling took inside, tracing left out."""
+
+    _EVENTS = (
+        "/jax/core/compile/jaxpr_to_mlir_module_duration",
+        "/jax/core/compile/backend_compile_duration",
+    )
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._listening = False
+
+    def __enter__(self) -> "CompileSeconds":
+        self._listening = True
+        jax.monitoring.register_event_duration_secs_listener(self._heard)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # JAX has no public way to take one listener away.
+        self._listening = False
+
+    def _heard(self, event: str, seconds: float, **_: object) -> None:
+        if self._listening and event in self._EVENTS:
+            self.total += seconds

@@ -1,0 +1,198 @@
+"""The benchmark of memory: what the compiled train step needs, with and without its savings."""
+
+import dataclasses
+import itertools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from benchmarks import flops, precision, results, step_flags, table
+from robustjax import methods, parallel
+from robustjax.cli.app import CommandError
+from robustjax.config import TrainConfig
+from robustjax.training.experiment import Experiment, create_experiment
+from robustjax.training.step import RawBatch, make_train_step
+
+DESCRIPTION = """\
+Says how much memory the compiled train step needs: plain, with --remat, and with --microbatch.
+
+  python -m benchmarks memory --output=memory.json
+  python -m benchmarks memory --models=resnet_18 --methods=standard,mart --microbatch=64,32
+
+The library's own train step is made from the options of launch/train.py and compiled for this
+platform, but not run: the figures are those of XLA's plan of the device's memory. The peak is
+arguments, outputs (where they do not take the place of arguments) and temporaries. Work is the
+step's convolutions and matrix products beside those of the plain step, not its time. XLA plans each
+platform's memory in another way: compile where the training is to run."""
+
+GROUPS = {
+    "what": ["models", "methods", "precision", "microbatch"],
+    "size": ["batch_size", "steps", "image_size"],
+    "run": ["output"],
+}
+
+Row = dict[str, Any]
+NUM_CLASSES = 10
+MEBIBYTE = 2**20
+
+
+def define_flags() -> None:
+    """Defines the flags of this benchmark."""
+    flags.DEFINE_list("models", ["wide_resnet_34_10"], "networks")
+    flags.DEFINE_list("methods", ["trades"], "training methods")
+    flags.DEFINE_list(
+        "precision", None, f"any of {', '.join(precision.PRECISIONS)} [float32, on a GPU tf32]"
+    )
+    flags.DEFINE_list("microbatch", None, "sizes of the parts of the batch [a quarter of it]")
+    flags.DEFINE_integer("batch_size", 128, "images in a step")
+    flags.DEFINE_integer("steps", 10, "steps of the attack, K")
+    flags.DEFINE_integer("image_size", 32, "height and width of the images")
+    flags.DEFINE_string("output", "", "a JSON file for the results; none if not given")
+
+
+def main() -> None:
+    """Compiles everything that the flags ask for; prints a table, and writes it as JSON."""
+    values = flags.FLAGS
+    kinds = values.precision or [precision.defaults()[0]]
+    step_flags.require_known("precision", kinds, precision.PRECISIONS)
+    step_flags.require_known("methods", values.methods, methods.names())
+    environment = results.environment()
+    print(results.describe(environment), flush=True)
+    rows: list[Row] = []
+    for kind, network, method in itertools.product(kinds, values.models, values.methods):
+        precision.set_up(kind)
+        try:
+            plain = _config(kind, network, method)
+            for config in (plain, *_savings(plain)):
+                rows.append(measure(config, values.image_size) | {"precision": kind})
+                print("  " + "  ".join(_entries(rows[-1], rows)), flush=True)
+                results.write(values.output, environment, rows)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+    print(table.markdown(HEADER, [_entries(row, rows) for row in rows]))
+
+
+def measure(config: TrainConfig, image_size: int) -> Row:
+    """The memory, in bytes, that XLA plans for the train step of an experiment, and its work.
+
+    Nothing is run, and no weights are made.
+
+    Args:
+      config: the experiment; its data set is not looked at.
+      image_size: height and width of the images.
+
+    Raises:
+      ValueError: an option has a value that is not accepted; the message names the flag.
+    """
+    step, arguments = _step_and_arguments(config, image_size)
+    plan = step.lower(*arguments).compile().memory_analysis()
+    outputs = plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return {
+        "model": config.model,
+        "method": config.method,
+        "batch_size": config.batch_size,
+        "steps": config.steps,
+        "remat": config.remat,
+        "microbatch": config.microbatch,
+        "argument_bytes": plan.argument_size_in_bytes,
+        "output_bytes": outputs,
+        "temporary_bytes": plan.temp_size_in_bytes,
+        "peak_bytes": plan.argument_size_in_bytes + outputs + plan.temp_size_in_bytes,
+        "flops": flops.count(step, *arguments),
+    }
+
+
+def _step_and_arguments(config: TrainConfig, image_size: int) -> tuple[Any, tuple[Any, ...]]:
+    """The mapped step of an experiment as training makes it, and the shapes of its arguments."""
+    experiment = _experiment(config, image_size)
+    step = parallel.map_over_devices(
+        make_train_step(
+            experiment.model, experiment.method, experiment.optimizer, experiment.settings
+        ),
+        parallel.local_devices(1),
+        in_axes=(0, 0, None, None),
+        donate=(0,),
+    )
+    rows = config.batch_size
+    batch = RawBatch(
+        images=np.zeros((rows, *experiment.train_set.images.shape[1:]), np.uint8),
+        labels=np.zeros(rows, np.int32),
+        index=np.zeros(rows, np.int32),
+        weight=np.zeros(rows, np.float32),
+    )
+    mapped = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype),
+        (jax.eval_shape(experiment.initial_state), batch),
+    )
+    scalars = {name: np.float32(value) for name, value in experiment.scalars_at(0).items()}
+    return step, (*mapped, scalars, jax.random.key(config.seed))
+
+
+def _experiment(config: TrainConfig, image_size: int) -> Experiment:
+    """The experiment, on one batch of black images."""
+    rows = config.batch_size
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "images.npz"
+        np.savez(
+            path,
+            images=np.zeros((rows, image_size, image_size, 3), np.uint8),
+            labels=np.arange(rows) % NUM_CLASSES,
+            num_classes=NUM_CLASSES,
+        )
+        config = dataclasses.replace(config, dataset="npz", holdout=0, data_dir=str(path))
+        return create_experiment(config)
+
+
+def _config(kind: str, network: str, method: str) -> TrainConfig:
+    """The options of `launch/train.py`; what is not given is its default."""
+    values = flags.FLAGS
+    return TrainConfig(
+        method=method,
+        model=network,
+        steps=values.steps,
+        batch_size=values.batch_size,
+        precision="bfloat16" if kind == "bfloat16" else "float32",
+        schedule="constant",
+        devices=1,
+    )
+
+
+def _savings(plain: TrainConfig) -> list[TrainConfig]:
+    """The same experiment with what saves memory."""
+    given = flags.FLAGS.microbatch or [str(max(plain.batch_size // 4, 1))]
+    try:
+        sizes = [int(size) for size in given]
+    except ValueError:
+        raise CommandError(f"--microbatch={','.join(given)}: accepted are whole numbers") from None
+    in_parts = [dataclasses.replace(plain, microbatch=size) for size in sizes]
+    return [
+        dataclasses.replace(plain, remat=True),
+        *in_parts,
+        *(dataclasses.replace(config, remat=True) for config in in_parts),
+    ]
+
+
+HEADER = (
+    "network", "method", "precision", "options", "arguments, MiB", "outputs", "temporaries",
+    "peak", "of the plain peak", "work",
+)  # fmt: skip
+
+
+def _entries(row: Row, rows: list[Row]) -> list[str]:
+    """One row of the table."""
+    same = ("model", "method", "precision")
+    plain = next(other for other in rows if all(other[name] == row[name] for name in same))
+    options = [f"--microbatch={row['microbatch']}"] * bool(row["microbatch"])
+    options += ["--remat"] * row["remat"]
+    names = ("argument_bytes", "output_bytes", "temporary_bytes", "peak_bytes")
+    return [
+        *(row[name] for name in same),
+        " ".join(options) or "plain",
+        *(f"{row[name] / MEBIBYTE:.1f}" for name in names),
+        f"{100 * row['peak_bytes'] / plain['peak_bytes']:.0f} %",
+        f"{row['flops'] / plain['flops']:.2f}",
+    ]
