@@ -26,15 +26,21 @@ class LibraryStep:
       workload: what is trained, and on what.
       method: in place of the experiment's, if given.
       attack_steps: likewise.
+      devices: that share the batch.
     """
 
     def __init__(
-        self, workload: Workload, *, method: Method | None = None, attack_steps: int | None = None
+        self,
+        workload: Workload,
+        *,
+        method: Method | None = None,
+        attack_steps: int | None = None,
+        devices: int = 1,
     ) -> None:
         experiment, settings = workload.experiment, workload.experiment.settings
         if attack_steps is not None:
             settings = dataclasses.replace(settings, attack_steps=attack_steps)
-        self._devices = parallel.local_devices(1)
+        self._devices = parallel.local_devices(devices)
         self._initial = workload.state
         self._scalars = {
             name: np.float32(value) for name, value in experiment.scalars_at(0).items()
@@ -47,7 +53,7 @@ class LibraryStep:
             index=np.arange(size, dtype=np.int32),
             weight=np.ones(size, np.float32),
         )
-        self._batch = parallel.split_over_devices(batch, 1)
+        self._batch = parallel.split_over_devices(batch, devices)
         self._step = parallel.map_over_devices(
             make_train_step(
                 experiment.model, method or experiment.method, experiment.optimizer, settings

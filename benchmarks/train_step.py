@@ -13,6 +13,7 @@ from benchmarks.neighbours import WORTH_A_WARNING, Neighbours
 from benchmarks.progress import Progress
 from benchmarks.timing import Side, Spread, alternate, paired_ratio
 from benchmarks.workload import Setting, create
+from robustjax import parallel
 from robustjax.cli import compilation
 from robustjax.cli.app import CommandError
 
@@ -22,6 +23,7 @@ Times training steps in images per second, beside PyTorch's and beside the floor
   python -m benchmarks train_step --output=train_step.json
   python -m benchmarks train_step --models=resnet_18 --methods=trades --rounds=15
   python -m benchmarks train_step --models=wide_resnet_16_4 --peers=eager --batch_size=16 --steps=3
+  python -m benchmarks train_step --cpu_devices=2
 
 The library's side is its own train step, made from the options of launch/train.py. The peers are
 PyTorch with channels_last: eager, compiled (torch.compile) and, for methods that stop early,
@@ -31,7 +33,7 @@ from the library's is not timed. The sides take turns; a ratio is the median of 
 rounds. The floor is the time of the convolutions and matrix products of a step at the rate of the
 fastest large matrix product."""
 
-GROUPS = {**step_flags.GROUPS, **peers.GROUPS}
+GROUPS = {**step_flags.GROUPS, "library": ["cpu_devices"], **peers.GROUPS}
 
 LIBRARY = "robustjax"
 TARGETS = {"eager": 1.0, "compiled": 1.15}
@@ -44,11 +46,15 @@ def define_flags() -> None:
     """Defines the flags of this benchmark."""
     step_flags.define()
     peers.define_flags()
+    flags.DEFINE_integer("cpu_devices", 1, "the library shares a batch among so many CPU devices")
 
 
 def main() -> None:
     """Measures everything that the flags ask for; prints a table, and writes it as JSON."""
+    _make_cpu_devices(flags.FLAGS.cpu_devices)
     settings, wanted = step_flags.settings(), peers.wanted()
+    for setting in settings:
+        _require_shares(setting.batch_size, flags.FLAGS.cpu_devices)
     compilation.enable_cache()
     environment = results.environment()
     print(results.describe(environment), flush=True)
@@ -75,6 +81,20 @@ def main() -> None:
         raise CommandError(f"{len(refused)} of {len(rows)} sides could not be timed")
 
 
+def _make_cpu_devices(count: int) -> None:
+    """Has an effect only before JAX is asked for a device."""
+    if count < 1:
+        raise CommandError(f"--cpu_devices={count}: accepted are 1 or more")
+    parallel.force_cpu_devices(count)
+
+
+def _require_shares(batch_size: int, count: int) -> None:
+    try:
+        parallel.per_device_batch(batch_size, count)
+    except ValueError as error:
+        raise CommandError(f"--cpu_devices={count}: {error}") from error
+
+
 def _measure(setting: Setting, names: list[str], rate: float, progress: Progress) -> list[Row]:
     """The rows of the library and its peers for one network and method."""
     times, refused, agreements = step_flags.steps_per_run(), {}, {}
@@ -82,7 +102,7 @@ def _measure(setting: Setting, names: list[str], rate: float, progress: Progress
     with progress.preparing(what):
         workload = create(setting)
         probed = probe(workload)
-        library = LibraryStep(workload)
+        library = LibraryStep(workload, devices=flags.FLAGS.cpu_devices)
         sides = {LIBRARY: Side(lambda: library.run(times), library.reset)}
         reference = peers.reference(workload, library, probed) if names else None
         for name in names:
@@ -102,6 +122,7 @@ def _measure(setting: Setting, names: list[str], rate: float, progress: Progress
         row = {
             **dataclasses.asdict(setting),
             "side": name,
+            "library_devices": flags.FLAGS.cpu_devices,
             "refused": refused.get(name, ""),
             **work,
         }
