@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 
 from robustjax import data, training
-from robustjax.cli import analyze, app
+from robustjax.cli import analyze
 from robustjax.cli.evaluate import evaluate_run
 from robustjax.config import TrainConfig
 from robustjax.evaluation.layer_features import layer_names
@@ -37,19 +37,11 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
-def launch(monkeypatch, capsys):
+def launch(run_command):
     def launch(*arguments):
-        values = flags.FlagValues()
-        monkeypatch.setattr(flags, "FLAGS", values)
-        with pytest.raises(SystemExit) as end:
-            app.run(
-                analyze._main,
-                lambda: analyze.define_analysis_flags(values),
-                description="",
-                groups={},
-                arguments=[*arguments, "--checkpoint=latest"],
-            )
-        return end.value.code, capsys.readouterr()
+        return run_command(
+            analyze, analyze.define_analysis_flags, *arguments, "--checkpoint=latest"
+        )
 
     return launch
 

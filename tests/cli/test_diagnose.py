@@ -1,14 +1,14 @@
 """The diagnosis of a run as a command."""
 
+import functools
 import json
 
 import jax
 import jax.numpy as jnp
 import pytest
-from absl import flags
 
 from robustjax import training
-from robustjax.cli import app, diagnose
+from robustjax.cli import diagnose
 from robustjax.config import TrainConfig
 
 SMALL = (
@@ -30,21 +30,8 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
-def launch(monkeypatch, capsys):
-    def launch(*arguments):
-        values = flags.FlagValues()
-        monkeypatch.setattr(flags, "FLAGS", values)
-        with pytest.raises(SystemExit) as end:
-            app.run(
-                diagnose._main,
-                lambda: diagnose.define_diagnosis_flags(values),
-                description=diagnose.DESCRIPTION,
-                groups=diagnose.GROUPS,
-                arguments=arguments,
-            )
-        return end.value.code, capsys.readouterr()
-
-    return launch
+def launch(run_command):
+    return functools.partial(run_command, diagnose, diagnose.define_diagnosis_flags)
 
 
 def hide_gradient(weight, logits_fn, images):

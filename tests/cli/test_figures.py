@@ -1,6 +1,7 @@
 """Figures from the logs of runs and sweeps, as a person draws them."""
 
 import csv
+import functools
 import json
 import shlex
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from robustjax.cli import app, figures, sweep
+from robustjax.cli import figures, sweep
 from robustjax.cli.paper_figures import PAPER_FIGURES, list_figures, to_markdown
 from robustjax.cli.sweep_plan import planned_runs
 
@@ -17,21 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def launch(monkeypatch, capsys):
-    def launch(*arguments):
-        values = flags.FlagValues()
-        monkeypatch.setattr(flags, "FLAGS", values)
-        with pytest.raises(SystemExit) as end:
-            app.run(
-                figures._main,
-                lambda: figures.define_figure_flags(values),
-                description="",
-                groups={},
-                arguments=arguments,
-            )
-        return end.value.code, capsys.readouterr()
-
-    return launch
+def launch(run_command):
+    return functools.partial(run_command, figures, figures.define_figure_flags)
 
 
 def write_log(folder, losses, **changed):

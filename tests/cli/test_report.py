@@ -1,31 +1,18 @@
 """`launch/report.py` as a person calls it."""
 
+import functools
 import json
 import os
 
 import pytest
-from absl import flags
 
-from robustjax.cli import app, report
+from robustjax.cli import report
 from robustjax.config import TrainConfig
 
 
 @pytest.fixture
-def launch(monkeypatch, capsys):
-    def launch(*arguments):
-        values = flags.FlagValues()
-        monkeypatch.setattr(flags, "FLAGS", values)
-        with pytest.raises(SystemExit) as end:
-            app.run(
-                report._main,
-                lambda: report.define_report_flags(values),
-                description=report.DESCRIPTION,
-                groups=report.GROUPS,
-                arguments=arguments,
-            )
-        return end.value.code, capsys.readouterr()
-
-    return launch
+def launch(run_command):
+    return functools.partial(run_command, report, report.define_report_flags)
 
 
 def write_run(folder, **options):

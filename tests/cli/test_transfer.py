@@ -2,13 +2,13 @@
 
 import csv
 import dataclasses
+import functools
 import json
 
 import pytest
-from absl import flags
 
 from robustjax import training
-from robustjax.cli import app, transfer
+from robustjax.cli import transfer
 from robustjax.cli.evaluate import evaluate_run
 from robustjax.config import TrainConfig
 
@@ -30,21 +30,8 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def launch(monkeypatch, capsys):
-    def launch(*arguments):
-        values = flags.FlagValues()
-        monkeypatch.setattr(flags, "FLAGS", values)
-        with pytest.raises(SystemExit) as end:
-            app.run(
-                transfer._main,
-                lambda: transfer.define_transfer_flags(values),
-                description=transfer.DESCRIPTION,
-                groups=transfer.GROUPS,
-                arguments=arguments,
-            )
-        return end.value.code, capsys.readouterr()
-
-    return launch
+def launch(run_command):
+    return functools.partial(run_command, transfer, transfer.define_transfer_flags)
 
 
 def test_the_diagonal_is_what_evaluating_finds(launch, runs, tmp_path):
