@@ -212,7 +212,10 @@ def _peer(subject: Subject, budget: Budget, kind: str, logits: np.ndarray) -> An
 
     values = flags.FLAGS
     step.set_up(kind, values.threads or results.usable_cores())
-    model = models.create(subject.name, logits.shape[1])
+    try:
+        model = models.create(subject.name, logits.shape[1])
+    except ValueError as error:
+        raise CommandError(f"{error}; --nopeer times the library alone") from error
     weights.load(model, weights.to_torch(*subject.variables.values()))
     peer = TorchAutoAttack(
         model,

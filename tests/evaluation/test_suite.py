@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robustjax import attacks, data, evaluation
-from robustjax.evaluation import protocols
+from robustjax.evaluation import protocols, suite
 from robustjax.evaluation.suite import AttackSpec
 from robustjax.evaluation.unfinished import Unfinished
 from robustjax.files import Path
@@ -62,8 +62,16 @@ def test_accuracies_are_those_of_the_closed_form(dataset):
     assert list(found) == ["clean", "fgsm", "pgd-10", "pgd-3x2", "cw-10"]
 
 
-def test_spsa_takes_the_steps_and_points_of_its_name(dataset):
-    score = scores(dataset, ["spsa-30x64"])["spsa-30x64"]
+def test_spsa_takes_the_steps_and_points_of_its_name(dataset, monkeypatch):
+    asked = []
+
+    def recording(*arguments, **options):
+        asked.append(options)
+        return attacks.spsa(*arguments, **options)
+
+    monkeypatch.setitem(suite._ATTACKS, "spsa", recording)
+    score = scores(dataset, ["spsa-30x64"], batch_size=25)["spsa-30x64"]
+    assert asked == [{"steps": 30, "samples": 64}]
     assert (score.settings["steps"], score.settings["samples"]) == (30, 64)
     clean = margins(dataset)
     worst = clean - EPSILON * np.abs(np.float64(WEIGHTS[:, 0] - WEIGHTS[:, 1])).sum()
