@@ -12,6 +12,8 @@ BENCHMARKS = {
     "profile": "benchmarks.step_profile",
     "memory": "benchmarks.memory",
     "autoattack": "benchmarks.autoattack",
+    "early_stopping": "benchmarks.early_stopping",
+    "pipeline": "benchmarks.pipeline",
     "compilation": "benchmarks.compilation",
     "scaling": "benchmarks.scaling",
 }
@@ -58,7 +60,7 @@ def describe() -> str:
     ]
     for name, module in BENCHMARKS.items():
         summary = importlib.import_module(module).DESCRIPTION.strip().splitlines()[0]
-        lines.append(f"  {name:<12} {summary}")
+        lines.append(f"  {name:<14} {summary}")
     lines += [
         "",
         "Every result is a ratio within one run, from alternating rounds; seconds of different",

@@ -7,8 +7,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from absl import flags
 
@@ -20,7 +21,7 @@ from benchmarks.workload import Setting
 from robustjax.cli.app import CommandError
 
 DESCRIPTION = """\
-Times a train step on 1, 2, 4, 8 CPU devices and in several processes, the work per device constant.
+Times a train step on 1, 2, 4, 8 CPU devices and in 2, 4 processes, the work per device constant.
 
   python -m benchmarks scaling --output=scaling.json
   python -m benchmarks scaling --model=wide_resnet_16_4 --devices=1,4 --processes=2,4 --rounds=9
@@ -32,8 +33,9 @@ nothing. (It can be more: XLA's convolutions on CPU are faster on small batches.
 device each; their reference is the measurement of one device in the process before.
 
 After one step from the same state the weights of all of them must agree to 1e-5, with global batch
-norm; and the all-reduces of the compiled program must hold as many bytes as the weights and the
-batch norms' statistics say."""
+norm and an attack in l2 (in linf, the sign of a gradient that is 0 but for rounding moves a pixel
+either way); and the all-reduces of the compiled program must hold as many bytes as the weights and
+the batch norms' statistics say. Where one process fails, the others are ended at once."""
 
 GROUPS = {
     "what": ["model", "method", "steps", "batch_per_device", "image_size"],
@@ -44,6 +46,8 @@ GROUPS = {
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-5
 """How far a weight may be off after one step."""
+LONGEST = 1800.0
+"""Seconds that the processes of one measurement may take."""
 
 Row = dict[str, Any]
 
@@ -56,7 +60,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("batch_per_device", 8, "images on each device")
     flags.DEFINE_integer("image_size", 32, "height and width of the images")
     flags.DEFINE_list("devices", ["1", "2", "4", "8"], "CPU devices of one process")
-    flags.DEFINE_list("processes", ["2"], "processes with one device each; empty: none")
+    flags.DEFINE_list("processes", ["2", "4"], "processes with one device each; empty: none")
     flags.DEFINE_integer("rounds", 5, "how often each is timed")
     flags.DEFINE_integer("seed", 0, "of the weights, the images and the random starts")
     flags.DEFINE_string("output", "", "a JSON file for the results; none if not given")
@@ -132,33 +136,60 @@ def summary(row: Row, alone: Row | None = None) -> Row:
     }
 
 
-def run(tasks: list[Row]) -> list[Row]:
+def run(tasks: list[Row], longest: float = LONGEST) -> list[Row]:
     """Runs the processes of one measurement together, and reads what each has found.
 
+    Args:
+      tasks: one a process.
+      longest: seconds after which they are ended.
+
     Raises:
-      CommandError: one of them fails; with what it said last.
+      CommandError: one of them fails, with what it said last; or they take too long.
     """
-    workers = [_start(task) for task in tasks]
-    try:
-        ended = [(worker, *worker.communicate(timeout=1800)) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    for worker, _, error in ended:
-        if worker.returncode:
-            raise CommandError(f"a process of the run failed:\n{error.strip()[-2000:]}")
-    return [json.loads(output.splitlines()[-1]) for _, output, _ in ended]
+    with tempfile.TemporaryDirectory() as folder:
+        said = [(Path(folder) / f"{number}.out").open("w+") for number in range(len(tasks))]
+        errors = [(Path(folder) / f"{number}.err").open("w+") for number in range(len(tasks))]
+        workers = [_start(*started) for started in zip(tasks, said, errors, strict=True)]
+        try:
+            failed = _first_failure(workers, longest)
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
+        texts = [[_text(file) for file in files] for files in (said, errors)]
+    if failed is not None:
+        raise CommandError(f"process {failed} of the run failed:\n{texts[1][failed][-2000:]}")
+    return [json.loads(output.splitlines()[-1]) for output in texts[0]]
 
 
-def _start(task: Row) -> subprocess.Popen:
+def _first_failure(workers: list[subprocess.Popen], longest: float) -> int | None:
+    """Waits until all have ended well (None), or one has not: the others would wait for it."""
+    until = time.monotonic() + longest
+    while time.monotonic() < until:
+        codes = [worker.poll() for worker in workers]
+        failed = [number for number, code in enumerate(codes) if code]
+        if failed:
+            return failed[0]
+        if None not in codes:
+            return None
+        time.sleep(0.05)
+    raise CommandError(f"{len(workers)} processes have not ended after {longest:g} s")
+
+
+def _text(file: TextIO) -> str:
+    with file:
+        file.seek(0)
+        return file.read().strip()
+
+
+def _start(task: Row, said: TextIO, errors: TextIO) -> subprocess.Popen:
     option = f"--xla_force_host_platform_device_count={task['devices']}"
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks.scaling_worker", json.dumps(task)],
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": option},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        stdout=said,
+        stderr=errors,
     )
 
 

@@ -43,7 +43,7 @@ def _option(
     )
 
 
-_AT_LEAST_1 = ("epochs", "batch_size", "measure_steps", "measure_examples")
+_AT_LEAST_1 = ("epochs", "batch_size", "checkpoint_every", "measure_steps", "measure_examples")
 _AT_LEAST_0 = (
     "awp_gamma",
     "awp_warmup_epochs",
@@ -218,6 +218,13 @@ class TrainConfig:
     )
     workdir: str = _option(
         "", "where the run is kept; one that holds a run is resumed", "run", changes_training=False
+    )
+    checkpoint_every: int = _option(
+        1,
+        "epochs from one checkpoint to the next; the last epoch is always saved, and a run that a "
+        "signal stops; only what is saved can be the best checkpoint",
+        "run",
+        changes_training=False,
     )
     measure_steps: int = _option(
         10,

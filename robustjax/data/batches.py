@@ -30,8 +30,7 @@ def epoch_order(seed: int, epoch: int, num_examples: int, batch_size: int) -> np
         raise ValueError(f"seed and epoch must be at least 0, got seed={seed}, epoch={epoch}")
     generator = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
     steps = num_examples // batch_size
-    order = generator.permutation(num_examples)[: steps * batch_size]
-    return order.astype(np.int32).reshape(steps, batch_size)
+    return _shuffled(generator, num_examples)[: steps * batch_size].reshape(steps, batch_size)
 
 
 def mixed_epoch_order(
@@ -78,7 +77,14 @@ def mixed_epoch_order(
     labelled = epoch_order(seed, epoch, num_labelled, labelled_share)
     generator = np.random.default_rng(np.random.SeedSequence([seed, epoch, 1]))
     needed = len(labelled) * extra_share
-    rounds = [generator.permutation(num_extra) for _ in range(-(-needed // num_extra))]
+    rounds = [_shuffled(generator, num_extra) for _ in range(-(-needed // num_extra))]
     extra = num_labelled + np.concatenate(rounds)[:needed].reshape(-1, extra_share)
     batches = np.concatenate([labelled, extra], axis=1)
-    return generator.permuted(batches, axis=1).astype(np.int32)
+    return generator.permuted(batches, axis=1)
+
+
+def _shuffled(generator: np.random.Generator, count: int) -> np.ndarray:
+    """The order of `generator.permutation(count)`, in half its memory and less time, int32."""
+    order = np.arange(count, dtype=np.int32)
+    generator.shuffle(order)
+    return order

@@ -1,5 +1,6 @@
 """Extra training images beside a labelled set: generated, pseudo-labelled, or without labels."""
 
+import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from robustjax.data.dataset import DataError
+from robustjax.data.mapped import mapped
+
+READ_WHOLE = 4 * 2**30
+"""Bytes of images up to which a file is read at once, and compared with its checksum."""
 
 LAYOUT = (
     '"image" (uint8 [M, H, W, C]) and "label" (integers [M]), as the published generated sets have '
@@ -15,24 +20,33 @@ LAYOUT = (
 
 
 def load_extra(
-    path: str, num_classes: int, image_shape: tuple[int, ...]
+    path: str,
+    num_classes: int,
+    image_shape: tuple[int, ...],
+    read_whole: int = READ_WHOLE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read extra images from an `.npz` file. Pickled arrays are never read.
+
+    More images than `read_whole` stay in the file, unless it is compressed: a row is then fetched
+    when a batch has it, so that a process holds no more of them than the machine has memory to
+    spare.
 
     Args:
         path: The file, `--extra_data`.
         num_classes: Number of classes K of the labelled set.
         image_shape: (H, W, C) of the labelled set.
+        read_whole: Bytes of images.
 
     Returns:
-        Images, uint8 [M, H, W, C], and labels, int32 [M], -1 where there is none.
+        Images, uint8 [M, H, W, C], which may be read-only, and labels, int32 [M], -1 where there is
+        none.
 
     Raises:
         DataError: If the file, an array, a shape, a dtype or a label does not fit.
     """
     flag = f"--extra_data={path}"
     with _open(flag, path) as archive:
-        images = _array(flag, archive, "image", "images")
+        images = _array(flag, archive, "image", "images", read_whole=read_whole)
         labels = _array(flag, archive, "label", "labels")
     if images is None:
         raise _without_images(flag, archive)
@@ -100,13 +114,16 @@ def _open(flag: str, path: str) -> Iterator[np.lib.npyio.NpzFile]:
         yield archive
 
 
-def _array(flag: str, archive: np.lib.npyio.NpzFile, *names: str) -> np.ndarray | None:
-    """The array of the first of these names that the file has."""
+def _array(
+    flag: str, archive: np.lib.npyio.NpzFile, *names: str, read_whole: float = math.inf
+) -> np.ndarray | None:
+    """The array of the first of these names that the file has; a larger one may stay there."""
     name = next((name for name in names if name in archive), None)
     if name is None:
         return None
     try:
-        return archive[name]
+        found = mapped(archive.zip, f"{name}.npy", read_whole)
+        return archive[name] if found is None else found
     except Exception as error:
         # A damaged member raises errors of zipfile, zlib, struct or numpy, whichever notices first.
         raise DataError(

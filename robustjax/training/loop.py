@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -26,13 +26,14 @@ from robustjax.config import TrainConfig
 from robustjax.files import Path
 from robustjax.measure import Accuracy, make_measure
 from robustjax.training import workdir as run_folder
-from robustjax.training.checkpoint import CheckpointError, Checkpoints
+from robustjax.training.ahead import computed_ahead
+from robustjax.training.checkpoint import METRIC, CheckpointError, Checkpoints
 from robustjax.training.experiment import Experiment, create_experiment
 from robustjax.training.log import MetricsLog, Progress, Row
 from robustjax.training.microbatch import require_divisor
 from robustjax.training.restore import load_run
 from robustjax.training.state import Totals, TrainState
-from robustjax.training.step import RawBatch, make_train_step
+from robustjax.training.step import make_train_step
 from robustjax.training.train_set import TrainSet
 
 _STEPS_IN_FLIGHT = 2
@@ -60,12 +61,17 @@ class TrainResult:
     finished: bool
 
 
-def train(config: TrainConfig, stream: TextIO | None = sys.stderr) -> TrainResult:
+def train(
+    config: TrainConfig,
+    stream: TextIO | None = sys.stderr,
+    after_epoch: Callable[[Row], object] = lambda row: None,
+) -> TrainResult:
     """Trains a robust classifier, or resumes the run that `config.workdir` holds.
 
     Args:
       config: the experiment.
       stream: where progress is shown; None shows nothing.
+      after_epoch: called with the row of each epoch once it is logged; training waits for it.
 
     Raises:
       ValueError: an option has a value that is not accepted; nothing has been written.
@@ -108,15 +114,21 @@ def train(config: TrainConfig, stream: TextIO | None = sys.stderr) -> TrainResul
             rows = []
             try:
                 for row in run.epochs(stop, progress):
-                    state = run.host_state()
-                    _require_finite(state, config.learning_rate)
+                    due = row["epoch"] % config.checkpoint_every == 0 or run.step == total_steps
+                    state = run.host_state() if due else None
+                    if state is not None:
+                        _require_finite(state, config.learning_rate)
                     log.append(row)
                     progress.epoch(row)
                     rows.append(row)
-                    checkpoints.save(run.step, state, run.record(), row["holdout_robust_accuracy"])
+                    if state is not None:
+                        checkpoints.save(run.step, state, run.record(), row[METRIC])
+                    after_epoch(row)
                 finished = run.step >= total_steps
                 if not finished:
-                    checkpoints.save(run.step, run.host_state(), run.record())
+                    # Perhaps at the end of an epoch, which has been measured.
+                    metric = rows[-1][METRIC] if rows and rows[-1]["step"] == run.step else None
+                    checkpoints.save(run.step, run.host_state(), run.record(), metric)
                     progress.say(f"stopped and saved at step {run.step}; the same command resumes")
             finally:
                 progress.close()
@@ -159,6 +171,7 @@ class _Run:
             batch_size=config.batch_size,
         )
         self._train_sample = experiment.train_set.sample(config.measure_examples)
+        self._train_set_digest = _digest(experiment.train_set)
 
     def host_state(self) -> TrainState:
         """The state as NumPy arrays."""
@@ -169,15 +182,15 @@ class _Run:
         return {
             "step": self.step,
             "elapsed_seconds": time.monotonic() - self._started,
-            "train_set": _digest(self._experiment.train_set),
+            "train_set": self._train_set_digest,
         }
 
     def epochs(self, stop: "_StopSignal", progress: Progress) -> Iterator[Row]:
         """Trains; yields a row after every complete epoch, ends early if asked to stop."""
         config = self._experiment.config
         steps_per_epoch = self._experiment.steps_per_epoch
-        for epoch in range(self.step // steps_per_epoch, config.epochs):
-            order = self._experiment.order(epoch)
+        epochs = range(self.step // steps_per_epoch, config.epochs)
+        for epoch, order in computed_ahead(self._experiment.order, epochs):
             rate = _Rate(config.batch_size)
             in_flight: collections.deque[jax.Array] = collections.deque()
             for index in order[self.step - epoch * steps_per_epoch :]:
@@ -200,14 +213,7 @@ class _Run:
 
     def _dispatch(self, index: np.ndarray) -> jax.Array:
         """Sends one batch to the devices and starts its step."""
-        rows = index[parallel.process_share(len(index))]
-        train_set = self._experiment.train_set
-        batch = RawBatch(
-            images=train_set.images[rows],
-            labels=train_set.labels[rows],
-            index=rows.astype(np.int32),
-            weight=train_set.weights[rows],
-        )
+        batch = self._experiment.train_set.batch(index[parallel.process_share(len(index))])
         scalars = {
             name: np.float32(value)
             for name, value in self._experiment.scalars_at(self.step, self._log).items()

@@ -6,6 +6,8 @@ import numpy as np
 
 from robustjax import data
 from robustjax.config import TrainConfig
+from robustjax.data.joined import JoinedRows
+from robustjax.training.step import RawBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,14 +15,14 @@ class TrainSet:
     """The training examples, the labelled ones first and the extra ones after them.
 
     Attributes:
-      images: uint8 [N, H, W, C].
+      images: uint8 [N, H, W, C]; with extra ones, those of both sets by position.
       labels: int32 [N], -1 where an extra example has none.
       weights: float32 [N], of each example in the loss.
       num_labelled: how many are not extra.
       num_classes: of the task.
     """
 
-    images: np.ndarray
+    images: np.ndarray | JoinedRows
     labels: np.ndarray
     weights: np.ndarray
     num_labelled: int
@@ -40,6 +42,19 @@ class TrainSet:
             len(self.labels) - self.num_labelled,
             config.batch_size,
             config.extra_fraction,
+        )
+
+    def batch(self, index: np.ndarray) -> RawBatch:
+        """The examples at some positions, NumPy leaves [B, ...].
+
+        Args:
+          index: int32 [B].
+        """
+        return RawBatch(
+            images=self.images[index],
+            labels=self.labels[index],
+            index=index,
+            weight=self.weights[index],
         )
 
     def sample(self, size: int) -> data.Dataset:
@@ -67,14 +82,15 @@ def create_train_set(config: TrainConfig) -> tuple[TrainSet, data.Dataset | None
         )
     size = data.default_holdout(len(whole.labels)) if config.holdout < 0 else config.holdout
     labelled, holdout_set = data.hold_out(whole, size)
-    extra_images = np.zeros((0, *labelled.images.shape[1:]), np.uint8)
+    images: np.ndarray | JoinedRows = labelled.images
     extra_labels = np.zeros(0, np.int32)
     if config.extra_data:
         extra_images, extra_labels = data.load_extra(
             config.extra_data, labelled.num_classes, labelled.images.shape[1:]
         )
+        images = JoinedRows(labelled.images, extra_images)
     train_set = TrainSet(
-        images=np.concatenate([labelled.images, extra_images]),
+        images=images,
         labels=np.concatenate([labelled.labels, extra_labels]),
         weights=np.concatenate(
             [

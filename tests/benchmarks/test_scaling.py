@@ -1,11 +1,15 @@
 """The benchmark of scaling: bytes, efficiency, and two processes that agree with one device."""
 
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
 
 from benchmarks import all_reduce, scaling
 from benchmarks.method_work import METHODS
+from robustjax.cli.app import CommandError
 
 PROGRAM = """\
   %all-reduce.1 = f32[3,3,16]{2,1,0} all-reduce(%p), replica_groups={{0,1}}, to_apply=%add
@@ -78,3 +82,31 @@ def test_two_devices_and_two_processes_step_as_one_device_does(tmp_path):
     for found in (one, two[0]):
         assert found["difference"] <= scaling.TOLERANCE
         assert found["all_reduced_bytes"] == found["expected_bytes"]
+
+
+def worker(code):
+    return subprocess.Popen([sys.executable, "-c", code])
+
+
+def test_a_process_that_fails_is_noticed_while_the_others_wait():
+    workers = [worker("import time; time.sleep(60)"), worker("raise SystemExit(3)")]
+    try:
+        assert scaling._first_failure(workers, longest=30) == 1
+    finally:
+        workers[0].kill()
+    assert scaling._first_failure([worker("pass"), worker("pass")], longest=30) is None
+
+
+def test_processes_that_wait_for_ever_are_ended():
+    waiting = worker("import time; time.sleep(60)")
+    try:
+        with pytest.raises(CommandError, match="1 processes have not ended after 0.2 s"):
+            scaling._first_failure([waiting], longest=0.2)
+    finally:
+        waiting.kill()
+
+
+def test_what_a_failing_process_said_is_passed_on(tmp_path):
+    task = {"setting": {"method": "no such"}, "devices": 1, "processes": 1, "weights": ""}
+    with pytest.raises(CommandError, match="(?s)process 0 of the run failed:.*model"):
+        scaling.run([task])
