@@ -127,9 +127,7 @@ def measure(subject: Subject, kind: str, rate: float, progress: Progress) -> Ite
     sides: dict[str, Any] = {"robustjax": ours}
     if values.peer:
         sides["torchattacks"] = _peer(subject, budget, kind, ours.logits)
-    forward = flops.count(subject.logits_fn, jax.ShapeDtypeStruct(
-        (1, *subject.images.shape[1:]), subject.images.dtype
-    ))  # fmt: skip
+    forward = flops.forward(subject.name, subject.images.shape[1:])
     for attack in ATTACKS:
         row: Row = {
             "model": subject.name,

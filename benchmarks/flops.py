@@ -35,8 +35,11 @@ def count(function: Callable[..., Any], *arguments: Any, padded_taps: bool = Tru
 def forward(
     model_name: str, image_shape: tuple[int, int, int] = (32, 32, 3), *, padded_taps: bool = True
 ) -> int:
-    """Operations of one forward pass of a network on one image [H, W, C]; makes no weights."""
-    model = models.create(model_name)
+    """Operations of one forward pass of a network on one image [H, W, C]; makes no weights.
+
+    Those of direct convolutions, whatever algorithm the network would use here.
+    """
+    model = models.create(model_name, convolution="xla")
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     return count(

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from robustjax.models.convolution import conv_general_dilated
 from robustjax.models.initialization import torch_uniform, torch_uniform_bias
 
 ACTIVATIONS = {
@@ -17,6 +18,7 @@ ACTIVATIONS = {
     "silu": nn.silu,
 }
 NORMALIZATIONS = ("none", "per_image")
+CONVOLUTIONS = {"auto": conv_general_dilated, "xla": jax.lax.conv_general_dilated}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Layers:
         mean: per-channel mean subtracted from the images inside the network, or None.
         std: per-channel standard deviation that divides them then, or None.
         normalization: "none", or "per_image" for images standardised one by one.
+        convolution: "auto", on a CPU another algorithm than XLA's where that is faster, the same up
+            to rounding, without forward-mode differentiation (`robustjax.models.convolution`); or
+            "xla".
 
     Raises:
         ValueError: a value that is not one of those above.
@@ -50,6 +55,7 @@ class Layers:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     normalization: str = "none"
+    convolution: str = "auto"
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -57,6 +63,8 @@ class Layers:
         if self.normalization not in NORMALIZATIONS:
             accepted = _one_of(NORMALIZATIONS)
             raise ValueError(f"normalization={self.normalization!r}: expected {accepted}")
+        if self.convolution not in CONVOLUTIONS:
+            raise ValueError(f"convolution={self.convolution!r}: expected {_one_of(CONVOLUTIONS)}")
         if self.dtype not in (jnp.float32, jnp.bfloat16):
             raise ValueError(f"dtype={self.dtype!r}: expected jnp.float32 or jnp.bfloat16")
         if (self.mean is None) != (self.std is None):
@@ -156,6 +164,7 @@ class Layers:
             padding=kernel // 2 if padding is None else padding,
             use_bias=bias,
             dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
             kernel_init=kernel_init,
             bias_init=bias_init or torch_uniform_bias(kernel**2 * inputs.shape[-1]),
             name=name,

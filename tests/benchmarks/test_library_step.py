@@ -1,10 +1,14 @@
 """The library's side of the comparison: its work, its start, and the state that it begins with."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import flops, library_step, workload
 from benchmarks.workload import Setting
+from robustjax.models import layers
 
 SETTING = Setting("fat_trades", "cifar_resnet_8", batch_size=4, steps=2, image_size=8)
 
@@ -20,15 +24,18 @@ def test_the_running_statistics_are_those_of_the_batch(small):
     assert np.array_equal(small.labels, small.logits.argmax(1))
 
 
-def test_the_step_does_the_work_that_its_floor_counts(small):
+def test_the_step_does_the_work_that_its_floor_counts(monkeypatch):
+    monkeypatch.setitem(layers.CONVOLUTIONS, "auto", jax.lax.conv_general_dilated)
+    setting = dataclasses.replace(SETTING, method="trades")
+    small = workload.create(setting)
     shape = small.images.shape[1:]
-    forward = 4 * flops.forward(SETTING.model, shape, padded_taps=False)
+    forward = 4 * flops.forward(setting.model, shape, padded_taps=False)
     # Along an axis of 8 pixels, 22 of the 24 taps of the first layer lie on the image.
     first_layer = 4 * 2 * 22**2 * 3 * 16
     for steps in (0, 2):
         step = library_step.LibraryStep(small, attack_steps=steps)
         step.reset()
-        units = SETTING.work.units(steps)
+        units = setting.work.units(steps)
         # The trace has a gradient at the attack's result, which nothing uses and XLA drops. The
         # outer loss needs no gradient with respect to its images, in neither of its two passes.
         expected = (units + 2) * forward - 2 * first_layer

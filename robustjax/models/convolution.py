@@ -1,0 +1,190 @@
+"""Convolution as a network's layers use it: XLA's own, but on a CPU, where that is slow.
+
+On a CPU in float32 it differs in two ways:
+
+* 3×3 kernels of stride 1 between 32 channels or more take Winograd's algorithm
+  (`robustjax.models.winograd`), which halves their time.
+* The gradient with respect to the inputs, all that an attack needs, is written without the
+  transposed convolution that XLA runs 12 to 75 times slower in a loop than outside of one
+  (jax-ml/jax issue 12868). That of the kernel is as slow in a loop as ever.
+
+The price is forward-mode differentiation (`jax.jvp`), which `jax.custom_vjp` does not have.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+
+from robustjax.models import winograd
+
+Padding = winograd.Padding
+
+_FEWEST_CHANNELS = 32
+_FEWEST_CHANNELS_FOR_KERNEL = 128
+"""From where Winograd's algorithm is faster, and its gradient with respect to the kernel."""
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def conv_general_dilated(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, ...],
+    padding: Any,
+    lhs_dilation: tuple[int, ...],
+    rhs_dilation: tuple[int, ...],
+    dimension_numbers: jax.lax.ConvDimensionNumbers,
+    feature_group_count: int,
+    precision: Any,
+) -> jax.Array:
+    """`jax.lax.conv_general_dilated` as `flax.linen.Conv` calls it for [B, H, W, C]."""
+    plain = set(lhs_dilation) | set(rhs_dilation) | {feature_group_count} == {1}
+    if (
+        jax.default_backend() == "cpu"
+        and plain
+        and inputs.ndim == 4
+        and inputs.dtype == kernel.dtype == jnp.float32
+    ):
+        if isinstance(padding, str):
+            padding = jax.lax.padtype_to_pads(inputs.shape[1:3], kernel.shape[:2], strides, padding)
+        return _convolve(inputs, kernel, tuple(strides), tuple(map(tuple, padding)))
+    return jax.lax.conv_general_dilated(
+        inputs,
+        kernel,
+        strides,
+        padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=dimension_numbers,
+        feature_group_count=feature_group_count,
+        precision=precision,
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(
+    inputs: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding
+) -> jax.Array:
+    if _suits_winograd(kernel, strides, _FEWEST_CHANNELS):
+        return winograd.convolve(inputs, kernel, padding)
+    return _direct(inputs, kernel, strides, padding)
+
+
+def _forward(
+    inputs: CustomVJPPrimal, kernel: CustomVJPPrimal, strides: tuple[int, int], padding: Padding
+) -> tuple[jax.Array, tuple[Any, ...]]:
+    outputs = _convolve(inputs.value, kernel.value, strides, padding)
+    # An attack asks for one gradient alone: the other must not even be traced.
+    wanted = tuple(() if argument.perturbed else None for argument in (inputs, kernel))
+    return outputs, (inputs.value, kernel.value, wanted)
+
+
+def _backward(
+    strides: tuple[int, int], padding: Padding, saved: tuple[Any, ...], cotangent: Any
+) -> tuple[jax.Array | None, jax.Array | None]:
+    inputs, kernel, (of_inputs, of_kernel) = saved
+    if isinstance(cotangent, SymbolicZero):
+        return None, None
+    return (
+        None
+        if of_inputs is None
+        else _input_gradient(cotangent, kernel, inputs.shape, strides, padding),
+        None
+        if of_kernel is None
+        else _kernel_gradient(inputs, cotangent, kernel, strides, padding),
+    )
+
+
+_convolve.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _direct(
+    inputs: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding
+) -> jax.Array:
+    return jax.lax.conv_general_dilated(inputs, kernel, strides, padding, dimension_numbers=_LAYOUT)
+
+
+def _suits_winograd(kernel: jax.Array, strides: tuple[int, int], fewest_channels: int) -> bool:
+    *size, channels, features = kernel.shape
+    return size == [3, 3] and strides == (1, 1) and min(channels, features) >= fewest_channels
+
+
+def _input_gradient(
+    cotangent: jax.Array,
+    kernel: jax.Array,
+    shape: tuple[int, ...],
+    strides: tuple[int, int],
+    padding: Padding,
+) -> jax.Array:
+    if _suits_winograd(kernel, strides, _FEWEST_CHANNELS):
+        return winograd.input_gradient(cotangent, kernel, padding)
+    if strides == (1, 1):
+        turned = kernel[::-1, ::-1].swapaxes(2, 3)
+        rest = tuple(
+            (size - 1 - before, size - 1 - after)
+            for size, (before, after) in zip(kernel.shape, padding, strict=False)
+        )
+        return _direct(cotangent, turned, strides, rest)
+    return _scattered(cotangent, kernel, shape, strides, padding)
+
+
+def _scattered(
+    cotangent: jax.Array,
+    kernel: jax.Array,
+    shape: tuple[int, ...],
+    strides: tuple[int, int],
+    padding: Padding,
+) -> jax.Array:
+    """Each output's gradient, times every entry of the kernel, added up where its inputs were.
+
+    With a stride that costs a fraction of a convolution of the gradient with zeros in between.
+    Inputs that are a stride apart get theirs together: input s·q + r through entry k of the kernel
+    from output q + (r + padding - k) / s, where that is whole.
+    """
+    shares = jnp.einsum("bhwd,ijcd->bhwijc", cotangent, kernel)
+    counts = [-(-shape[axis + 1] // strides[axis]) for axis in range(2)]
+
+    def reached(axis: int, remainder: int) -> list[tuple[int, tuple[int, int, int]]]:
+        """Entries of the kernel along an axis, each with what to pad the outputs by."""
+        found = []
+        for entry in range(kernel.shape[axis]):
+            shift, rest = divmod(remainder + padding[axis][0] - entry, strides[axis])
+            if rest == 0:
+                after = counts[axis] + shift - cotangent.shape[axis + 1]
+                found.append((entry, (-shift, after, 0)))
+        return found
+
+    def gathered(remainders: tuple[int, int]) -> jax.Array:
+        zero, whole = jnp.zeros((), cotangent.dtype), (0, 0, 0)
+        terms = [
+            jax.lax.pad(shares[:, :, :, row, column], zero, (whole, tall, wide, whole))
+            for row, tall in reached(0, remainders[0])
+            for column, wide in reached(1, remainders[1])
+        ]
+        return sum(terms, jnp.zeros((shape[0], *counts, shape[3]), cotangent.dtype))
+
+    rows = [
+        jnp.stack([gathered((row, column)) for column in range(strides[1])], axis=3)
+        for row in range(strides[0])
+    ]
+    inputs = jnp.stack(rows, axis=2)
+    sizes = [count * stride for count, stride in zip(counts, strides, strict=True)]
+    return inputs.reshape(shape[0], *sizes, shape[3])[:, : shape[1], : shape[2]]
+
+
+def _kernel_gradient(
+    inputs: jax.Array,
+    cotangent: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, int],
+    padding: Padding,
+) -> jax.Array:
+    if _suits_winograd(kernel, strides, _FEWEST_CHANNELS_FOR_KERNEL):
+        # Without the barrier XLA would keep the forward pass's tiles, four times as large.
+        inputs, cotangent = jax.lax.optimization_barrier((inputs, cotangent))
+        return winograd.kernel_gradient(inputs, cotangent, padding)
+    _, transpose = jax.vjp(lambda kernel: _direct(inputs, kernel, strides, padding), kernel)
+    return transpose(cotangent)[0]

@@ -1,0 +1,153 @@
+"""The convolution of CPUs is XLA's, in value and in gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robustjax import models
+from robustjax.attacks import iteration
+from robustjax.models import winograd
+from robustjax.models.convolution import conv_general_dilated
+
+pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="it is that of CPUs")
+
+LAYOUT = jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+
+
+def convolve(inputs, kernel, stride, padding):
+    return conv_general_dilated(
+        inputs, kernel, (stride, stride), padding, (1, 1), (1, 1), LAYOUT, 1, None
+    )
+
+
+def expected(inputs, kernel, stride, padding):
+    """The sum written out, in float64."""
+    inputs = np.pad(inputs.astype(np.float64), ((0, 0), *padding, (0, 0)))
+    size = kernel.shape[0]
+    tall, wide = ((length - size) // stride + 1 for length in inputs.shape[1:3])
+    return sum(
+        inputs[:, row : row + stride * tall : stride, column : column + stride * wide : stride]
+        @ kernel[row, column].astype(np.float64)
+        for row in range(size)
+        for column in range(size)
+    )
+
+
+CASES = {
+    "winograd": ((6, 8), 3, 1, ((1, 1), (1, 1)), 128, 128),
+    "winograd, odd": ((5, 7), 3, 1, ((1, 1), (1, 1)), 32, 36),
+    "winograd, no zeros": ((9, 6), 3, 1, ((0, 0), (0, 0)), 32, 32),
+    "winograd, uneven zeros": ((5, 5), 3, 1, ((2, 0), (0, 1)), 32, 32),
+    "few channels": ((6, 6), 3, 1, ((1, 1), (1, 1)), 3, 5),
+    "5×5": ((9, 8), 5, 1, ((2, 2), (2, 2)), 1, 4),
+    "stride 2": ((8, 6), 3, 2, ((1, 1), (1, 1)), 5, 6),
+    "stride 2, odd": ((7, 9), 3, 2, ((1, 1), (1, 1)), 5, 6),
+    "stride 2, SAME": ((8, 8), 3, 2, ((0, 1), (0, 1)), 4, 3),
+    "stride 2, 1×1": ((8, 7), 1, 2, ((0, 0), (0, 0)), 4, 3),
+    "stride 3 beyond the kernel": ((8, 8), 2, 3, ((0, 0), (0, 0)), 4, 3),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_value_and_gradients(case):
+    (tall, wide), size, stride, padding, channels, features = CASES[case]
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(2, tall, wide, channels)).astype(np.float32)
+    kernel = random.normal(size=(size, size, channels, features)).astype(np.float32)
+    outputs, transpose = jax.vjp(lambda x, w: convolve(x, w, stride, padding), inputs, kernel)
+    reference = expected(inputs, kernel, stride, padding)
+    scale = np.abs(reference).max()
+    np.testing.assert_allclose(outputs, reference, atol=5e-6 * scale)
+
+    # A bilinear map: <g, f(dx, w)> is <f'(g), dx>, and likewise for the kernel.
+    cotangent = random.normal(size=reference.shape).astype(np.float32)
+    by_inputs, by_kernel = transpose(cotangent)
+    for _ in range(3):
+        moved = random.normal(size=inputs.shape).astype(np.float32)
+        turned = random.normal(size=kernel.shape).astype(np.float32)
+        for found, direction, change in (
+            (by_inputs, moved, expected(moved, kernel, stride, padding)),
+            (by_kernel, turned, expected(inputs, turned, stride, padding)),
+        ):
+            size_of_terms = np.linalg.norm(cotangent) * np.linalg.norm(change)
+            np.testing.assert_allclose(
+                np.vdot(found.astype(np.float64), direction),
+                np.vdot(cotangent, change),
+                atol=2e-6 * size_of_terms,
+            )
+
+
+def test_one_gradient_alone_does_not_compute_the_other():
+    inputs, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
+
+    def total(inputs, kernel):
+        return convolve(inputs, kernel, 1, ((1, 1), (1, 1))).sum()
+
+    def convolutions(wanted):
+        program = str(jax.make_jaxpr(jax.grad(total, wanted))(inputs, kernel))
+        return program.count("conv_general_dilated[")
+
+    assert max(convolutions(0), convolutions(1)) < convolutions((0, 1))
+
+
+def test_no_gradient_of_no_outputs():
+    inputs, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
+    gradients = jax.grad(
+        lambda x, w: (
+            jax.lax.stop_gradient(convolve(x, w, 1, ((1, 1), (1, 1)))).sum() + x[0, 0, 0, 0]
+        ),
+        (0, 1),
+    )(inputs, kernel)
+    assert float(gradients[0].sum()) == 1.0 and not gradients[1].any()
+
+
+def test_a_second_derivative():
+    inputs = jax.random.normal(jax.random.key(0), (1, 6, 6, 32))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 32, 32)) / 20
+
+    def energy(convolution, inputs):
+        return jnp.sum(jax.grad(lambda x: jnp.sum(convolution(x) ** 3))(inputs) ** 2)
+
+    ours = jax.grad(lambda x: energy(lambda x: convolve(x, kernel, 1, ((1, 1), (1, 1))), x))(inputs)
+    plain = jax.grad(
+        lambda x: energy(
+            lambda x: jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=LAYOUT
+            ),
+            x,
+        )
+    )(inputs)
+    np.testing.assert_allclose(ours, plain, atol=1e-4 * float(jnp.abs(plain).max()))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_winograd_is_for_float32_alone(dtype, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        winograd, "convolve", lambda *arguments: calls.append(1) or jnp.zeros((2, 8, 8, 32))
+    )
+    inputs, kernel = jnp.zeros((2, 8, 8, 32), dtype), jnp.zeros((3, 3, 32, 32), dtype)
+    convolve(inputs, kernel, 1, ((1, 1), (1, 1)))
+    assert len(calls) == (dtype == jnp.float32)
+
+
+@pytest.mark.parametrize("name", ["resnet_18", "wide_resnet_16_4", "small_cnn", "cifar_resnet_8"])
+def test_no_network_is_slow_in_a_loop(name):
+    model = models.create(name)
+    images = jnp.zeros((2, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
+
+    def ascend(images):
+        return jax.grad(lambda x: model.apply(variables, x, train=False).sum())(images)
+
+    assert not iteration._is_slow_in_a_loop(ascend, images)
+    assert iteration._is_slow_in_a_loop(
+        jax.grad(
+            lambda x: jax.lax.conv_general_dilated(
+                x, jnp.ones((3, 3, 3, 3)), (1, 1), "SAME", dimension_numbers=LAYOUT
+            ).sum()
+        ),
+        images,
+    )
