@@ -21,7 +21,7 @@ class LibraryAutoAttack:
       labels: int [N].
       threat: the ball and the box.
       budget: steps and queries.
-      batch_size: how many survivors are attacked together.
+      batch_size: how many survivors are computed together; on a CPU the library takes fewer.
       seed: of the random key.
     """
 
@@ -37,7 +37,7 @@ class LibraryAutoAttack:
         seed: int = 0,
     ) -> None:
         self._logits_fn, self._threat, self._key = logits_fn, threat, jax.random.key(seed)
-        self._batches = ensemble.Batches(images, labels, min(batch_size, len(images)))
+        self._batches = ensemble.Batches.of(images, labels, batch_size)
         self.logits = self._batches.logits(logits_fn, images)
         self._stages = stages(self.logits.shape[1], budget)
         self._state = State.begin(images, predicted(self.logits) != labels)
@@ -66,7 +66,7 @@ def stages(num_classes: int, budget: Budget) -> tuple[ensemble.Stage, ...]:
 
     def within(stage: ensemble.Stage) -> ensemble.Stage:
         own = {"queries": budget.queries} if stage.attack == "square" else {"steps": budget.steps}
-        return stage._replace(run=functools.partial(stage.run, **own))
+        return stage._replace(prepare=functools.partial(stage.prepare, **own))
 
     return tuple(within(stage) for stage in ensemble.standard_stages(num_classes))
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from robustjax import losses
 from robustjax.attacks import _checks as checks
-from robustjax.attacks import iteration
 from robustjax.attacks.network import gradient_model, sampled_gradient_model
+from robustjax.attacks.prepared import Prepared, runs_whole
 from robustjax.attacks.random_keys import fold_in_each, per_example_keys
 from robustjax.attacks.ranked_inputs import RankedInputs, ranked_inputs
 from robustjax.attacks.result import AttackResult
@@ -37,6 +37,7 @@ _MOMENTUM = 0.75
 _ENOUGH_INCREASES = 0.75
 
 
+@runs_whole
 def apgd(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
@@ -48,7 +49,7 @@ def apgd(
     loss: str = "ce",
     restarts: int = 1,
     samples: int = 0,
-) -> AttackResult:
+) -> Prepared:
     r"""Auto-PGD on the cross-entropy or on the DLR loss.
 
     A step of size :math:`\eta`, first :math:`2 \epsilon`, with momentum, both projected:
@@ -94,9 +95,10 @@ def apgd(
     restarts = checks.checked_count("restarts", restarts, 1)
     samples = checks.checked_count("samples", samples, 0)
     inputs = ranked_inputs(key, logits_fn, images, labels, threat, random=samples > 0)
-    return _run(inputs, logits_fn, LOSSES[loss], steps, restarts, samples=samples)
+    return _prepared(inputs, logits_fn, LOSSES[loss], steps, restarts, samples=samples)
 
 
+@runs_whole
 def apgd_targeted(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
@@ -108,7 +110,7 @@ def apgd_targeted(
     num_targets: int = 9,
     first_target: jax.Array | int = 0,
     loss: str = "dlr",
-) -> AttackResult:
+) -> Prepared:
     """Auto-PGD on the targeted DLR loss, towards one wrong class after the other.
 
     The targets are the classes of the 2nd, 3rd, ... largest clean logit. What one target has broken
@@ -140,7 +142,7 @@ def apgd_targeted(
     num_targets = checks.checked_count("num_targets", num_targets, 1)
     inputs = ranked_inputs(key, logits_fn, images, labels, threat)
     inputs = inputs.aimed(first_target, num_targets)
-    return _run(inputs, logits_fn, TARGETED_LOSSES[loss], steps, num_targets, targeted=True)
+    return _prepared(inputs, logits_fn, TARGETED_LOSSES[loss], steps, num_targets, targeted=True)
 
 
 @jax.tree_util.register_dataclass
@@ -339,7 +341,7 @@ def _windows(steps: int) -> np.ndarray:
     return windows
 
 
-def _run(
+def _prepared(
     inputs: RankedInputs,
     logits_fn: Callable[..., jax.Array],
     loss: Callable[[jax.Array, Any], jax.Array],
@@ -348,7 +350,7 @@ def _run(
     *,
     targeted: bool = False,
     samples: int = 0,
-) -> AttackResult:
+) -> Prepared:
     steps = checks.checked_count("steps", steps, 1)
     if not checks.has_finite_epsilon(inputs.threat):
         raise ValueError(f"threat.epsilon is {inputs.threat.epsilon}; Auto-PGD needs a finite one")
@@ -360,5 +362,8 @@ def _run(
     else:
         model = gradient_model(loss, logits_fn, inputs.labels)
         examples = (inputs.images, target)
-    kept = iteration.run(attack, model, examples, inputs, steps, runs)
+    return Prepared(attack, model, examples, inputs, steps, runs, _outcome)
+
+
+def _outcome(kept: _Kept) -> AttackResult:
     return AttackResult(kept.images, kept.success, kept.backward_passes)

@@ -76,6 +76,10 @@ def autoattack(
     start. With fewer than 10 classes there are fewer targets. With fewer than 4 the targeted DLR
     loss is not defined, and APGD-T ascends the difference of the two logits. A warning says so.
 
+    On a CPU the standard attacks run in small batches, one for each core, in which an example whose
+    verdict is known makes room for the next one. On an accelerator, and with version "rand", where
+    examples share draws, a batch is attacked to its end.
+
     All batches have one shape, and the network's weights are arguments of what is compiled: every
     attack is compiled once, and not again for a second network of the same shapes.
 
@@ -88,11 +92,12 @@ def autoattack(
       threat: the norm ball, of finite epsilon (a scalar or `[N]`), and a box.
       version: "standard"; or "rand" for networks with randomness: APGD-CE and APGD-DLR, every
         gradient the mean of 20 draws.
-      batch_size: how many examples are attacked at a time; a last, smaller batch is filled up.
+      batch_size: how many examples are computed at a time at most; a last, smaller batch is filled
+        up. A CPU computes 16 for each device, or for each core.
       state_path: a file that keeps what is found, written every half minute. If it holds an
         evaluation with the same arguments that was interrupted, that one goes on, and ends with the
         verdicts that it would have ended with.
-      progress: called after every batch.
+      progress: called whenever verdicts are known.
       devices: share every batch, whose size they must divide; none: the default one.
 
     Returns:
@@ -111,11 +116,10 @@ def autoattack(
         raise ValueError(f"version is {version!r}; it must be one of {', '.join(VERSIONS)}")
     random = version == "rand"
     key, images, labels, threat = _checked(key, images, labels, threat)
-    size = min(checks.checked_count("batch_size", batch_size, 1), len(images))
-    if devices:
-        size = -(-size // len(devices)) * len(devices)
-    batches = Batches(images, labels, size, tuple(devices))
-    network = _lifted(logits_fn, np.zeros((size, *images.shape[1:]), images.dtype), key, random)
+    batch_size = checks.checked_count("batch_size", batch_size, 1)
+    batches = Batches.of(images, labels, batch_size, devices)
+    like = np.zeros((batches.size, *images.shape[1:]), images.dtype)
+    network = _lifted(logits_fn, like, key, random)
     network = parallel.copy_to_all(network, devices)
     judge = one_draw(network, key) if random else network
     logits = batches.logits(judge, images)
@@ -221,7 +225,7 @@ class _Watch:
         if time.monotonic() - self.saved >= ensemble_state.SECONDS_BETWEEN_SAVES:
             self.save(state)
         if self.progress is not None:
-            attack, number, _ = self.stages[state.stage]
+            attack, number = self.stages[state.stage][:2]
             targets = [at for at, stage in enumerate(self.stages) if stage.number == number]
             examples = int((state.robust | (state.broken_by == number)).sum())
             done = (state.stage - targets[0] + 1) * examples - left

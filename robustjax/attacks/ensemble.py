@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,17 +15,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import parallel
-from robustjax.attacks import iteration
+from robustjax.attacks import iteration, schedules
 from robustjax.attacks.apgd import apgd, apgd_targeted
 from robustjax.attacks.ensemble_state import State
 from robustjax.attacks.fab import fab_targeted
 from robustjax.attacks.network import logits_model
-from robustjax.attacks.result import AttackResult
+from robustjax.attacks.prepared import Prepared
 from robustjax.attacks.square import square
 from robustjax.attacks.threat_model import ThreatModel
 
 # The settings of AutoAttack's authors; the draws are of a random network, for each gradient.
 STEPS, QUERIES, TARGETS, SAMPLES = 100, 5000, 9, 20
+
+# Of a CPU device: so few that their activations stay in its caches, and memory is not given back
+# to the system between two steps.
+ROWS_ON_CPU = 16
 
 
 class Stage(NamedTuple):
@@ -35,12 +41,14 @@ class Stage(NamedTuple):
     Attributes:
       attack: the attack's name; stages of one name follow each other.
       number: of the attack; its draws differ from those of the others.
-      run: called as `run(keys, logits_fn, images, labels, threat)`.
+      prepare: called as `prepare(keys, logits_fn, images, labels, threat)`; the attack has one run.
+      shares_draws: whether examples that are attacked together share random draws.
     """
 
     attack: str
     number: int
-    run: Callable[..., AttackResult]
+    prepare: Callable[..., Prepared]
+    shares_draws: bool = False
 
 
 def standard_stages(num_classes: int) -> tuple[Stage, ...]:
@@ -52,22 +60,20 @@ def standard_stages(num_classes: int) -> tuple[Stage, ...]:
     """
     targets = range(min(TARGETS, num_classes - 1))
     loss = "dlr" if num_classes >= 4 else "margin"
-    towards = {"num_targets": 1, "steps": STEPS}
+
+    def towards(target, prepare, **options):
+        return functools.partial(
+            prepare, num_targets=1, first_target=target, steps=STEPS, **options
+        )
+
     return (
-        Stage("apgd-ce", 0, functools.partial(apgd, steps=STEPS, loss="ce")),
+        Stage("apgd-ce", 0, functools.partial(apgd.prepare, steps=STEPS, loss="ce")),
         *(
-            Stage(
-                "apgd-t",
-                1,
-                functools.partial(apgd_targeted, first_target=target, loss=loss, **towards),
-            )
+            Stage("apgd-t", 1, towards(target, apgd_targeted.prepare, loss=loss))
             for target in targets
         ),
-        *(
-            Stage("fab-t", 2, functools.partial(fab_targeted, first_target=target, **towards))
-            for target in targets
-        ),
-        Stage("square", 3, functools.partial(square, queries=QUERIES)),
+        *(Stage("fab-t", 2, towards(target, fab_targeted.prepare)) for target in targets),
+        Stage("square", 3, functools.partial(square.prepare, queries=QUERIES)),
     )
 
 
@@ -75,37 +81,53 @@ def rand_stages() -> tuple[Stage, ...]:
     """APGD-CE and APGD-DLR on the mean of 20 gradients, for networks with randomness."""
     options = {"steps": STEPS, "samples": SAMPLES}
     return (
-        Stage("apgd-ce", 0, functools.partial(apgd, loss="ce", **options)),
-        Stage("apgd-dlr", 1, functools.partial(apgd, loss="dlr", **options)),
+        Stage("apgd-ce", 0, functools.partial(apgd.prepare, loss="ce", **options), True),
+        Stage("apgd-dlr", 1, functools.partial(apgd.prepare, loss="dlr", **options), True),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """Examples in batches of one shape; the last one is filled up with its last example.
+    """Examples, of which so many are computed together.
 
     Attributes:
       images: float [N, H, W, C].
       labels: int [N].
       size: of a batch.
       devices: share a batch; none: the default one.
+      lanes: how many batches are computed at the same time, on a CPU.
     """
 
     images: np.ndarray
     labels: np.ndarray
     size: int
     devices: tuple[jax.Device, ...] = ()
+    lanes: int = 1
 
-    def of(self, positions: np.ndarray) -> list[np.ndarray]:
-        """The positions in groups of the batch's size at most."""
-        return [
-            positions[first : first + self.size] for first in range(0, len(positions), self.size)
-        ]
+    @classmethod
+    def of(
+        cls,
+        images: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        devices: Sequence[jax.Device] = (),
+    ) -> Batches:
+        """Batches that suit the platform.
 
-    def filled(self, positions: np.ndarray) -> np.ndarray:
-        """One group of positions as `size` of them."""
-        missing = self.size - len(positions)
-        return np.concatenate([positions, np.repeat(positions[-1:], missing)])
+        Args:
+          images: float [N, H, W, C], one or more.
+          labels: int [N].
+          batch_size: how many examples are computed at a time at most. A CPU has a small batch for
+            each device, or, with one device, for each core.
+          devices: share a batch, whose size becomes a multiple of theirs; none: the default one.
+        """
+        number = max(len(devices), 1)
+        batch_size = min(batch_size, len(images))
+        size, lanes = batch_size, 1
+        if jax.default_backend() == "cpu":
+            size = min(size, ROWS_ON_CPU * number)
+            lanes = 1 if devices else min(_usable_cores(), max(batch_size // size, 1))
+        return cls(images, labels, -(-size // number) * number, tuple(devices), lanes)
 
     def place(self, *arrays: Any) -> tuple[jax.Array, ...]:
         """Arrays of one batch on the devices."""
@@ -115,9 +137,10 @@ class Batches:
         """The logits `[N, K]` of all images `[N, ...]`, by nothing but forward passes."""
         model = logits_model(logits_fn, self.labels)
         logits = []
-        for group in self.of(np.arange(len(images))):
-            (batch,) = self.place(images[self.filled(group)])
-            logits.append(np.asarray(iteration.apply(model, batch))[: len(group)])
+        for first in range(0, len(images), self.size):
+            part = images[first : first + self.size]
+            (batch,) = self.place(schedules.filled(part, self.size))
+            logits.append(np.asarray(iteration.apply(model, batch))[: len(part)])
         return np.concatenate(logits)
 
 
@@ -128,7 +151,7 @@ def run_stages(
     batches: Batches,
     threat: ThreatModel,
     state: State,
-    after_batch: Callable[[State, int], Any],
+    after_some: Callable[[State, int], Any],
 ) -> None:
     """Runs what is left of the stages, and brings `state` forward in place.
 
@@ -139,28 +162,46 @@ def run_stages(
       batches: the examples.
       threat: the norm ball and the box; epsilon a scalar or `[N]`.
       state: where the ensemble stands.
-      after_batch: told the state, and how many examples of the current stage are left.
+      after_some: told the state, and how many examples of the current stage are left, whenever
+        there are fewer.
     """
     while state.stage < len(stages):
         stage = stages[state.stage]
         attack_key = jax.random.fold_in(key, stage.number)
-        for group in batches.of(np.flatnonzero(state.pending)):
-            began = time.monotonic()
-            rows = batches.filled(group)
+
+        def prepare(rows, stage=stage, attack_key=attack_key):
             keys, images, labels = batches.place(
                 _example_keys(attack_key, rows), batches.images[rows], batches.labels[rows]
             )
-            result = stage.run(keys, logits_fn, images, labels, _of_rows(threat, rows))
-            success = np.asarray(result.success)[: len(group)]
-            broken = group[success]
-            state.images[broken] = np.asarray(result.images)[: len(group)][success]
-            state.broken_by[broken] = stage.number
-            state.pending[group] = False
-            state.seconds[stage.attack] = (
-                state.seconds.get(stage.attack, 0.0) + time.monotonic() - began
-            )
-            after_batch(state, int(state.pending.sum()))
+            return stage.prepare(keys, logits_fn, images, labels, _of_rows(threat, rows))
+
+        began = time.monotonic()
+        schedule = _schedule(prepare, np.flatnonzero(state.pending), batches, stage.shares_draws)
+        with contextlib.closing(schedule):
+            for settled in schedule:
+                broken = settled.positions[settled.success]
+                state.images[broken] = settled.images[settled.success]
+                state.broken_by[broken] = stage.number
+                state.pending[settled.positions] = False
+                now = time.monotonic()
+                state.seconds[stage.attack] = state.seconds.get(stage.attack, 0.0) + now - began
+                began = now
+                after_some(state, int(state.pending.sum()))
         state.next_stage()
+
+
+def _schedule(
+    prepare: schedules.Prepare, positions: np.ndarray, batches: Batches, shares_draws: bool
+) -> Iterator[schedules.Settled]:
+    """On accelerators, and where examples share draws, whole batches; else lanes."""
+    if shares_draws or jax.default_backend() != "cpu":
+        return schedules.in_batches(prepare, positions, batches.size)
+    return schedules.refilled(prepare, positions, batches.size, batches.lanes)
+
+
+def _usable_cores() -> int:
+    # Not every system can tell.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 @jax.jit

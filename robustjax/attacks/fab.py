@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from robustjax.attacks import _checks as checks
-from robustjax.attacks import iteration
 from robustjax.attacks.hyperplane import smallest_move
 from robustjax.attacks.network import gradient_model
+from robustjax.attacks.prepared import Prepared, runs_whole
 from robustjax.attacks.random_keys import fold_in_each, per_example_keys
 from robustjax.attacks.ranked_inputs import RankedInputs, ranked_inputs
 from robustjax.attacks.result import AttackResult
@@ -26,6 +26,7 @@ _START_RADIUS = 0.5
 _LEAST_DISTANCE = 1e-8
 
 
+@runs_whole
 def fab_targeted(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
@@ -40,7 +41,7 @@ def fab_targeted(
     alpha_max: float = 0.1,
     overshoot: float = 1.05,
     backward: float = 0.9,
-) -> AttackResult:
+) -> Prepared:
     r"""FAB towards one wrong class after the other.
 
     A step linearises :math:`z_t - z_y` at the current point :math:`x`, projects :math:`x` and the
@@ -105,7 +106,10 @@ def fab_targeted(
     inputs = inputs.aimed(first_target, num_targets)
     model = gradient_model(lead_of_target, logits_fn, inputs.labels)
     examples = (inputs.images, (inputs.labels, inputs.labels))
-    kept = iteration.run(attack, model, examples, inputs, steps, num_targets * restarts)
+    return Prepared(attack, model, examples, inputs, steps, num_targets * restarts, _outcome)
+
+
+def _outcome(kept: _Kept) -> AttackResult:
     return AttackResult(kept.images, jnp.isfinite(kept.distance), kept.backward_passes)
 
 

@@ -49,6 +49,7 @@ def pgd(
     success: str = "last",
     budget: jax.Array | int | None = None,
     noise: jax.Array | float | None = None,
+    independent_rows: bool = False,
 ) -> AttackResult:
     r"""Projected gradient ascent on a loss, with a stop rule per example.
 
@@ -95,6 +96,12 @@ def pgd(
         may be traced. None: `steps`.
       noise: standard deviation of normal noise that is added in every step, before the projection,
         in units of the images; a scalar or `[B]`, at least 0; may be traced. None: no noise.
+      independent_rows: True promises that row i of `logits_fn` and of `loss` depends on image i and
+        on row i of `target` alone, whatever else is in the batch and however many they are (batch
+        norm by running statistics; no captured array with a row per example). Then examples that
+        have stopped are not computed any more, and the time follows the mean of
+        `backward_passes`; the result is that of False up to rounding. It cannot be differentiated
+        in reverse mode.
 
     Returns:
       An `AttackResult`: images `[B, ...]`, success bool `[B]` (at the returned images), and
@@ -135,7 +142,16 @@ def pgd(
     attack = _GradientAscent(stop_at_success=success == "any")
     model = gradient_model(loss, logits_fn, labels)
     examples = (images, inputs.target)
-    kept = iteration.run(attack, model, examples, inputs, steps, restarts)
+    stops_early = stop is not None or budget is not None or success == "any" or restarts > 1
+    kept = iteration.run(
+        attack,
+        model,
+        examples,
+        inputs,
+        steps,
+        restarts,
+        compact=independent_rows and stops_early,
+    )
     return AttackResult(kept.images, kept.success, kept.backward_passes)
 
 
@@ -228,7 +244,11 @@ class _GradientAscent:
         threat = inputs.threat.for_batch(batch_size, dtype)
         keys = fold_in_each(per_example_keys(inputs.key, batch_size), restart)
         images = _start_images(inputs, threat, keys)
-        active = jnp.ones(batch_size, bool) if kept is None else ~kept.success
+        budget = jnp.broadcast_to(inputs.budget, (batch_size,))
+        # Rows without a step to take are looked at only by a rule that looks at the end.
+        active = (budget > 0) | _asks_after_last(inputs.rule)
+        if kept is not None:
+            active &= ~kept.success
         return _Rows(
             rule_class=inputs.rule_class,
             images=images,
@@ -238,7 +258,7 @@ class _GradientAscent:
             target=inputs.target,
             threat=threat,
             step_size=jnp.broadcast_to(inputs.step_size, (batch_size,)),
-            budget=jnp.broadcast_to(inputs.budget, (batch_size,)),
+            budget=budget,
             taken=jnp.zeros(batch_size, jnp.int32),
             legal=_legal_starts(inputs.start_name, images, threat, clean),
             noise=_start_noise(inputs.noise, keys),

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from robustjax import losses
 from robustjax.attacks import _checks as checks
-from robustjax.attacks import iteration
 from robustjax.attacks import square_windows as windows
 from robustjax.attacks.network import clean_logits, logits_model
+from robustjax.attacks.prepared import Prepared, runs_whole
 from robustjax.attacks.random_keys import checked_key, fold_in_each, per_example_keys
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.rows import misclassified, where_rows
@@ -23,6 +23,7 @@ from robustjax.attacks.threat_model import ThreatModel
 _QUERIES_PER_STEP = 20
 
 
+@runs_whole
 def square(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
@@ -34,7 +35,7 @@ def square(
     initial_share: float = 0.8,
     rescale_schedule: bool = False,
     restarts: int = 1,
-) -> AttackResult:
+) -> Prepared:
     r"""The Square attack on the margin :math:`z_y - \max_{k \ne y} z_k`.
 
     Under "linf" it starts from vertical stripes of :math:`\pm \epsilon`. Every query then moves a
@@ -88,8 +89,11 @@ def square(
     model = logits_model(logits_fn, labels)
     # The look at the start is one more.
     steps = -(-(queries + 1) // _QUERIES_PER_STEP)
-    kept = iteration.run(attack, model, (images,), inputs, steps, restarts)
-    return AttackResult(kept.images, kept.success, jnp.zeros(batch_size, jnp.int32))
+    return Prepared(attack, model, (images,), inputs, steps, restarts, _outcome)
+
+
+def _outcome(kept: _Kept) -> AttackResult:
+    return AttackResult(kept.images, kept.success, jnp.zeros(len(kept.images), jnp.int32))
 
 
 @jax.tree_util.register_dataclass

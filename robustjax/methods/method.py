@@ -97,6 +97,7 @@ class Inner(NamedTuple):
       step_size: the size of one step, in units of the images; traced.
       scalars: the method's numeric hyper-parameters at this step; traced.
       memory: what the method remembers of these examples, leaves [B, ...].
+      independent_rows: whether the network treats every image by itself, see `attacks.pgd`.
     """
 
     keys: jax.Array
@@ -110,6 +111,7 @@ class Inner(NamedTuple):
     scalars: Mapping[str, jax.Array]
     memory: PyTree = ()
     budget: jax.Array | None = None
+    independent_rows: bool = False
 
     def pgd(
         self,
@@ -123,12 +125,18 @@ class Inner(NamedTuple):
         """`attacks.pgd` on this problem; what is given overrides what the problem says.
 
         A budget is capped by the problem's own: both follow schedules under one compiled program.
+        A loss with arrays of the batch must take them as `target`, row by row.
         """
         if budget is None:
             budget = self.budget
         elif self.budget is not None:
             budget = jnp.minimum(budget, self.budget)
-        settings = {"steps": self.steps, "step_size": self.step_size, **options}
+        settings = {
+            "steps": self.steps,
+            "step_size": self.step_size,
+            "independent_rows": self.independent_rows,
+            **options,
+        }
         return attacks.pgd(
             self.keys,
             logits_fn,

@@ -142,6 +142,7 @@ def make_train_step(
             scalars=scalars,
             memory=jax.tree.map(lambda memory: memory[row_index], state.memory),
             budget=None if steps is None else steps.astype(jnp.int32),
+            independent_rows=method.attack_batch_norm == "eval",
         )
         perturbation = microbatch.map_parts(
             lambda rows: method.perturb(inner._replace(**rows)),

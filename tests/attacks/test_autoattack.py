@@ -65,14 +65,14 @@ def test_every_stage_attacks_survivors_alone_from_the_clean_image(monkeypatch):
     attacked = []
 
     def record(stage):
-        def run(keys, logits_fn, images, labels, threat):
+        def prepare(keys, logits_fn, images, labels, threat):
             positions = [
                 int(np.flatnonzero((image == IMAGES).all((1, 2, 3)))[0]) for image in images
             ]
             attacked.append((stage.attack, positions))
-            return stage.run(keys, logits_fn, images, labels, threat)
+            return stage.prepare(keys, logits_fn, images, labels, threat)
 
-        return stage._replace(run=run)
+        return stage._replace(prepare=prepare)
 
     stages = tuple(record(stage) for stage in ensemble.standard_stages(6))
     monkeypatch.setattr(ensemble, "standard_stages", lambda num_classes: stages)
@@ -171,8 +171,12 @@ def test_without_a_radius_the_clean_accuracy_stays():
 
 def test_an_image_that_does_not_stand_a_second_look_counts_as_robust(monkeypatch):
     def lies(keys, logits_fn, images, labels, threat):
-        far = images.at[0].add(0.5)
-        return attacks.AttackResult(far, jnp.ones(len(images), bool), jnp.zeros(len(images)))
+        def outcome(kept):
+            broken = jnp.ones(len(images), bool)
+            return attacks.AttackResult(images + 0.5, broken, kept.backward_passes)
+
+        attack = attacks.apgd.prepare(keys, logits_fn, images, labels, threat, steps=1)
+        return attack._replace(outcome=outcome)
 
     monkeypatch.setattr(
         ensemble, "standard_stages", lambda num_classes: (ensemble.Stage("apgd-ce", 0, lies),)

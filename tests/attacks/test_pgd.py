@@ -376,7 +376,7 @@ def test_equivalent_arguments_share_one_program(monkeypatch):
     # A program is recognised by the structure, shapes and (weak or strong) dtypes of its arguments.
     seen = []
 
-    def run(attack, model, examples, inputs, steps, restarts):
+    def run(attack, model, examples, inputs, steps, restarts, *, compact):
         seen.append(jax.tree.map(jax.typeof, (examples, inputs)))
         return attack.nothing_kept(inputs)
 

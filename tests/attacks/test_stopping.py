@@ -207,10 +207,10 @@ def test_no_program_is_taken_for_that_of_another_rule(monkeypatch):
     rules = [AfterSteps, AfterMoreSteps, *BUILT_IN]
     structures, run = [], iteration.run
 
-    def recording(attack, model, examples, inputs, steps, restarts):
+    def recording(attack, model, examples, inputs, *rest, **options):
         for part in (inputs, attack.start(inputs, None, 0)):
             structures.append(jax.tree.structure(part))
-        return run(attack, model, examples, inputs, steps, restarts)
+        return run(attack, model, examples, inputs, *rest, **options)
 
     monkeypatch.setattr(iteration, "run", recording)
     for rule in rules:

@@ -56,14 +56,15 @@ def test_the_library_s_side_ends_with_the_verdicts_of_a_linear_network():
 def test_its_stages_are_autoattack_s_unless_scaled():
     def written(stages):
         return [
-            (stage.attack, stage.number, stage.run.func, stage.run.keywords) for stage in stages
+            (stage.attack, stage.number, stage.prepare.func, stage.prepare.keywords)
+            for stage in stages
         ]
 
     assert written(library_stages(10, Budget())) == written(ensemble.standard_stages(10))
     scaled = library_stages(10, Budget(steps=7, queries=11))
     assert [stage.attack for stage in scaled] == [s.attack for s in ensemble.standard_stages(10)]
-    assert {stage.run.keywords.get("steps", 7) for stage in scaled} == {7}
-    assert scaled[-1].run.keywords["queries"] == 11
+    assert {stage.prepare.keywords.get("steps", 7) for stage in scaled} == {7}
+    assert scaled[-1].prepare.keywords["queries"] == 11
 
 
 def test_compiling_is_heard_inside_alone():

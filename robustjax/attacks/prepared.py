@@ -1,0 +1,54 @@
+"""An attack whose arguments are checked, before its first step."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from robustjax.attacks import iteration
+from robustjax.attacks.result import AttackResult
+
+
+class Prepared(NamedTuple):
+    """What `iteration.run` takes, and how what it keeps is read.
+
+    Attributes:
+      attack: the parts of the attack.
+      model: what it asks of the network.
+      examples: arguments like those that it calls the model with.
+      inputs: what it starts from.
+      steps: of each run.
+      runs: restarts, targets, or restarts for each target.
+      outcome: makes a result of what is kept at the end.
+    """
+
+    attack: iteration.IterativeAttack
+    model: Callable[..., Any]
+    examples: tuple[Any, ...]
+    inputs: Any
+    steps: int
+    runs: int
+    outcome: Callable[[Any], AttackResult]
+
+    def run(self) -> AttackResult:
+        """Runs the attack to its end."""
+        return self.outcome(
+            iteration.run(
+                self.attack, self.model, self.examples, self.inputs, self.steps, self.runs
+            )
+        )
+
+
+def runs_whole(prepare: Callable[..., Prepared]) -> Callable[..., AttackResult]:
+    """Makes an attack of a function that prepares it, which becomes the attack's `prepare`."""
+
+    @functools.wraps(prepare)
+    def attack(*args: Any, **kwargs: Any) -> AttackResult:
+        return prepare(*args, **kwargs).run()
+
+    attack.prepare = prepare
+    attack.__annotations__ = {**prepare.__annotations__, "return": AttackResult}
+    attack.__signature__ = inspect.signature(prepare).replace(return_annotation=AttackResult)
+    return attack

@@ -1,0 +1,113 @@
+"""Schedules: in rows that are refilled, every example ends as it does in a batch."""
+
+import contextlib
+import functools
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robustjax import attacks
+from robustjax.attacks import ThreatModel, schedules
+from robustjax.attacks.lane import Lane
+
+RANDOM = np.random.default_rng(1)
+HIDDEN, OUT = (
+    (0.5 * RANDOM.normal(size=shape)).astype(np.float32) for shape in ((27, 16), (16, 5))
+)
+IMAGES = RANDOM.uniform(size=(45, 3, 3, 3)).astype(np.float32)
+KEYS = jax.random.split(jax.random.key(0), 45)
+THREAT = ThreatModel("linf", 0.04)
+SIZE = 8
+
+
+def network(parameters, images):
+    hidden, out = parameters
+    return jnp.tanh(images.reshape(len(images), -1) @ hidden) @ out
+
+
+LOGITS = jax.tree_util.Partial(network, (jnp.asarray(HIDDEN), jnp.asarray(OUT)))
+LABELS = np.argmax(LOGITS(IMAGES), axis=1)
+ATTACKS = {
+    "apgd": functools.partial(attacks.apgd.prepare, steps=20),
+    "apgd_targeted": functools.partial(attacks.apgd_targeted.prepare, steps=20, num_targets=1),
+    "fab": functools.partial(attacks.fab_targeted.prepare, steps=10, num_targets=1),
+    "square": functools.partial(attacks.square.prepare, queries=150),
+}
+
+
+def prepare_on(attack, seen=None):
+    def prepare(rows):
+        if seen is not None:
+            seen.append(rows)
+        return attack(KEYS[rows], LOGITS, jnp.asarray(IMAGES[rows]), LABELS[rows], THREAT)
+
+    return prepare
+
+
+def by_position(schedule):
+    found = list(schedule)
+    positions = np.concatenate([part.positions for part in found])
+    assert sorted(positions) == list(range(len(IMAGES)))
+    order = np.argsort(positions)
+    success = np.concatenate([part.success for part in found])[order]
+    return success, np.concatenate([part.images for part in found])[order]
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_refilled_rows_end_as_batches_do(name, lanes):
+    prepare, everybody = prepare_on(ATTACKS[name]), np.arange(len(IMAGES))
+    success, images = by_position(schedules.in_batches(prepare, everybody, SIZE))
+    assert 0.1 < success.mean() < 0.9
+    again, same_images = by_position(schedules.refilled(prepare, everybody, SIZE, lanes))
+    np.testing.assert_array_equal(again, success)
+    np.testing.assert_allclose(same_images[success], images[success], atol=1e-5)
+
+
+def test_a_broken_example_makes_room_long_before_the_others_have_had_their_steps():
+    seen = []
+    prepare = prepare_on(functools.partial(attacks.apgd.prepare, steps=400), seen)
+    success, _ = by_position(schedules.refilled(prepare, np.arange(len(IMAGES)), SIZE, 1))
+    assert all(rows.shape == (SIZE,) for rows in seen)
+    # Until the first robust example had all its steps, others came in beside it.
+    first_robust = np.flatnonzero(~success)[0]
+    beside = {int(row) for rows in seen if first_robust in rows for row in rows}
+    assert len(beside) > SIZE
+
+
+def test_an_example_that_is_wrong_as_it_is_stays_as_it_is():
+    labels = (LABELS + 1) % 5
+
+    def prepare(rows):
+        images = jnp.asarray(IMAGES[rows])
+        return attacks.apgd.prepare(KEYS[rows], LOGITS, images, labels[rows], THREAT, steps=20)
+
+    success, images = by_position(schedules.refilled(prepare, np.arange(len(IMAGES)), SIZE, 2))
+    assert success.all()
+    np.testing.assert_array_equal(images, IMAGES)
+
+
+def test_nobody_to_attack():
+    assert list(schedules.refilled(prepare_on(ATTACKS["apgd"]), np.arange(0), SIZE, 2)) == []
+
+
+def test_an_abandoned_schedule_leaves_no_thread_behind():
+    before = threading.active_count()
+    prepare = prepare_on(functools.partial(attacks.apgd.prepare, steps=100_000))
+    schedule = schedules.refilled(prepare, np.arange(len(IMAGES)), SIZE, 2)
+    with contextlib.closing(schedule):
+        next(schedule)
+        assert threading.active_count() > before
+    assert threading.active_count() == before
+
+
+def test_an_error_in_a_step_reaches_the_caller(monkeypatch):
+    def fails(self, waiting):
+        raise ArithmeticError("in a thread")
+
+    monkeypatch.setattr(Lane, "advance", fails)
+    with pytest.raises(ArithmeticError, match="in a thread"):
+        list(schedules.refilled(prepare_on(ATTACKS["apgd"]), np.arange(9), SIZE, 2))
