@@ -122,11 +122,12 @@ class Batches:
           devices: share a batch, whose size becomes a multiple of theirs; none: the default one.
         """
         number = max(len(devices), 1)
-        batch_size = min(batch_size, len(images))
-        size, lanes = batch_size, 1
+        size, lanes = min(batch_size, len(images)), 1
         if jax.default_backend() == "cpu":
-            size = min(size, ROWS_ON_CPU * number)
-            lanes = 1 if devices else min(_usable_cores(), max(batch_size // size, 1))
+            lanes = 1 if devices else min(_usable_cores(), size)
+            share = -(-size // lanes)
+            rounds = -(-share // (ROWS_ON_CPU * number))
+            size = -(-share // rounds)
         return cls(images, labels, -(-size // number) * number, tuple(devices), lanes)
 
     def place(self, *arrays: Any) -> tuple[jax.Array, ...]:

@@ -23,6 +23,7 @@ def test_ratios_are_taken_round_by_round():
     assert slower["met"] == {"input_over_step": False, "busy": False}
 
 
+@pytest.mark.slow
 def test_every_side_is_timed_in_every_round_but_the_first_and_a_slow_host_shows(monkeypatch):
     batch = TrainSet.batch
 
