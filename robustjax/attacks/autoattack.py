@@ -93,7 +93,7 @@ def autoattack(
       version: "standard"; or "rand" for networks with randomness: APGD-CE and APGD-DLR, every
         gradient the mean of 20 draws.
       batch_size: how many examples are computed at a time at most; a last, smaller batch is filled
-        up. A CPU computes 16 for each device, or for each core.
+        up. A CPU computes up to 16 for each device, or for each core.
       state_path: a file that keeps what is found, written every half minute. If it holds an
         evaluation with the same arguments that was interrupted, that one goes on, and ends with the
         verdicts that it would have ended with.

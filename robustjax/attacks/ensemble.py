@@ -125,7 +125,7 @@ class Batches:
         size, lanes = min(batch_size, len(images)), 1
         if jax.default_backend() == "cpu":
             lanes = 1 if devices else min(_usable_cores(), size)
-            share = -(-size // lanes)
+            share = min(batch_size // lanes, -(-len(images) // lanes))
             rounds = -(-share // (ROWS_ON_CPU * number))
             size = -(-share // rounds)
         return cls(images, labels, -(-size // number) * number, tuple(devices), lanes)

@@ -3,7 +3,7 @@
 On a CPU in float32 it differs in two ways:
 
 * 3×3 kernels of stride 1 between 32 channels or more take Winograd's algorithm
-  (`robustjax.models.winograd`), which halves their time.
+  (`robustjax.models.winograd`), which is faster there.
 * The gradient with respect to the inputs, all that an attack needs, is written without the
   transposed convolution that XLA runs 12 to 75 times slower in a loop than outside of one
   (jax-ml/jax issue 12868). That of the kernel is as slow in a loop as ever.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from robustjax import attacks
-from robustjax.attacks import ThreatModel, schedules
+from robustjax.attacks import ThreatModel, ensemble, schedules
 from robustjax.attacks.lane import Lane
 
 RANDOM = np.random.default_rng(1)
@@ -111,3 +111,18 @@ def test_an_error_in_a_step_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(Lane, "advance", fails)
     with pytest.raises(ArithmeticError, match="in a thread"):
         list(schedules.refilled(prepare_on(ATTACKS["apgd"]), np.arange(9), SIZE, 2))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="lanes are for CPUs")
+@pytest.mark.parametrize(
+    ("examples", "batch_size", "size", "lanes"),
+    [(1000, 256, 16, 2), (46, 256, 12, 2), (16, 256, 8, 2), (64, 7, 3, 2), (9, 1, 1, 1)],
+)
+def test_lanes_share_the_examples_and_keep_to_the_batch_size(
+    examples, batch_size, size, lanes, monkeypatch
+):
+    monkeypatch.setattr(ensemble, "_usable_cores", lambda: 2)
+    images = np.zeros((examples, 2, 2, 1), np.float32)
+    batches = ensemble.Batches.of(images, np.zeros(examples, int), batch_size)
+    assert (batches.size, batches.lanes) == (size, lanes)
+    assert batches.size * batches.lanes <= batch_size

@@ -276,3 +276,16 @@ def test_sense_with_vanishing_c_is_standard_training_of_the_correctly_classified
     expected = trained("standard", steps=1, only=lambda right: right, start="clean")
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("batch_norm", ["eval", "train"])
+def test_rows_are_independent_where_batch_norm_is_fixed(batch_norm, monkeypatch):
+    promised, pgd = [], attacks.pgd
+
+    def recording(*arguments, **options):
+        promised.append(options["independent_rows"])
+        return pgd(*arguments, **options)
+
+    monkeypatch.setattr(attacks, "pgd", recording)
+    trained("fat", steps=1, attack_batch_norm=batch_norm)
+    assert promised == [batch_norm == "eval"]
