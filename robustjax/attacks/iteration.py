@@ -7,8 +7,12 @@ here:
 
 * inside a transformation (jit, pmap, vmap, grad): `lax.scan`, which on CPU is unrolled in full for
   a short attack on a model whose gradient would be slow in a loop (see `repeat`);
-* outside, on CPU: a Python loop over one jitted step, which ends when no example is active;
-* outside, on an accelerator: one jitted call of the scan.
+* outside: one jitted call of a loop, which ends when no example is active;
+* outside, on CPU, for a model whose gradient would be slow in a loop: a Python loop over one jitted
+  step, with the same end.
+
+A loop inside of a program is the faster one: XLA on CPU allocates the memory of a program anew at
+each call, and what depends on the weights alone is computed once.
 
 Where rows do not depend on each other and stop at different times, only the active ones are
 computed (`robustjax.attacks.compaction`), in chunks:
@@ -110,8 +114,9 @@ def run(
     models = _lifted(model, examples, compact)
     if models is None:
         return _traced(attack, _Models(model, model), inputs, plan)
-    programs = _compile(attack, jax.tree.structure(models))
-    if _on_cpu():
+    structure = jax.tree.structure((models, inputs))
+    programs = _compile(attack, structure)
+    if _on_cpu() and _must_be_driven(attack, structure, abstract((models, inputs))):
         return _driven(_compile_start(attack), programs, models, inputs, plan)
     return programs.whole(models, inputs, plan)
 
@@ -176,7 +181,7 @@ def repeat(
     if _on_cpu() and 1 < max(times, steps_in_all or 0) <= LONGEST_UNROLLED:
         # jit keeps the trace, so that looking into the body does not cost a second one.
         body = jax.jit(body)
-        if _is_slow_in_a_loop(body, state):
+        if is_slow_in_a_loop(body, state):
             unroll = max(times, 1)
     state, _ = jax.lax.scan(
         lambda carry, _: (body(carry), None), state, None, length=times, unroll=unroll
@@ -184,9 +189,9 @@ def repeat(
     return state
 
 
-def _is_slow_in_a_loop(body: Callable[[Any], Any], state: Any) -> bool:
+def is_slow_in_a_loop(body: Callable[..., Any], *arguments: Any) -> bool:
     """Whether XLA on CPU would run the body slowly in a loop: it holds a convolution's gradient."""
-    return _holds_gradient(jax.make_jaxpr(body)(state).jaxpr)
+    return _holds_gradient(jax.make_jaxpr(body)(*arguments).jaxpr)
 
 
 def _holds_gradient(program: Any) -> bool:
@@ -229,20 +234,34 @@ def _tracing(arguments: Any) -> bool:
     return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
-def _traced(attack: IterativeAttack, models: _Models, inputs: Any, plan: _Plan) -> Any:
+def _traced(
+    attack: IterativeAttack,
+    models: _Models,
+    inputs: Any,
+    plan: _Plan,
+    outermost_step: Callable[..., Any] | None = None,
+) -> Any:
+    """The attack inside of a program.
+
+    `outermost_step` is `attack.step` where nobody differentiates the program, so that it may end
+    when no example is active.
+    """
     in_all = plan.steps * plan.restarts
+    step_of = outermost_step or attack.step
 
     def step(rows):
-        return attack.step(models.batch, rows)
+        return step_of(models.batch, rows)
 
     def chunk_step(rows):
-        return attack.step(models.chunk, rows)
+        return step_of(models.chunk, rows)
 
     def restart(kept, number):
         rows = attack.start(inputs, kept, number)
-        if plan.compact and not (_on_cpu() and _is_slow_in_a_loop(step, rows)):
+        if plan.compact and not (_on_cpu() and is_slow_in_a_loop(step, rows)):
             chunk = _rows_of_a_chunk(len(rows.active))
             rows = compaction.repeat_on_active(chunk_step, rows, plan.steps, chunk)
+        elif outermost_step is not None:
+            rows = _repeat_while_active(step, rows, plan.steps)
         else:
             rows = repeat(step, rows, plan.steps, steps_in_all=in_all)
         return attack.result(models.batch, rows, kept)
@@ -256,6 +275,33 @@ def _traced(attack: IterativeAttack, models: _Models, inputs: Any, plan: _Plan) 
         steps_in_all=in_all,
     )
     return kept
+
+
+def _repeat_while_active(step: Callable[[Any], Any], rows: Any, times: int) -> Any:
+    rows, _ = jax.lax.while_loop(
+        lambda state: (state[1] < times) & state[0].active.any(),
+        lambda state: (step(state[0]), state[1] + 1),
+        (rows, jnp.zeros((), jnp.int32)),
+    )
+    return rows
+
+
+@functools.lru_cache(maxsize=256)
+def _must_be_driven(
+    attack: IterativeAttack, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]
+) -> bool:
+    models, inputs = jax.tree.unflatten(structure, leaves)
+    rows = jax.eval_shape(lambda inputs: attack.start(inputs, None, np.int32(0)), inputs)
+    # The same function as in the program, since jit keeps its trace.
+    return is_slow_in_a_loop(_compile(attack, structure).step, models.batch, rows)
+
+
+def abstract(arguments: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """What a program for these arguments depends on, but for their structure."""
+    return tuple(
+        jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+        for leaf in jax.tree.leaves(arguments)
+    )
 
 
 def _driven(
@@ -317,8 +363,9 @@ def _compile_start(attack: IterativeAttack) -> _StartPrograms:
 def _compile(attack: IterativeAttack, structure: Any) -> _Programs:
     """The jitted parts of an attack for models of one structure."""
     del structure
+    step = jax.jit(lambda model, rows: attack.step(model, rows))
     return _Programs(
-        step=jax.jit(lambda model, rows: attack.step(model, rows)),
+        step=step,
         step_at=jax.jit(
             lambda model, rows, positions: compaction.step_at(
                 lambda chunk: attack.step(model, chunk), rows, positions
@@ -326,6 +373,7 @@ def _compile(attack: IterativeAttack, structure: Any) -> _Programs:
         ),
         result=jax.jit(lambda model, rows, kept: attack.result(model, rows, kept)),
         whole=jax.jit(
-            lambda models, inputs, plan: _traced(attack, models, inputs, plan), static_argnums=2
+            lambda models, inputs, plan: _traced(attack, models, inputs, plan, step),
+            static_argnums=2,
         ),
     )

@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from robustjax.attacks import iteration
 from robustjax.attacks.iteration import IterativeAttack
 from robustjax.attacks.prepared import Prepared
 from robustjax.attacks.rows import where_rows
 
 _NOBODY = -1
 
+STEPS_AT_A_TIME = 20
+"""That a program takes. A call has a price, that of memory above all, which each of them shares; a
+lane can be stopped between two calls."""
+
 
 class Lane:
-    """So many rows, a step at a time.
+    """So many rows, each attacking the example of one turn after the other.
 
     An example is settled when it is broken or has had all its steps; it takes those that it takes
     in a batch. A broken one waits until as many rows have been idle, added up over the steps, as
     the lane has: an exchange costs about a step.
 
     Args:
-      prepare: prepares the attack, of one run, on the examples of some positions.
+      prepare: prepares the attack, of one run, on the examples of some turns.
       size: how many rows there are.
     """
 
     def __init__(self, prepare: Callable[[np.ndarray], Prepared], size: int) -> None:
         self._prepare = prepare
-        self._occupants, self._left = np.full(size, _NOBODY), np.zeros(size, np.int64)
+        self._occupants, self._left = np.full(size, _NOBODY), np.zeros(size, np.int32)
         self._settled = np.zeros(size, bool)
         self._attack: Prepared | None = None
         self._rows: Any = None
-        self._step: Callable[..., Any] | None = None
+        self._steps: Callable[..., _Course] | None = None
         self._stopped = False
 
     @property
@@ -44,7 +51,7 @@ class Lane:
         return bool((self._occupants != _NOBODY).any())
 
     def take_in(self, waiting: collections.deque[int]) -> None:
-        """Begins the attack on as many examples as wait and have room, and takes them away."""
+        """Begins as many turns as wait and have room, and takes them away."""
         free = np.flatnonzero(self._occupants == _NOBODY)
         entering = free[: len(waiting)]
         if not len(entering):
@@ -58,37 +65,57 @@ class Lane:
         begun = _start(self._attack.attack)(self._attack.inputs)
         new = np.isin(np.arange(len(present)), entering)
         self._rows = _chosen(new, begun, begun if self._rows is None else self._rows)
-        self._step = _compiled_step(self._attack.attack, self._attack.model, self._rows)
+        self._steps = _compiled_steps(self._attack.attack, self._attack.model, self._rows)
 
     def advance(self, waiting: collections.deque[int]) -> None:
         """Takes steps until an exchange is due; compiles nothing, so that any thread may do it."""
-        idle = 0
+        present = self._occupants != _NOBODY
+        course = _Course(self._rows, self._left, np.int32(0))
         while not self._stopped:
-            present = self._occupants != _NOBODY
-            running = present & np.asarray(self._rows.active)
-            idle += (~running).sum()
-            at_end = running & (self._left == 0)
-            self._settled = present & ~running | at_end
-            if at_end.any() or not running.any() or (waiting and idle >= len(present)):
-                return
-            self._rows = self._step(self._attack.model, self._rows)
-            self._left -= 1
+            others_wait = np.bool_(len(waiting) > 0)
+            if _is_due(course, present, others_wait):
+                break
+            course = self._steps(self._attack.model, course, present, others_wait)
+            # On the host, wherever the program left them.
+            course = dataclasses.replace(
+                course, left=np.asarray(course.left), idle=np.asarray(course.idle)
+            )
+        self._rows, self._left = course.rows, np.array(course.left)
+        self._settled = present & (~np.asarray(self._rows.active) | (self._left == 0))
 
     def let_out(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The settled examples, who leave: their positions, whether they are broken, images."""
+        """The settled turns, which leave: whether their examples are broken, and the images."""
         result = self._attack.outcome(
             _result(self._attack.attack, jax.tree.structure(self._attack.model))(
                 self._attack.model, self._rows
             )
         )
         leaving = np.flatnonzero(self._settled)
-        positions = self._occupants[leaving]
+        turns = self._occupants[leaving]
         self._occupants[leaving] = _NOBODY
-        return positions, np.asarray(result.success)[leaving], np.asarray(result.images)[leaving]
+        return turns, np.asarray(result.success)[leaving], np.asarray(result.images)[leaving]
 
     def stop(self) -> None:
-        """Ends `advance` after the step that it is at."""
+        """Ends `advance` after the steps that it is at."""
         self._stopped = True
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Course:
+    """What steps change: the rows; how many steps each has left; how many were idle, added up."""
+
+    rows: Any
+    left: Any
+    idle: Any
+
+
+def _is_due(course: _Course, present: Any, others_wait: Any) -> Any:
+    """Whether an exchange is due; of arrays of NumPy or of JAX."""
+    running = present & course.rows.active
+    idle = course.idle + (~running).sum()
+    at_end = (running & (course.left == 0)).any()
+    return at_end | ~running.any() | (others_wait & (idle >= len(present)))
 
 
 @jax.jit
@@ -110,21 +137,41 @@ def _result(attack: IterativeAttack, model_structure: Any) -> Callable[..., Any]
     return jax.jit(lambda model, rows: attack.result(model, rows, None))
 
 
-def _compiled_step(attack: IterativeAttack, model: Any, rows: Any) -> Callable[..., Any]:
-    leaves, structure = jax.tree.flatten((model, rows))
-    return _compile_step(attack, structure, tuple(_abstract(leaf) for leaf in leaves))
+def _compiled_steps(attack: IterativeAttack, model: Any, rows: Any) -> Callable[..., _Course]:
+    structure = jax.tree.structure((model, rows))
+    return _compile_steps(attack, structure, iteration.abstract((model, rows)))
 
 
 @functools.lru_cache(maxsize=32)
-def _compile_step(
+def _compile_steps(
     attack: IterativeAttack, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]
-) -> Callable[..., Any]:
-    def step(model, rows):
-        return attack.step(model, rows)
+) -> Callable[..., _Course]:
+    model, rows = jax.tree.unflatten(structure, leaves)
+    one_step = jax.jit(lambda model, rows: attack.step(model, rows))
+    at_a_time = 1 if iteration.is_slow_in_a_loop(one_step, model, rows) else STEPS_AT_A_TIME
 
-    arguments = jax.tree.unflatten(structure, leaves)
-    return jax.jit(step, donate_argnums=1).lower(*arguments).compile()
+    def step(model, course, present):
+        running = present & course.rows.active
+        return _Course(
+            rows=one_step(model, course.rows),
+            left=course.left - present,
+            idle=course.idle + (~running).sum(dtype=jnp.int32),
+        )
 
+    def steps(model, course, present, others_wait):
+        if at_a_time == 1:
+            return step(model, course, present)
+        course, _ = jax.lax.while_loop(
+            lambda state: (state[1] < at_a_time) & ~_is_due(state[0], present, others_wait),
+            lambda state: (step(model, state[0], present), state[1] + 1),
+            (course, jnp.zeros((), jnp.int32)),
+        )
+        return course
 
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+    of_rows, number, truth = (
+        jax.ShapeDtypeStruct(shape, dtype)
+        for shape, dtype in ((rows.active.shape, jnp.int32), ((), jnp.int32), ((), bool))
+    )
+    present = jax.ShapeDtypeStruct(rows.active.shape, bool)
+    course = _Course(rows, of_rows, number)
+    return jax.jit(steps, donate_argnums=1).lower(model, course, present, truth).compile()

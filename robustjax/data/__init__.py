@@ -1,7 +1,12 @@
 """Images and labels: sources, splits, epochs and augmentation."""
 
 from robustjax.data.augmentation import Augmentation, augment, default_augmentation, to_float
-from robustjax.data.batches import epoch_order, mixed_epoch_order
+from robustjax.data.batches import (
+    epoch_order,
+    mixed_epoch_order,
+    shares_of_batch,
+    steps_per_epoch,
+)
 from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.extra import load_extra, load_images
 from robustjax.data.mixing import Mixing, mix, partners
@@ -38,6 +43,8 @@ __all__ = [
     "partners",
     "prepare",
     "select",
+    "shares_of_batch",
+    "steps_per_epoch",
     "stratified_positions",
     "three_clusters",
     "to_float",

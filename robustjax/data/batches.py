@@ -21,15 +21,10 @@ def epoch_order(seed: int, epoch: int, num_examples: int, batch_size: int) -> np
     Raises:
         ValueError: If an argument is out of range.
     """
-    if not 1 <= batch_size <= num_examples:
-        raise ValueError(
-            f"--batch_size must lie in 1..{num_examples}, the number of training examples, "
-            f"got {batch_size}"
-        )
+    steps = steps_per_epoch(num_examples, batch_size)
     if seed < 0 or epoch < 0:
         raise ValueError(f"seed and epoch must be at least 0, got seed={seed}, epoch={epoch}")
     generator = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
-    steps = num_examples // batch_size
     return _shuffled(generator, num_examples)[: steps * batch_size].reshape(steps, batch_size)
 
 
@@ -63,17 +58,9 @@ def mixed_epoch_order(
     Raises:
         ValueError: If an argument is out of range.
     """
-    if not 0 < extra_fraction < 1:
-        raise ValueError(f"--extra_fraction must lie between 0 and 1, got {extra_fraction}")
     if num_extra < 1:
         raise ValueError(f"there must be at least 1 extra example, got num_extra={num_extra}")
-    extra_share = round(batch_size * extra_fraction)
-    labelled_share = batch_size - extra_share
-    if not 1 <= labelled_share < batch_size:
-        raise ValueError(
-            f"--extra_fraction={extra_fraction:g} of --batch_size={batch_size} leaves "
-            f"{labelled_share} labelled and {extra_share} extra examples; both must be at least 1"
-        )
+    labelled_share, extra_share = shares_of_batch(batch_size, extra_fraction)
     labelled = epoch_order(seed, epoch, num_labelled, labelled_share)
     generator = np.random.default_rng(np.random.SeedSequence([seed, epoch, 1]))
     needed = len(labelled) * extra_share
@@ -81,6 +68,46 @@ def mixed_epoch_order(
     extra = num_labelled + np.concatenate(rounds)[:needed].reshape(-1, extra_share)
     batches = np.concatenate([labelled, extra], axis=1)
     return generator.permuted(batches, axis=1)
+
+
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """How many full batches an epoch has, without drawing its order.
+
+    Args:
+        num_examples: Size N of the training set; of a mixed one, its labelled examples.
+        batch_size: Examples per batch, 1..N; of a mixed set, a batch's share of labelled ones.
+
+    Raises:
+        ValueError: If the batch size is out of range.
+    """
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(
+            f"--batch_size must lie in 1..{num_examples}, the number of training examples, "
+            f"got {batch_size}"
+        )
+    return num_examples // batch_size
+
+
+def shares_of_batch(batch_size: int, extra_fraction: float) -> tuple[int, int]:
+    """How many examples of a mixed batch are labelled, and how many extra.
+
+    Args:
+        batch_size: Examples per batch over all devices and processes.
+        extra_fraction: Share of a batch that is extra, in (0, 1), rounded to whole examples.
+
+    Raises:
+        ValueError: If the fraction is out of range, or leaves none of one kind.
+    """
+    if not 0 < extra_fraction < 1:
+        raise ValueError(f"--extra_fraction must lie between 0 and 1, got {extra_fraction}")
+    extra_share = round(batch_size * extra_fraction)
+    labelled_share = batch_size - extra_share
+    if not 1 <= labelled_share < batch_size:
+        raise ValueError(
+            f"--extra_fraction={extra_fraction:g} of --batch_size={batch_size} leaves "
+            f"{labelled_share} labelled and {extra_share} extra examples; both must be at least 1"
+        )
+    return labelled_share, extra_share
 
 
 def _shuffled(generator: np.random.Generator, count: int) -> np.ndarray:

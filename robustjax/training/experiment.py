@@ -107,7 +107,7 @@ def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Expe
         if config.augmentation
         else data.default_augmentation(config.dataset)
     )
-    steps_per_epoch = len(train_set.epoch_order(config, 0)) * method.replays
+    steps_per_epoch = train_set.steps_per_epoch(config) * method.replays
     learning_rate = learning_rate_schedule(
         config.schedule,
         peak=config.learning_rate,

@@ -31,9 +31,20 @@ class TrainSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def steps_per_epoch(self, config: TrainConfig) -> int:
+        """How many batches `epoch_order` has, without drawing it.
+
+        Raises:
+          ValueError: the batch size or the extra fraction is not accepted; names the flag.
+        """
+        if not self._has_extra:
+            return data.steps_per_epoch(self.num_labelled, config.batch_size)
+        labelled, _ = data.shares_of_batch(config.batch_size, config.extra_fraction)
+        return data.steps_per_epoch(self.num_labelled, labelled)
+
     def epoch_order(self, config: TrainConfig, epoch: int) -> np.ndarray:
         """The batches of an epoch as positions in the set, int32 [steps, batch_size]."""
-        if self.num_labelled == len(self.labels):
+        if not self._has_extra:
             return data.epoch_order(config.seed, epoch, self.num_labelled, config.batch_size)
         return data.mixed_epoch_order(
             config.seed,
@@ -43,6 +54,10 @@ class TrainSet:
             config.batch_size,
             config.extra_fraction,
         )
+
+    @property
+    def _has_extra(self) -> bool:
+        return self.num_labelled < len(self.labels)
 
     def batch(self, index: np.ndarray) -> RawBatch:
         """The examples at some positions, NumPy leaves [B, ...].

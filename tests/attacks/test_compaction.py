@@ -65,6 +65,13 @@ def test_so_it_does_on_an_accelerator(monkeypatch):
     assert_same(attack("budget", independent_rows=True), attack("budget"))
 
 
+def test_so_it_does_where_the_host_drives_it(monkeypatch):
+    monkeypatch.setattr(iteration, "_on_cpu", lambda: True)
+    monkeypatch.setattr(iteration, "_must_be_driven", lambda *_: True)
+    monkeypatch.setattr(iteration, "_traced", None)
+    assert_same(attack("budget", independent_rows=True), attack("budget"))
+
+
 def test_only_chunks_with_active_rows_are_computed():
     seen = []
     run = jax.jit(lambda images: attack("budget", images, seen, independent_rows=True))

@@ -1,4 +1,4 @@
-"""Every way of repeating the step gives the same attack: traced, host-driven, accelerated."""
+"""Every way of repeating the step gives the same attack: traced, outermost, host-driven."""
 
 import jax
 import jax.numpy as jnp
@@ -41,14 +41,34 @@ def assert_same(result, expected):
     np.testing.assert_array_equal(result.backward_passes, expected.backward_passes)
 
 
+def host_drives(monkeypatch):
+    """A list that grows by each attack that the host drives."""
+    driven = []
+
+    def drive(*arguments, drive=iteration._driven):
+        driven.append(None)
+        return drive(*arguments)
+
+    monkeypatch.setattr(iteration, "_driven", drive)
+    return driven
+
+
+def make_host_drive(monkeypatch):
+    """Has the host drive all attacks outside of jit."""
+    monkeypatch.setattr(iteration, "_on_cpu", lambda: True)
+    monkeypatch.setattr(iteration, "_must_be_driven", lambda *_: True)
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_all_ways_agree(setting, monkeypatch):
-    driven = attack(WEIGHTS, IMAGES, LABELS, setting)
-    assert len(np.unique(driven.backward_passes)) > 1
+    whole = attack(WEIGHTS, IMAGES, LABELS, setting)
+    assert len(np.unique(whole.backward_passes)) > 1
     traced = jax.jit(lambda w, x, y: attack(w, x, y, setting))(WEIGHTS, IMAGES, LABELS)
-    assert_same(traced, driven)
-    monkeypatch.setattr(iteration, "_on_cpu", lambda: False)
-    assert_same(attack(WEIGHTS, IMAGES, LABELS, setting), driven)
+    assert_same(traced, whole)
+    driven = host_drives(monkeypatch)
+    make_host_drive(monkeypatch)
+    assert_same(attack(WEIGHTS, IMAGES, LABELS, setting), whole)
+    assert driven
 
 
 def test_captured_tracers_are_seen():
@@ -100,7 +120,10 @@ def test_runs_on_several_devices():
     assert_same(gathered, run(keys, IMAGES, LABELS))
 
 
-def test_ends_when_no_example_is_active():
+@pytest.mark.parametrize("by_the_host", [False, True])
+def test_ends_when_no_example_is_active(by_the_host, monkeypatch):
+    if by_the_host:
+        make_host_drive(monkeypatch)
     calls = []
 
     def count_and_answer(images):
@@ -148,6 +171,18 @@ def convolutional(images):
         images, kernel, (1, 1), "SAME", dimension_numbers=numbers
     )
     return jax.nn.relu(features).mean((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "platform", "drives"),
+    [("convolutional", "cpu", 1), ("convolutional", "gpu", 0), ("linear", "cpu", 0)],
+)
+def test_the_host_drives_what_is_slow_in_a_loop(model, platform, drives, monkeypatch):
+    driven = host_drives(monkeypatch)
+    monkeypatch.setattr(iteration, "_on_cpu", lambda: platform == "cpu")
+    logits_fn = convolutional if model == "convolutional" else lambda x: network(WEIGHTS, x)
+    attacks.pgd(jax.random.key(0), logits_fn, IMAGES, LABELS, ThreatModel(epsilon=0.1), steps=2)
+    assert len(driven) == drives
 
 
 @pytest.mark.parametrize(

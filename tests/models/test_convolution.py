@@ -142,8 +142,8 @@ def test_no_network_is_slow_in_a_loop(name):
     def ascend(images):
         return jax.grad(lambda x: model.apply(variables, x, train=False).sum())(images)
 
-    assert not iteration._is_slow_in_a_loop(ascend, images)
-    assert iteration._is_slow_in_a_loop(
+    assert not iteration.is_slow_in_a_loop(ascend, images)
+    assert iteration.is_slow_in_a_loop(
         jax.grad(
             lambda x: jax.lax.conv_general_dilated(
                 x, jnp.ones((3, 3, 3, 3)), (1, 1), "SAME", dimension_numbers=LAYOUT

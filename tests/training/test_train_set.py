@@ -1,7 +1,10 @@
 """What a run trains on: extra data, the first images, some classes, another run's weights."""
 
 import dataclasses
+import re
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from robustjax import data, methods
 from robustjax.config import TrainConfig
 from robustjax.training import create_experiment, load_run, train
 from robustjax.training.log import read_rows
+from robustjax.training.train_set import TrainSet
 
 
 def config(**changes):
@@ -64,6 +68,39 @@ def test_extra_examples_fill_their_share_of_each_batch_with_their_weight(extra):
     np.testing.assert_array_equal(made.train_set.weights, np.repeat([1, 0.5], [96, 48]))
     np.testing.assert_array_equal(np.sort(order[order < 96]), np.arange(96))
     assert np.all(made.train_set.sample(1000).labels >= 0)
+
+
+@hypothesis.given(
+    st.integers(8, 80), st.integers(0, 30), st.integers(1, 8), st.floats(0.01, 0.99)
+)
+def test_the_steps_of_an_epoch_are_counted_as_they_are_drawn(
+    labelled, unlabelled, batch_size, fraction
+):
+    rows = labelled + unlabelled
+    made = TrainSet(
+        images=np.zeros((rows, 8, 8, 1), np.uint8),
+        labels=np.repeat(np.int32([0, -1]), [labelled, unlabelled]),
+        weights=np.ones(rows, np.float32),
+        num_labelled=labelled,
+        num_classes=10,
+    )
+    options = config(batch_size=batch_size, extra_fraction=fraction)
+    try:
+        drawn = len(made.epoch_order(options, 0))
+    except ValueError as refusal:
+        with pytest.raises(ValueError, match=re.escape(str(refusal))):
+            made.steps_per_epoch(options)
+        return
+    assert made.steps_per_epoch(options) == drawn
+
+
+def test_an_experiment_is_made_without_drawing_an_order(extra, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("robustjax.data.batches._shuffled", None)
+        mixed = create_experiment(config(method="trades", extra_data=str(extra)))
+        replayed = create_experiment(config(method="free", batch_size=40, train_examples=95))
+    for made in (mixed, replayed):
+        assert made.steps_per_epoch == len(made.order(0))
 
 
 def test_a_method_that_needs_labels_refuses_examples_without(extra):
