@@ -5,6 +5,7 @@ Everything else can be imported, and the library be timed alone, where PyTorch i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import jax
@@ -13,7 +14,7 @@ from absl import flags
 from benchmarks import matrix_rate as rates
 from benchmarks import results, step_flags
 from benchmarks.library_step import LibraryStep, Probe
-from benchmarks.workload import Setting, Workload
+from benchmarks.workload import CHANNELS, Setting, Workload
 from robustjax.cli.app import CommandError
 
 if TYPE_CHECKING:
@@ -57,6 +58,34 @@ def wanted() -> list[str]:
             "JAX_PLATFORMS=cpu to compare on the CPU, or --peers= for the library alone"
         )
     return names
+
+
+def require_counterparts(names: list[str], settings: Iterable[Setting]) -> None:
+    """Sees, before anything is measured, that the peers have every network.
+
+    Raises:
+      CommandError: they lack one, or have it for other images; says which there are.
+    """
+    if not names:
+        return
+    import torch
+
+    from benchmarks.pytorch import models
+
+    for name in dict.fromkeys(setting.model for setting in settings):
+        try:
+            # Without memory for the weights.
+            with torch.device("meta"):
+                channels = models.create(name).conv1.in_channels
+            if channels != CHANNELS:
+                raise ValueError(
+                    f"its counterpart in PyTorch is for images of {channels} channel, and these "
+                    f"have {CHANNELS}"
+                )
+        except ValueError as error:
+            raise CommandError(
+                f"--models={name}: {error}; --peers= times the library alone"
+            ) from error
 
 
 def taking_part(names: list[str], setting: Setting) -> list[str]:

@@ -53,6 +53,7 @@ def main() -> None:
     """Measures everything that the flags ask for; prints a table, and writes it as JSON."""
     _make_cpu_devices(flags.FLAGS.cpu_devices)
     settings, wanted = step_flags.settings(), peers.wanted()
+    peers.require_counterparts(wanted, settings)
     for setting in settings:
         _require_shares(setting.batch_size, flags.FLAGS.cpu_devices)
     compilation.enable_cache()

@@ -22,7 +22,7 @@ from robustjax.training.state import TrainState
 
 PyTree = Any
 
-NUM_CLASSES = 10
+NUM_CLASSES, CHANNELS = 10, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ def train_config(setting: Setting) -> TrainConfig:
 
 def _images(random: np.random.Generator, total: int, side: int) -> np.ndarray:
     """Smooth random images with some noise, uint8 [total, side, side, 3]."""
-    coarse = random.uniform(0, 255, (total, -(-side // 4), -(-side // 4), 3))
+    coarse = random.uniform(0, 255, (total, -(-side // 4), -(-side // 4), CHANNELS))
     smooth = coarse.repeat(4, axis=1).repeat(4, axis=2)[:, :side, :side]
     return np.clip(smooth + random.normal(0, 16, smooth.shape), 0, 255).astype(np.uint8)
 

@@ -157,8 +157,9 @@ def create(name: str, num_classes: int = 10) -> nn.Module:
         features = [64 * 2**group for group in range(len(counts))]
         return ResNet(BasicBlock, features, counts, num_classes)
     raise ValueError(
-        f"{name} has no counterpart in PyTorch here; there are small_cnn, wide_resnet_D_W, "
-        "cifar_resnet_D and " + ", ".join(f"resnet_{depth}" for depth in RESNET_COUNTS)
+        f"{name} has no counterpart in PyTorch here; there are small_cnn (28×28×1), "
+        "wide_resnet_D_W, cifar_resnet_D and "
+        + ", ".join(f"resnet_{depth}" for depth in RESNET_COUNTS)
     )
 
 

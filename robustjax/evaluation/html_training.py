@@ -22,6 +22,7 @@ from robustjax.evaluation.html_values import duration, is_number, known, title
 from robustjax.evaluation.repeat_commands import resume_command
 from robustjax.evaluation.run_folder import RunFolder
 from robustjax.files import Path
+from robustjax.training.checkpoint import METRIC
 from robustjax.training.log import format_seconds
 
 _LOGGED = {
@@ -72,7 +73,7 @@ def training(run: RunFolder) -> Child:
             f"{statistics.mean(passes):.4g}, the mean over the epochs" if passes else None,
         ),
         ("last epoch", _of_row(last)),
-        ("best on the hold-out", _best(rows)),
+        *_best(run),
     )
     return [unfinished, facts(pairs), _curves(run), _log(rows)]
 
@@ -130,13 +131,30 @@ def _of_row(row: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _best(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    key = "holdout_robust_accuracy"
-    there = [row for row in rows if is_number(row.get(key))]
-    if not there:
-        return None
-    best = max(there, key=lambda row: row[key])
-    return f"epoch {best['epoch']}, {100 * best[key]:.2f} % robust"
+def _best(run: RunFolder) -> list[tuple[str, str]]:
+    """The best checkpoint, and the highest epoch of the log where that is another one."""
+    step = run.best_step
+    measured = [row for row in run.rows if is_number(row.get(METRIC))]
+    highest = max(measured, key=lambda row: row[METRIC], default=None)
+    saved = next((row for row in measured if step is not None and row.get("step") == step), None)
+    found = []
+    if saved is not None:
+        what = f"epoch {saved['epoch']} (step {step:,}), {_robust(saved)} on the hold-out"
+        found.append(("best checkpoint", what))
+        beyond = "; there is no checkpoint of it"
+    elif step is not None:
+        found.append(("best checkpoint", f"step {step:,}, which is not in the log"))
+        beyond = ""
+    else:
+        beyond = "; no checkpoint that was measured can be read here"
+    if highest is not None and (saved is None or highest[METRIC] > saved[METRIC]):
+        what = f"epoch {highest['epoch']}, {_robust(highest)}{beyond}"
+        found.append(("highest on the hold-out", what))
+    return found
+
+
+def _robust(row: Mapping[str, Any]) -> str:
+    return f"{100 * row[METRIC]:.2f} % robust"
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from robustjax.config import TrainConfig
 from robustjax.files import Path
+from robustjax.training.checkpoint import Checkpoints
 from robustjax.training.log import read_rows
 
-FLAGS, METRICS = "flags.txt", "metrics.jsonl"
+FLAGS, METRICS, CHECKPOINTS = "flags.txt", "metrics.jsonl", "checkpoints"
 EVALUATION, DIAGNOSIS, TRANSFER = "evaluation.json", "diagnosis.json", "transfer.json"
 
 _SIGNATURE, _END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -42,6 +43,7 @@ class RunFolder:
       workdir: its folder, as it was given.
       flags: of its flags.txt, name -> value; a method's own hyper-parameters by their names.
       rows: of its metrics.jsonl.
+      best_step: the step of its best checkpoint; None if none can be read that was measured.
       evaluation: content of its evaluation.json.
       diagnosis: content of its diagnosis.json.
       transfer: content of its transfer.json.
@@ -53,6 +55,7 @@ class RunFolder:
     workdir: str
     flags: Mapping[str, str]
     rows: Sequence[Mapping[str, Any]] = ()
+    best_step: int | None = None
     evaluation: Mapping[str, Any] | None = None
     diagnosis: Any = None
     transfer: Any = None
@@ -104,6 +107,7 @@ def read_run(workdir: str, name: str) -> RunFolder:
         workdir=str(workdir),
         flags=parse_flags((folder / FLAGS).read_bytes().decode(errors="replace")),
         rows=read_rows(log) if log.exists() else (),
+        best_step=_best_step(folder / CHECKPOINTS),
         evaluation=evaluation,
         diagnosis=_json(folder / DIAGNOSIS),
         transfer=_json(folder / TRANSFER),
@@ -150,6 +154,14 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}; make it again, or remove it") from None
+
+
+def _best_step(directory: Path) -> int | None:
+    try:
+        with Checkpoints(directory, keep_best=True, read_only=True) as checkpoints:
+            return checkpoints.best_step()
+    except (OSError, ValueError):  # What is damaged, or is removed by a run that goes on.
+        return None
 
 
 def _figures(folder: Path) -> tuple[list[FoundFigure], list[str]]:

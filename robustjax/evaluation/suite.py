@@ -69,7 +69,8 @@ def run_attack(
     Args:
       spec: the attack; its own settings, where it has any, go before those below.
       key: the draws of example i are a function of (key, i).
-      logits_fn: images -> logits; a `jax.tree_util.Partial` spares tracing it for every batch.
+      logits_fn: images -> logits, row i of image i alone, as with fixed batch norm: PGD leaves out
+        rows that have stopped. A `jax.tree_util.Partial` spares tracing it for every batch.
       dataset: what to attack.
       threat: the norm ball and the box.
       step_size: of PGD and CW, in the units of the norm.
@@ -141,7 +142,7 @@ class _OneRun(NamedTuple):
             right = _is_right(logits_fn, clean, labels)
             last = min(first + self.batch_size, total)
             if self.spec.kind != "clean":
-                result = _perturb(self.spec, keys, logits_fn, clean, labels, self.threat)
+                result = self._perturb(keys, logits_fn, clean, labels)
                 right &= ~np.asarray(result.success)
                 if images is not None:
                     images[first:last] = np.asarray(result.images)[: last - first]
@@ -180,6 +181,28 @@ class _OneRun(NamedTuple):
         }
         return AttackScore(found.robust, settings, found.images if keep_images else None)
 
+    def _perturb(
+        self, keys: jax.Array, logits_fn: LogitsFn, images: jax.Array, labels: jax.Array
+    ) -> attacks.AttackResult:
+        """Attacks one batch."""
+        spec, options = self.spec, {}
+        if spec.kind in STEPPED:
+            options = {
+                "steps": spec.steps,
+                "step_size": spec.step_size,
+                "start": spec.start,
+                "restarts": spec.restarts,
+                "success": spec.success,
+            }
+        elif spec.kind == "spsa":
+            options = {"steps": spec.steps, "samples": spec.samples}
+        elif spec.kind == "random":
+            options = {"draws": spec.restarts}
+        if spec.kind == "pgd":
+            # Gathering the active rows would move those of several devices between them.
+            options["independent_rows"] = len(self.devices) < 2
+        return _ATTACKS[spec.kind](keys, logits_fn, images, labels, self.threat, **options)
+
     def _tell(self, correct: np.ndarray, done: int) -> None:
         if done:
             self.report(self.spec.name, done, len(correct), float(correct[:done].mean()))
@@ -187,30 +210,6 @@ class _OneRun(NamedTuple):
 
 def _silent(name: str, done: int, of: int, accuracy: float) -> None:
     pass
-
-
-def _perturb(
-    spec: AttackSpec,
-    keys: jax.Array,
-    logits_fn: LogitsFn,
-    images: jax.Array,
-    labels: jax.Array,
-    threat: attacks.ThreatModel,
-) -> attacks.AttackResult:
-    options = {}
-    if spec.kind in STEPPED:
-        options = {
-            "steps": spec.steps,
-            "step_size": spec.step_size,
-            "start": spec.start,
-            "restarts": spec.restarts,
-            "success": spec.success,
-        }
-    elif spec.kind == "spsa":
-        options = {"steps": spec.steps, "samples": spec.samples}
-    elif spec.kind == "random":
-        options = {"draws": spec.restarts}
-    return _ATTACKS[spec.kind](keys, logits_fn, images, labels, threat, **options)
 
 
 _ATTACKS: dict[str, Callable[..., attacks.AttackResult]] = {

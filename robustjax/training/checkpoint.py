@@ -83,6 +83,13 @@ class Checkpoints:
         """The steps at which a checkpoint exists, increasing."""
         return sorted(self._manager.all_steps())
 
+    def best_step(self) -> int | None:
+        """The step with the highest hold-out robust accuracy of those saved; the later of equals.
+
+        None where no checkpoint was measured. Epochs that were not saved may have been better.
+        """
+        return self._manager.best_step()
+
     def save(
         self, step: int, state: PyTree, record: dict[str, Any], metric: float | None = None
     ) -> None:
@@ -154,7 +161,7 @@ class Checkpoints:
         steps = self.steps()
         if not steps:
             raise CheckpointError(f"there is no checkpoint in {self._manager.directory}")
-        step = self._manager.best_step() if best else None
+        step = self.best_step() if best else None
         return self._read(steps[-1] if step is None else step)
 
     def restore(self, step: int, template: PyTree) -> Restored:

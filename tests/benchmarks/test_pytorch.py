@@ -2,6 +2,11 @@
 # ruff: noqa: E402  (what imports torch comes after the check that it is there)
 
 import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,13 +14,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from benchmarks import agreement, library_step, workload
+from benchmarks import agreement, library_step, peers, workload
 from benchmarks.pytorch import losses as torch_losses
 from benchmarks.pytorch import models as torch_models
 from benchmarks.pytorch import step as torch_step
 from benchmarks.pytorch import weights
 from benchmarks.workload import Setting
 from robustjax import losses, models
+from robustjax.cli.app import CommandError
 
 
 @pytest.mark.parametrize("name", ["resnet_8", "cifar_resnet_8", "wide_resnet_10_1"])
@@ -42,6 +48,40 @@ def test_weights_of_another_network_are_refused():
     arrays = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), variables)
     with pytest.raises(ValueError, match="only in"):
         weights.load(torch_models.create("wide_resnet_10_1"), weights.to_torch(arrays["params"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "digits_cnn",
+            "digits_cnn has no counterpart in PyTorch here; there are small_cnn (28",
+        ),
+        ("small_cnn", "its counterpart in PyTorch is for images of 1 channel, and these have 3"),
+    ],
+)
+def test_a_network_without_a_counterpart_is_refused_by_name(name, message):
+    wanted = [Setting("standard", model, 4, 2) for model in ("wide_resnet_34_10", name)]
+    with pytest.raises(CommandError, match=re.escape(f"--models={name}: {message}")):
+        peers.require_counterparts(["eager"], wanted)
+    peers.require_counterparts([], wanted)
+    peers.require_counterparts(["eager"], wanted[:1])
+
+
+def test_so_the_benchmark_of_the_step_refuses_it_before_it_measures():
+    small = ["--methods=standard", "--batch_size=2", "--steps=1", "--image_size=8", "--rounds=1"]
+    networks = "--models=cifar_resnet_8,preact_resnet_18"
+    found = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "train_step", networks, "--peers=eager", *small],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 1 and found.stdout == ""
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("error: --models=preact_resnet_18: ")
+    assert "resnet_8, resnet_18, resnet_34" in line and "--peers= times the library" in line
 
 
 def test_losses_are_the_library_s():

@@ -192,6 +192,56 @@ def test_several_devices_give_the_same_verdicts_and_images(dataset):
     assert 0.9 * EPSILON < moved <= EPSILON + 1e-6
 
 
+@pytest.mark.parametrize(("name", "success"), [("pgd-4x3", "last"), ("pgd-4", "any")])
+def test_rows_that_have_stopped_are_not_computed(dataset, monkeypatch, name, success):
+    rows = []
+
+    def counted(weights, images):
+        jax.debug.callback(lambda: rows.append(len(images)))
+        return linear(weights, images)
+
+    def run():
+        rows.clear()
+        found = evaluation.run_attack(
+            evaluation.parse_attack(name),
+            jax.random.key(0),
+            jax.tree_util.Partial(counted, jnp.asarray(WEIGHTS)),
+            dataset,
+            attacks.ThreatModel("linf", EPSILON),
+            step_size=EPSILON / 4,
+            success=success,
+            batch_size=25,
+            keep_images=True,
+        )
+        jax.effects_barrier()
+        return found, sum(rows)
+
+    monkeypatch.setattr("robustjax.attacks.iteration.ROWS_ON_CPU", 3)
+    found, computed = run()
+    monkeypatch.setitem(
+        suite._ATTACKS,
+        "pgd",
+        lambda *given, independent_rows, **options: attacks.pgd(*given, **options),
+    )
+    expected, all_rows = run()
+    np.testing.assert_array_equal(found.correct, expected.correct)
+    np.testing.assert_allclose(found.images, expected.images, atol=1e-6)
+    assert 0 < found.correct.sum() < len(dataset) and computed < 0.8 * all_rows
+
+
+@pytest.mark.parametrize(("devices", "promised"), [(0, True), (1, True), (4, False)])
+def test_rows_that_devices_share_stay_where_they_are(dataset, monkeypatch, devices, promised):
+    seen = []
+
+    def spied(*given, independent_rows, **options):
+        seen.append(independent_rows)
+        return attacks.pgd(*given, independent_rows=independent_rows, **options)
+
+    monkeypatch.setitem(suite._ATTACKS, "pgd", spied)
+    scores(dataset, ["pgd-2x2"], devices=jax.devices()[:devices])
+    assert set(seen) == {promised}
+
+
 class Interrupted(Exception):
     pass
 

@@ -70,9 +70,7 @@ def test_extra_examples_fill_their_share_of_each_batch_with_their_weight(extra):
     assert np.all(made.train_set.sample(1000).labels >= 0)
 
 
-@hypothesis.given(
-    st.integers(8, 80), st.integers(0, 30), st.integers(1, 8), st.floats(0.01, 0.99)
-)
+@hypothesis.given(st.integers(8, 80), st.integers(0, 30), st.integers(1, 8), st.floats(0.01, 0.99))
 def test_the_steps_of_an_epoch_are_counted_as_they_are_drawn(
     labelled, unlabelled, batch_size, fraction
 ):
