@@ -49,7 +49,7 @@ class LibraryAutoAttack:
 
     def run(self, name: str) -> None:
         """Runs the attack that comes next; when it returns, the device is done."""
-        upto = max(at for at, stage in enumerate(self._stages) if stage.attack == name) + 1
+        upto = [stage.attack for stage in self._stages].index(name) + 1
         ensemble.run_stages(
             self._stages[:upto],
             self._key,
@@ -57,7 +57,7 @@ class LibraryAutoAttack:
             self._batches,
             self._threat,
             self._state,
-            lambda state, left: None,
+            lambda state: None,
         )
 
 

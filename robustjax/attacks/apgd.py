@@ -124,8 +124,9 @@ def apgd_targeted(
       threat: as for `apgd`.
       steps: for each target.
       num_targets: how many classes are tried, at most the number of wrong ones.
-      first_target: how many runners-up are passed over; may be traced. To attack one target at a
-        time: `num_targets=1` with 0, 1, 2, ... gives what one call with all of them gives.
+      first_target: how many runners-up are passed over, or `[B]`, of each example; may be traced.
+        To attack one target at a time: `num_targets=1` with 0, 1, 2, ... gives what one call with
+        all of them gives.
       loss: "dlr", the targeted DLR loss, for 4 classes or more; or "margin", the difference between
         the target's logit and the label's, which needs 2 and is not the authors'.
 

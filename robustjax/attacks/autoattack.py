@@ -221,15 +221,15 @@ class _Watch:
         self.progress = progress
         self.saved = time.monotonic()
 
-    def __call__(self, state: State, left: int) -> None:
+    def __call__(self, state: State) -> None:
         if time.monotonic() - self.saved >= ensemble_state.SECONDS_BETWEEN_SAVES:
             self.save(state)
         if self.progress is not None:
-            attack, number = self.stages[state.stage][:2]
-            targets = [at for at, stage in enumerate(self.stages) if stage.number == number]
-            examples = int((state.robust | (state.broken_by == number)).sum())
-            done = (state.stage - targets[0] + 1) * examples - left
-            self.progress(attack, done, len(targets) * examples, float(state.robust.mean()))
+            stage = self.stages[state.stage]
+            examples = int((state.robust | (state.broken_by == stage.number)).sum())
+            turns = len(state.pending) * examples
+            done = turns - int(state.pending.sum())
+            self.progress(stage.attack, done, turns, float(state.robust.mean()))
 
     def save(self, state: State) -> None:
         if self.path is not None:
@@ -262,9 +262,9 @@ def _unconfirmed(
 def _accuracy_after_each(stages: Sequence[Stage], state: State) -> dict[str, float]:
     standing = state.broken_by != ensemble_state.FROM_THE_OUTSET
     accuracy = {"clean": float(standing.mean())}
-    for attack, number in dict.fromkeys((stage.attack, stage.number) for stage in stages):
-        standing = standing & (state.broken_by != number)
-        accuracy[attack] = float(standing.mean())
+    for stage in stages:
+        standing = standing & (state.broken_by != stage.number)
+        accuracy[stage.attack] = float(standing.mean())
     return accuracy
 
 

@@ -23,6 +23,7 @@ from robustjax.attacks.network import logits_model
 from robustjax.attacks.prepared import Prepared
 from robustjax.attacks.square import square
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.attacks.waiting import Waiting
 
 # The settings of AutoAttack's authors; the draws are of a random network, for each gradient.
 STEPS, QUERIES, TARGETS, SAMPLES = 100, 5000, 9, 20
@@ -33,21 +34,21 @@ ROWS_ON_CPU = 16
 
 
 class Stage(NamedTuple):
-    """One attack, or one target of a targeted attack.
-
-    A targeted attack is a stage per target, so that what one target has broken makes room in the
-    batches of the next.
+    """One attack.
 
     Attributes:
-      attack: the attack's name; stages of one name follow each other.
-      number: of the attack; its draws differ from those of the others.
+      attack: its name.
+      number: its draws differ from those of the others.
       prepare: called as `prepare(keys, logits_fn, images, labels, threat)`; the attack has one run.
+        A targeted one is told `first_target` too, int `[B]`.
+      targets: how many targets every example has; 0 for an untargeted attack.
       shares_draws: whether examples that are attacked together share random draws.
     """
 
     attack: str
     number: int
     prepare: Callable[..., Prepared]
+    targets: int = 0
     shares_draws: bool = False
 
 
@@ -58,21 +59,16 @@ def standard_stages(num_classes: int) -> tuple[Stage, ...]:
       num_classes: targeted attacks aim at the nine likeliest wrong ones; below 4 APGD-T ascends the
         difference of logits, because the targeted DLR loss is not defined.
     """
-    targets = range(min(TARGETS, num_classes - 1))
+    targets = min(TARGETS, num_classes - 1)
     loss = "dlr" if num_classes >= 4 else "margin"
 
-    def towards(target, prepare, **options):
-        return functools.partial(
-            prepare, num_targets=1, first_target=target, steps=STEPS, **options
-        )
+    def towards_one(prepare, **options):
+        return functools.partial(prepare, num_targets=1, steps=STEPS, **options)
 
     return (
         Stage("apgd-ce", 0, functools.partial(apgd.prepare, steps=STEPS, loss="ce")),
-        *(
-            Stage("apgd-t", 1, towards(target, apgd_targeted.prepare, loss=loss))
-            for target in targets
-        ),
-        *(Stage("fab-t", 2, towards(target, fab_targeted.prepare)) for target in targets),
+        Stage("apgd-t", 1, towards_one(apgd_targeted.prepare, loss=loss), targets),
+        Stage("fab-t", 2, towards_one(fab_targeted.prepare), targets),
         Stage("square", 3, functools.partial(square.prepare, queries=QUERIES)),
     )
 
@@ -80,9 +76,14 @@ def standard_stages(num_classes: int) -> tuple[Stage, ...]:
 def rand_stages() -> tuple[Stage, ...]:
     """APGD-CE and APGD-DLR on the mean of 20 gradients, for networks with randomness."""
     options = {"steps": STEPS, "samples": SAMPLES}
-    return (
-        Stage("apgd-ce", 0, functools.partial(apgd.prepare, loss="ce", **options), True),
-        Stage("apgd-dlr", 1, functools.partial(apgd.prepare, loss="dlr", **options), True),
+    return tuple(
+        Stage(
+            f"apgd-{loss}",
+            number,
+            functools.partial(apgd.prepare, loss=loss, **options),
+            shares_draws=True,
+        )
+        for number, loss in enumerate(("ce", "dlr"))
     )
 
 
@@ -152,9 +153,13 @@ def run_stages(
     batches: Batches,
     threat: ThreatModel,
     state: State,
-    after_some: Callable[[State, int], Any],
+    after_some: Callable[[State], Any],
 ) -> None:
     """Runs what is left of the stages, and brings `state` forward in place.
+
+    The targets of an attack are faced in turn: all examples the first one, then all that still
+    stand the second one, and so on. An example may be at several of them at a time, lest rows stay
+    empty; that changes no verdict and no image.
 
     Args:
       stages: of the ensemble.
@@ -163,41 +168,51 @@ def run_stages(
       batches: the examples.
       threat: the norm ball and the box; epsilon a scalar or `[N]`.
       state: where the ensemble stands.
-      after_some: told the state, and how many examples of the current stage are left, whenever
-        there are fewer.
+      after_some: told the state whenever some turns are over.
     """
-    while state.stage < len(stages):
-        stage = stages[state.stage]
+    for number, stage in enumerate(stages):
+        if number < state.stage:
+            continue
+        if number > state.stage:
+            state.begin_stage(number, max(stage.targets, 1))
         attack_key = jax.random.fold_in(key, stage.number)
 
-        def prepare(rows, stage=stage, attack_key=attack_key):
-            keys, images, labels = batches.place(
-                _example_keys(attack_key, rows), batches.images[rows], batches.labels[rows]
+        def prepare(turns, stage=stage, attack_key=attack_key):
+            targets, positions = np.divmod(turns, len(batches.labels))
+            keys, images, labels, targets = batches.place(
+                _example_keys(attack_key, positions),
+                batches.images[positions],
+                batches.labels[positions],
+                targets.astype(np.int32),
             )
-            return stage.prepare(keys, logits_fn, images, labels, _of_rows(threat, rows))
+            options = {"first_target": targets} if stage.targets else {}
+            return stage.prepare(
+                keys, logits_fn, images, labels, _of_rows(threat, positions), **options
+            )
 
         began = time.monotonic()
-        schedule = _schedule(prepare, np.flatnonzero(state.pending), batches, stage.shares_draws)
+        schedule = _schedule(prepare, Waiting(state.pending), batches, stage.shares_draws)
         with contextlib.closing(schedule):
             for settled in schedule:
-                broken = settled.positions[settled.success]
-                state.images[broken] = settled.images[settled.success]
-                state.broken_by[broken] = stage.number
-                state.pending[settled.positions] = False
+                for turn, success, image in zip(*settled, strict=True):
+                    target, position = divmod(turn, len(batches.labels))
+                    if success:
+                        state.broken(target, position, stage.number, image)
+                    else:
+                        state.withstood(target, position)
                 now = time.monotonic()
                 state.seconds[stage.attack] = state.seconds.get(stage.attack, 0.0) + now - began
                 began = now
-                after_some(state, int(state.pending.sum()))
-        state.next_stage()
+                after_some(state)
 
 
 def _schedule(
-    prepare: schedules.Prepare, positions: np.ndarray, batches: Batches, shares_draws: bool
+    prepare: schedules.Prepare, waiting: Waiting, batches: Batches, shares_draws: bool
 ) -> Iterator[schedules.Settled]:
     """On accelerators, and where examples share draws, whole batches; else lanes."""
     if shares_draws or jax.default_backend() != "cpu":
-        return schedules.in_batches(prepare, positions, batches.size)
-    return schedules.refilled(prepare, positions, batches.size, batches.lanes)
+        return schedules.in_batches(prepare, waiting, batches.size)
+    return schedules.refilled(prepare, waiting, batches.size, batches.lanes)
 
 
 def _usable_cores() -> int:

@@ -26,8 +26,9 @@ class State:
     Attributes:
       images: float [N, ...], adversarial where an attack has broken the example, else clean.
       broken_by: int8 [N], the number of the attack that broke the example, or one of the two above.
-      pending: bool [N], examples that the current stage has still to attack.
-      stage: the current stage.
+      pending: bool [T, N], the targets of the current stage (one if it has none) that each example
+        has still to face.
+      stage: the current stage; -1 before the first one.
       seconds: time spent in each attack.
     """
 
@@ -41,17 +42,38 @@ class State:
     def begin(cls, images: np.ndarray, wrong: np.ndarray) -> State:
         """Before the first stage; `wrong` `[N]` says which clean images are misclassified."""
         broken_by = np.where(wrong, FROM_THE_OUTSET, STANDING).astype(np.int8)
-        return cls(images.copy(), broken_by, ~wrong, 0, {})
+        return cls(images.copy(), broken_by, np.zeros((0, len(wrong)), bool), -1, {})
 
     @property
     def robust(self) -> np.ndarray:
         """Bool [N], what nothing has broken so far."""
         return self.broken_by == STANDING
 
-    def next_stage(self) -> None:
-        """Goes on to the next stage, with all that still stands."""
-        self.stage += 1
-        self.pending = self.robust.copy()
+    def begin_stage(self, number: int, targets: int) -> None:
+        """Begins a stage, in which all that still stands faces so many targets."""
+        self.stage = number
+        self.pending = np.tile(self.robust, (targets, 1))
+
+    def withstood(self, target: int, position: int) -> None:
+        """Takes note that an example has withstood a target."""
+        self.pending[target, position] = False
+
+    def broken(self, target: int, position: int, attack: int, image: np.ndarray) -> None:
+        """Takes note that a target has broken an example; the targets after it are needless then.
+
+        Those before it may still break it too: verdict and image are in the end what they are if
+        targets are faced one after the other.
+
+        Args:
+          target: its number in the stage.
+          position: of the example.
+          attack: the number of the attack.
+          image: float [...], adversarial.
+        """
+        if self.pending[target, position]:
+            self.pending[target:, position] = False
+            self.broken_by[position] = attack
+            self.images[position] = image
 
 
 def identity(*parts: Any) -> str:

@@ -71,8 +71,8 @@ def fab_targeted(
       threat: the norm ball, whose epsilon may be infinite, and the box.
       steps: for each target and restart, at least 1.
       num_targets: how many classes are tried, at most the number of wrong ones.
-      first_target: how many runners-up are passed over; may be traced. To attack one target at a
-        time: `num_targets=1` with 0, 1, 2, ... on what is left.
+      first_target: how many runners-up are passed over, or `[B]`, of each example; may be traced.
+        To attack one target at a time: `num_targets=1` with 0, 1, 2, ... on what is left.
       restarts: for each target. The first begins at the clean image, each other one at a random
         point at half of epsilon, or of the smallest distance found so far if that is less.
       alpha_max: the bound on the clean image's share, a Python number in [0, 1].

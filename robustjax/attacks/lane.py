@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from robustjax.attacks import iteration
 from robustjax.attacks.iteration import IterativeAttack
 from robustjax.attacks.prepared import Prepared
 from robustjax.attacks.rows import where_rows
+from robustjax.attacks.waiting import Waiting
 
 _NOBODY = -1
 
@@ -50,13 +50,14 @@ class Lane:
         """Whether there is anybody in the lane."""
         return bool((self._occupants != _NOBODY).any())
 
-    def take_in(self, waiting: collections.deque[int]) -> None:
-        """Begins as many turns as wait and have room, and takes them away."""
+    def take_in(self, waiting: Waiting) -> None:
+        """Begins as many turns as wait and have room."""
         free = np.flatnonzero(self._occupants == _NOBODY)
-        entering = free[: len(waiting)]
-        if not len(entering):
+        turns = waiting.take(len(free))
+        if not len(turns):
             return
-        self._occupants[entering] = [waiting.popleft() for _ in entering]
+        entering = free[: len(turns)]
+        self._occupants[entering] = turns
         present = self._occupants != _NOBODY
         self._attack = self._prepare(
             np.where(present, self._occupants, self._occupants[entering[0]])
@@ -67,12 +68,12 @@ class Lane:
         self._rows = _chosen(new, begun, begun if self._rows is None else self._rows)
         self._steps = _compiled_steps(self._attack.attack, self._attack.model, self._rows)
 
-    def advance(self, waiting: collections.deque[int]) -> None:
+    def advance(self, waiting: Waiting) -> None:
         """Takes steps until an exchange is due; compiles nothing, so that any thread may do it."""
         present = self._occupants != _NOBODY
         course = _Course(self._rows, self._left, np.int32(0))
         while not self._stopped:
-            others_wait = np.bool_(len(waiting) > 0)
+            others_wait = np.bool_(bool(waiting))
             if _is_due(course, present, others_wait):
                 break
             course = self._steps(self._attack.model, course, present, others_wait)

@@ -58,8 +58,8 @@ def per_example_keys(key: jax.Array, batch_size: int) -> jax.Array:
 
 
 def fold_in_each(keys: jax.Array, number: jax.Array | int) -> jax.Array:
-    """Folds the same number into every one of the typed keys `[B]`."""
-    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+    """Folds a number, or its own one of `[B]`, into every one of the typed keys `[B]`."""
+    return jax.vmap(jax.random.fold_in)(keys, jnp.broadcast_to(number, keys.shape))
 
 
 def first_key(key: jax.Array) -> jax.Array:

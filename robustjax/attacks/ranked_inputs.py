@@ -27,7 +27,7 @@ class RankedInputs:
       labels: int32 `[B]`.
       threat: its leaves scalars or `[B]`.
       ranked: int32 `[B, K - 1]`, the runners-up, the likeliest first.
-      first: int32, how many of them are passed over.
+      first: int32, a scalar or `[B]`, how many of them are passed over.
       attacked: bool `[B]`, the images that are classified correctly.
     """
 
@@ -41,12 +41,18 @@ class RankedInputs:
 
     def aimed(self, first_target: jax.Array | int, num_targets: int) -> RankedInputs:
         """With targets from a runner-up on; refuses what there are too few classes for."""
-        first = checked_first_target(first_target, num_targets, self.ranked.shape[1])
+        batch_size, num_wrong = self.ranked.shape
+        first = checked_first_target(first_target, num_targets, num_wrong, batch_size)
         return dataclasses.replace(self, first=first)
 
     def target(self, number: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The labels and the target classes, int32 `[B]` each, of the target of this number."""
-        return self.labels, jnp.take(self.ranked, number, axis=1)
+        """The labels and the target classes, int32 `[B]` each, of the targets of these numbers.
+
+        Args:
+          number: int32, a scalar or `[B]`.
+        """
+        numbers = jnp.broadcast_to(number, self.labels.shape)[:, None]
+        return self.labels, jnp.take_along_axis(self.ranked, numbers, axis=1)[:, 0]
 
 
 def ranked_inputs(

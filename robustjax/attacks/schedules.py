@@ -1,8 +1,10 @@
-"""Who is attacked together, and when: batch after batch, or in rows that are refilled."""
+"""Whose turn it is to be attacked: batch after batch, or in rows that are refilled.
+
+A turn is a number, of which only the caller knows what it stands for: an example and a target.
+"""
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import NamedTuple
@@ -11,63 +13,63 @@ import numpy as np
 
 from robustjax.attacks.lane import Lane
 from robustjax.attacks.prepared import Prepared
+from robustjax.attacks.waiting import Waiting
 
 Prepare = Callable[[np.ndarray], Prepared]
-"""Prepares the attack on the examples of some positions, an array of always the same length."""
+"""Prepares the attack of some turns, an array of always the same length; each is one run."""
 
 
 class Settled(NamedTuple):
-    """Examples whose verdict is known.
+    """Turns that are over.
 
     Attributes:
-      positions: int [n].
-      success: bool [n], whether they are broken.
-      images: float [n, ...], adversarial where they are.
+      turns: int [n].
+      success: bool [n], whether the example is broken.
+      images: float [n, ...], adversarial where it is.
     """
 
-    positions: np.ndarray
+    turns: np.ndarray
     success: np.ndarray
     images: np.ndarray
 
 
-def in_batches(prepare: Prepare, positions: np.ndarray, size: int) -> Iterator[Settled]:
+def in_batches(prepare: Prepare, waiting: Waiting, size: int) -> Iterator[Settled]:
     """Attacks batch after batch, each to its end.
 
     Args:
       prepare: the attack.
-      positions: int [N], of the examples.
-      size: of a batch; the last one is filled up with its last example.
+      waiting: the turns.
+      size: of a batch; the last one is filled up with its last turn.
 
     Yields:
-      The examples of a batch.
+      The turns of a batch.
     """
-    for first in range(0, len(positions), size):
-        group = positions[first : first + size]
+    while waiting:
+        group = waiting.take(size)
         result = prepare(filled(group, size)).run()
         success, images = (np.asarray(part) for part in (result.success, result.images))
         yield Settled(group, success[: len(group)], images[: len(group)])
 
 
-def refilled(prepare: Prepare, positions: np.ndarray, size: int, lanes: int) -> Iterator[Settled]:
-    """Attacks in lanes of so many rows, which take in the next examples as theirs are settled.
+def refilled(prepare: Prepare, waiting: Waiting, size: int, lanes: int) -> Iterator[Settled]:
+    """Attacks in lanes of so many rows, which take in the next turns as theirs are over.
 
     The lanes advance at the same time, each in a thread: XLA on CPU does not keep all cores busy
     with one small batch. Everything else happens in the caller's thread.
 
     Args:
-      prepare: the attack, of one run, in which no row depends on the others.
-      positions: int [N], of the examples.
+      prepare: the attack, in which no row depends on the others.
+      waiting: the turns.
       size: how many rows a lane has.
       lanes: how many there are at most.
 
     Yields:
-      The examples that leave a lane together.
+      The turns that leave a lane together.
     """
-    waiting = collections.deque(positions.tolist())
     advancing: dict[futures.Future, Lane] = {}
     with futures.ThreadPoolExecutor(lanes) as pool:
         try:
-            for _ in range(min(lanes, -(-len(waiting) // size))):
+            while waiting and len(advancing) < lanes:
                 lane = Lane(prepare, size)
                 lane.take_in(waiting)
                 advancing[pool.submit(lane.advance, waiting)] = lane

@@ -23,16 +23,19 @@ def runners_up(logits: jax.Array) -> jax.Array:
     return jnp.argsort(-logits, axis=-1, stable=True)[:, 1:].astype(jnp.int32)
 
 
-def checked_first_target(first_target: Any, num_targets: int, num_wrong: int) -> jax.Array:
+def checked_first_target(
+    first_target: Any, num_targets: int, num_wrong: int, batch_size: int
+) -> jax.Array:
     """Sees that there are as many wrong classes as targets, and enough after the first of them.
 
     Args:
-      first_target: how many runners-up are passed over, an integer, or a traced one.
+      first_target: how many runners-up are passed over, an integer or `[B]`; may be traced.
       num_targets: how many follow.
       num_wrong: the number of wrong classes.
+      batch_size: B.
 
     Returns:
-      `first_target` as an int32 scalar.
+      `first_target` as int32, a scalar or `[B]`.
 
     Raises:
       ValueError: there are too few classes, or `first_target` is no integer or out of range.
@@ -43,10 +46,13 @@ def checked_first_target(first_target: Any, num_targets: int, num_wrong: int) ->
             f"it must be at most {num_wrong}, the number of wrong ones"
         )
     first = jnp.asarray(first_target)
-    if first.ndim or not jnp.issubdtype(first.dtype, jnp.integer):
-        raise ValueError(f"first_target is {first_target!r}; it must be a single integer")
+    if first.shape not in ((), (batch_size,)) or not jnp.issubdtype(first.dtype, jnp.integer):
+        raise ValueError(
+            f"first_target is {first_target!r}; it must be an integer, or one for each of the "
+            f"{batch_size} images"
+        )
     value = checks.known(first_target)
-    if value is not None and not 0 <= value <= num_wrong - num_targets:
+    if value is not None and not ((value >= 0) & (value <= num_wrong - num_targets)).all():
         raise ValueError(
             f"first_target is {first_target} with num_targets {num_targets}, and logits_fn gives "
             f"{num_wrong + 1} classes; it must lie between 0 and {num_wrong - num_targets}"

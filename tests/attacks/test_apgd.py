@@ -200,6 +200,26 @@ def test_targets_one_at_a_time_are_the_targets_together():
     np.testing.assert_array_equal(together.images[broken], images[broken])
 
 
+def test_each_example_may_have_a_target_of_its_own():
+    threat = ThreatModel("linf", 0.03)
+
+    def towards(first):
+        return attacks.apgd_targeted(
+            KEY, linear, IMAGES, LABELS, threat, steps=10, num_targets=1, first_target=first
+        )
+
+    own = np.arange(24) % 3
+    found, alone = towards(own), [towards(target) for target in range(3)]
+    assert 0 < np.mean(found.success) < 1
+    for field in ("images", "success", "backward_passes"):
+        expected = [getattr(alone[target], field)[row] for row, target in enumerate(own)]
+        np.testing.assert_array_equal(getattr(found, field), np.stack(expected))
+    with pytest.raises(ValueError, match="first_target is .*; it must be an integer, or one for"):
+        towards(own[:5])
+    with pytest.raises(ValueError, match="must lie between 0 and 3"):
+        towards(own + 2)
+
+
 def test_other_weights_and_targets_compile_nothing(count_compilations):
     def run(scale, target):
         captured = jnp.asarray(WEIGHTS * scale)

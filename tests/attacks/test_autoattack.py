@@ -65,12 +65,12 @@ def test_every_stage_attacks_survivors_alone_from_the_clean_image(monkeypatch):
     attacked = []
 
     def record(stage):
-        def prepare(keys, logits_fn, images, labels, threat):
+        def prepare(keys, logits_fn, images, labels, threat, **options):
             positions = [
                 int(np.flatnonzero((image == IMAGES).all((1, 2, 3)))[0]) for image in images
             ]
             attacked.append((stage.attack, positions))
-            return stage.prepare(keys, logits_fn, images, labels, threat)
+            return stage.prepare(keys, logits_fn, images, labels, threat, **options)
 
         return stage._replace(prepare=prepare)
 
@@ -135,16 +135,19 @@ def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_verdicts(tmp_p
         run(state_path=path)
 
 
-def test_verdicts_do_not_depend_on_the_batch_nor_on_the_devices():
-    threat = ThreatModel("linf", 0.015)
-    one = attacks.autoattack(KEY, linear, IMAGES, LABELS, threat, batch_size=16)
-    other = attacks.autoattack(KEY, linear, IMAGES, LABELS, threat)
-    shared = attacks.autoattack(
-        KEY, linear, IMAGES, LABELS, threat, batch_size=16, devices=jax.devices()[:4]
-    )
-    np.testing.assert_array_equal(one.robust, other.robust)
-    np.testing.assert_array_equal(one.robust, shared.robust)
-    assert one.robust_accuracy == other.robust_accuracy == shared.robust_accuracy
+def test_nothing_depends_on_the_batch_nor_on_the_devices():
+    def run(**options):
+        threat = ThreatModel("linf", 0.015)
+        return attacks.autoattack(KEY, linear, IMAGES[:20], LABELS[:20], threat, **options)
+
+    # Of 15 examples in 20 rows some are at several targets at a time, in 2 rows none.
+    one = run(batch_size=40)
+    assert 0 < one.robust.mean() < 0.75
+    for options in ({"batch_size": 2}, {"batch_size": 16, "devices": jax.devices()[:4]}):
+        other = run(**options)
+        np.testing.assert_array_equal(other.robust, one.robust)
+        np.testing.assert_allclose(other.images, one.images, atol=1e-6)
+        assert other.robust_accuracy == one.robust_accuracy
 
 
 def test_a_second_network_and_another_radius_compile_nothing(count_compilations):
@@ -312,11 +315,28 @@ def test_what_lies_outside_is_seen(norm):
 
 def test_a_state_file_keeps_everything(tmp_path):
     state = ensemble_state.State.begin(IMAGES, CLEAN != LABELS)
-    state.images[7] += 0.01
-    state.broken_by[7], state.pending[7], state.stage = 1, False, 3
+    state.begin_stage(1, 5)
+    state.broken(2, 7, 1, IMAGES[7] + 0.01)
+    state.withstood(0, 8)
     state.seconds["apgd-ce"] = 2.5
     path = ensemble_state.Path(tmp_path) / "state.npz"
     ensemble_state.save(state, path, "me")
     found = ensemble_state.load(path, IMAGES, "me")
     for field in dataclasses.fields(state):
         np.testing.assert_array_equal(getattr(found, field.name), getattr(state, field.name))
+
+
+def test_the_first_target_that_breaks_an_example_counts_whichever_is_done_first():
+    state = ensemble_state.State.begin(IMAGES, CLEAN != LABELS)
+    state.begin_stage(2, 4)
+    assert state.pending.sum(0).tolist() == [0] * 5 + [4] * 35
+    state.broken(2, 9, 7, IMAGES[9] + 0.02)
+    assert state.pending[:, 9].tolist() == [True, True, False, False] and not state.robust[9]
+    state.broken(3, 9, 7, IMAGES[9] + 0.03)  # too late
+    state.withstood(0, 9)
+    np.testing.assert_array_equal(state.images[9], IMAGES[9] + 0.02)
+    state.broken(1, 9, 7, IMAGES[9] + 0.01)
+    np.testing.assert_array_equal(state.images[9], IMAGES[9] + 0.01)
+    assert not state.pending[:, 9].any() and state.broken_by[9] == 7
+    state.begin_stage(3, 1)
+    assert state.pending.tolist() == [[False] * 5 + [True] * 4 + [False] + [True] * 30]

@@ -224,6 +224,7 @@ def test_jit_and_one_target_at_a_time_change_nothing(norm):
     for number in range(4):
         result = jitted(BALL[norm], number)
         same(result, attack_network(norm, num_targets=1, first_target=number))
+        same(result, attack_network(norm, num_targets=1, first_target=np.full(16, number)))
         passes += np.where(success, 0, result.backward_passes)
         fresh = ~success & np.asarray(result.success)
         images = np.where(fresh[:, None, None, None], result.images, images)
@@ -348,7 +349,7 @@ def flat_sum(images):
         ({"num_targets": 0}, "num_targets is 0"),
         ({"num_targets": 2, "first_target": 3}, "first_target is 3 .* between 0 and 2"),
         ({"num_targets": 2, "first_target": -1}, "first_target is -1"),
-        ({"first_target": 0.5}, "first_target is 0.5; it must be a single integer"),
+        ({"first_target": 0.5}, "first_target is 0.5; it must be an integer"),
         ({"steps": 0}, "steps is 0"),
         ({"restarts": 0}, "restarts is 0"),
         ({"alpha_max": 1.5}, r"alpha_max is 1.5; .* in \[0, 1\]"),

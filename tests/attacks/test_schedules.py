@@ -12,6 +12,7 @@ import pytest
 from robustjax import attacks
 from robustjax.attacks import ThreatModel, ensemble, schedules
 from robustjax.attacks.lane import Lane
+from robustjax.attacks.waiting import Waiting
 
 RANDOM = np.random.default_rng(1)
 HIDDEN, OUT = (
@@ -38,6 +39,10 @@ ATTACKS = {
 }
 
 
+def everybody():
+    return Waiting(np.ones(len(IMAGES), bool))
+
+
 def prepare_on(attack, seen=None):
     def prepare(rows):
         if seen is not None:
@@ -49,7 +54,7 @@ def prepare_on(attack, seen=None):
 
 def by_position(schedule):
     found = list(schedule)
-    positions = np.concatenate([part.positions for part in found])
+    positions = np.concatenate([part.turns for part in found])
     assert sorted(positions) == list(range(len(IMAGES)))
     order = np.argsort(positions)
     success = np.concatenate([part.success for part in found])[order]
@@ -59,10 +64,10 @@ def by_position(schedule):
 @pytest.mark.parametrize("lanes", [1, 3])
 @pytest.mark.parametrize("name", ATTACKS)
 def test_refilled_rows_end_as_batches_do(name, lanes):
-    prepare, everybody = prepare_on(ATTACKS[name]), np.arange(len(IMAGES))
-    success, images = by_position(schedules.in_batches(prepare, everybody, SIZE))
+    prepare = prepare_on(ATTACKS[name])
+    success, images = by_position(schedules.in_batches(prepare, everybody(), SIZE))
     assert 0.1 < success.mean() < 0.9
-    again, same_images = by_position(schedules.refilled(prepare, everybody, SIZE, lanes))
+    again, same_images = by_position(schedules.refilled(prepare, everybody(), SIZE, lanes))
     np.testing.assert_array_equal(again, success)
     np.testing.assert_allclose(same_images[success], images[success], atol=1e-5)
 
@@ -70,7 +75,7 @@ def test_refilled_rows_end_as_batches_do(name, lanes):
 def test_a_broken_example_makes_room_long_before_the_others_have_had_their_steps():
     seen = []
     prepare = prepare_on(functools.partial(attacks.apgd.prepare, steps=400), seen)
-    success, _ = by_position(schedules.refilled(prepare, np.arange(len(IMAGES)), SIZE, 1))
+    success, _ = by_position(schedules.refilled(prepare, everybody(), SIZE, 1))
     assert all(rows.shape == (SIZE,) for rows in seen)
     # Until the first robust example had all its steps, others came in beside it.
     first_robust = np.flatnonzero(~success)[0]
@@ -85,19 +90,33 @@ def test_an_example_that_is_wrong_as_it_is_stays_as_it_is():
         images = jnp.asarray(IMAGES[rows])
         return attacks.apgd.prepare(KEYS[rows], LOGITS, images, labels[rows], THREAT, steps=20)
 
-    success, images = by_position(schedules.refilled(prepare, np.arange(len(IMAGES)), SIZE, 2))
+    success, images = by_position(schedules.refilled(prepare, everybody(), SIZE, 2))
     assert success.all()
     np.testing.assert_array_equal(images, IMAGES)
 
 
+def test_turns_that_become_needless_are_passed_over():
+    pending = np.ones((2, 5), bool)
+    pending[0, 1] = False
+    waiting = Waiting(pending)
+    np.testing.assert_array_equal(waiting.take(3), [0, 2, 3])
+    pending[:, [2, 4]] = False
+    assert waiting
+    np.testing.assert_array_equal(waiting.take(9), [5, 6, 8])
+    assert not waiting and len(waiting.take(2)) == 0
+
+
 def test_nobody_to_attack():
-    assert list(schedules.refilled(prepare_on(ATTACKS["apgd"]), np.arange(0), SIZE, 2)) == []
+    assert (
+        list(schedules.refilled(prepare_on(ATTACKS["apgd"]), Waiting(np.zeros(3, bool)), SIZE, 2))
+        == []
+    )
 
 
 def test_an_abandoned_schedule_leaves_no_thread_behind():
     before = threading.active_count()
     prepare = prepare_on(functools.partial(attacks.apgd.prepare, steps=100_000))
-    schedule = schedules.refilled(prepare, np.arange(len(IMAGES)), SIZE, 2)
+    schedule = schedules.refilled(prepare, everybody(), SIZE, 2)
     with contextlib.closing(schedule):
         next(schedule)
         assert threading.active_count() > before
@@ -110,7 +129,7 @@ def test_an_error_in_a_step_reaches_the_caller(monkeypatch):
 
     monkeypatch.setattr(Lane, "advance", fails)
     with pytest.raises(ArithmeticError, match="in a thread"):
-        list(schedules.refilled(prepare_on(ATTACKS["apgd"]), np.arange(9), SIZE, 2))
+        list(schedules.refilled(prepare_on(ATTACKS["apgd"]), everybody(), SIZE, 2))
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="lanes are for CPUs")
