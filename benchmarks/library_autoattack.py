@@ -72,7 +72,10 @@ def stages(num_classes: int, budget: Budget) -> tuple[ensemble.Stage, ...]:
 
 
 class CompileSeconds:
-    """A context; `total` is what lowering and compiling took inside, tracing left out."""
+    """A context; `total` is what lowering and compiling took inside, tracing left out.
+
+    Added over the programs, some of which are compiled at the same time.
+    """
 
     _EVENTS = (
         "/jax/core/compile/jaxpr_to_mlir_module_duration",

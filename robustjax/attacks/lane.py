@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from concurrent import futures
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,7 @@ class Lane:
         self._settled = np.zeros(size, bool)
         self._attack: Prepared | None = None
         self._rows: Any = None
-        self._steps: Callable[..., _Course] | None = None
+        self._programs: _Programs | None = None
         self._stopped = False
 
     @property
@@ -66,7 +67,7 @@ class Lane:
         begun = _start(self._attack.attack)(self._attack.inputs)
         new = np.isin(np.arange(len(present)), entering)
         self._rows = _chosen(new, begun, begun if self._rows is None else self._rows)
-        self._steps = _compiled_steps(self._attack.attack, self._attack.model, self._rows)
+        self._programs = _programs(self._attack.attack, self._attack.model, self._rows)
 
     def advance(self, waiting: Waiting) -> None:
         """Takes steps until an exchange is due; compiles nothing, so that any thread may do it."""
@@ -76,7 +77,7 @@ class Lane:
             others_wait = np.bool_(bool(waiting))
             if _is_due(course, present, others_wait):
                 break
-            course = self._steps(self._attack.model, course, present, others_wait)
+            course = self._programs.steps(self._attack.model, course, present, others_wait)
             # On the host, wherever the program left them.
             course = dataclasses.replace(
                 course, left=np.asarray(course.left), idle=np.asarray(course.idle)
@@ -86,11 +87,8 @@ class Lane:
 
     def let_out(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The settled turns, which leave: whether their examples are broken, and the images."""
-        result = self._attack.outcome(
-            _result(self._attack.attack, jax.tree.structure(self._attack.model))(
-                self._attack.model, self._rows
-            )
-        )
+        kept = self._programs.result(self._attack.model, self._rows)
+        result = self._attack.outcome(kept)
         leaving = np.flatnonzero(self._settled)
         turns = self._occupants[leaving]
         self._occupants[leaving] = _NOBODY
@@ -109,6 +107,13 @@ class _Course:
     rows: Any
     left: Any
     idle: Any
+
+
+class _Programs(NamedTuple):
+    """Compiled parts of an attack; `steps` takes several, until an exchange is due."""
+
+    steps: Callable[..., _Course]
+    result: Callable[..., Any]
 
 
 def _is_due(course: _Course, present: Any, others_wait: Any) -> Any:
@@ -132,21 +137,15 @@ def _start(attack: IterativeAttack) -> Callable[..., Any]:
     return jax.jit(lambda inputs: attack.start(inputs, None, np.int32(0)))
 
 
-@functools.lru_cache(maxsize=32)
-def _result(attack: IterativeAttack, model_structure: Any) -> Callable[..., Any]:
-    del model_structure
-    return jax.jit(lambda model, rows: attack.result(model, rows, None))
-
-
-def _compiled_steps(attack: IterativeAttack, model: Any, rows: Any) -> Callable[..., _Course]:
+def _programs(attack: IterativeAttack, model: Any, rows: Any) -> _Programs:
     structure = jax.tree.structure((model, rows))
-    return _compile_steps(attack, structure, iteration.abstract((model, rows)))
+    return _compile(attack, structure, iteration.abstract((model, rows)))
 
 
 @functools.lru_cache(maxsize=32)
-def _compile_steps(
+def _compile(
     attack: IterativeAttack, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]
-) -> Callable[..., _Course]:
+) -> _Programs:
     model, rows = jax.tree.unflatten(structure, leaves)
     one_step = jax.jit(lambda model, rows: attack.step(model, rows))
     at_a_time = 1 if iteration.is_slow_in_a_loop(one_step, model, rows) else STEPS_AT_A_TIME
@@ -175,4 +174,10 @@ def _compile_steps(
     )
     present = jax.ShapeDtypeStruct(rows.active.shape, bool)
     course = _Course(rows, of_rows, number)
-    return jax.jit(steps, donate_argnums=1).lower(model, course, present, truth).compile()
+    lowered = (
+        jax.jit(steps, donate_argnums=1).lower(model, course, present, truth),
+        jax.jit(lambda model, rows: attack.result(model, rows, None)).lower(model, rows),
+    )
+    # At the same time, as XLA compiles one program mostly in one thread.
+    with futures.ThreadPoolExecutor(len(lowered)) as pool:
+        return _Programs(*pool.map(lambda program: program.compile(), lowered))

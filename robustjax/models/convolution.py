@@ -26,6 +26,9 @@ _FEWEST_CHANNELS = 32
 _FEWEST_CHANNELS_FOR_KERNEL = 128
 """From where Winograd's algorithm is faster, and its gradient with respect to the kernel."""
 
+_MOST_CHANNELS_TO_SCATTER = 4
+"""Of the inputs, images mostly: up to here their gradient is faster if scattered."""
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -121,7 +124,7 @@ def _input_gradient(
 ) -> jax.Array:
     if _suits_winograd(kernel, strides, _FEWEST_CHANNELS):
         return winograd.input_gradient(cotangent, kernel, padding)
-    if strides == (1, 1):
+    if strides == (1, 1) and kernel.shape[2] > _MOST_CHANNELS_TO_SCATTER:
         turned = kernel[::-1, ::-1].swapaxes(2, 3)
         rest = tuple(
             (size - 1 - before, size - 1 - after)
@@ -140,9 +143,10 @@ def _scattered(
 ) -> jax.Array:
     """Each output's gradient, times every entry of the kernel, added up where its inputs were.
 
-    With a stride that costs a fraction of a convolution of the gradient with zeros in between.
-    Inputs that are a stride apart get theirs together: input s·q + r through entry k of the kernel
-    from output q + (r + padding - k) / s, where that is whole.
+    With a stride that costs a fraction of a convolution of the gradient with zeros in between, and
+    with few input channels a third to a half of one that computes so few features. Inputs that are
+    a stride apart get theirs together: input s·q + r through entry k of the kernel from output
+    q + (r + padding - k) / s, where that is whole.
     """
     shares = jnp.einsum("bhwd,ijcd->bhwijc", cotangent, kernel)
     counts = [-(-shape[axis + 1] // strides[axis]) for axis in range(2)]

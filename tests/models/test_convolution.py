@@ -39,7 +39,10 @@ CASES = {
     "winograd, odd": ((5, 7), 3, 1, ((1, 1), (1, 1)), 32, 36),
     "winograd, no zeros": ((9, 6), 3, 1, ((0, 0), (0, 0)), 32, 32),
     "winograd, uneven zeros": ((5, 5), 3, 1, ((2, 0), (0, 1)), 32, 32),
-    "few channels": ((6, 6), 3, 1, ((1, 1), (1, 1)), 3, 5),
+    "few channels": ((6, 6), 3, 1, ((1, 1), (1, 1)), 5, 6),
+    "an image": ((6, 7), 3, 1, ((1, 1), (1, 1)), 3, 5),
+    "an image, no zeros": ((8, 6), 3, 1, ((0, 0), (0, 0)), 1, 4),
+    "an image, uneven zeros": ((5, 6), 3, 1, ((2, 0), (0, 1)), 3, 4),
     "5×5": ((9, 8), 5, 1, ((2, 2), (2, 2)), 1, 4),
     "stride 2": ((8, 6), 3, 2, ((1, 1), (1, 1)), 5, 6),
     "stride 2, odd": ((7, 9), 3, 2, ((1, 1), (1, 1)), 5, 6),
@@ -79,7 +82,7 @@ def test_value_and_gradients(case):
 
 
 def test_one_gradient_alone_does_not_compute_the_other():
-    inputs, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
+    inputs, kernel = jnp.ones((1, 8, 8, 5)), jnp.ones((3, 3, 5, 4))
 
     def total(inputs, kernel):
         return convolve(inputs, kernel, 1, ((1, 1), (1, 1))).sum()
