@@ -16,14 +16,14 @@ import jax.numpy as jnp
 Step = Callable[[Any], Any]
 
 
-def repeat_on_active(step: Step, rows: Any, times: int, chunk: int) -> Any:
+def repeat_on_active(step: Step, rows: Any, times: int | jax.Array, chunk: int) -> Any:
     """Applies `step` until no row is active, `times` times at most; inside jit or outside.
 
     Args:
       step: takes rows to rows; those that are inactive do not move.
       rows: pytree with a bool `[B]` leaf `active`; a leaf with an axis has the batch first, one
         without is shared by all rows and stays as it is.
-      times: int, 0 or more.
+      times: int, 0 or more; may be traced.
       chunk: rows that are computed together.
 
     Returns:

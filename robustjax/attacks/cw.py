@@ -28,6 +28,7 @@ def cw_linf(
     stop: StopRule | None = None,
     restarts: int = 1,
     success: str = "last",
+    independent_rows: bool = False,
 ) -> AttackResult:
     r"""`pgd` on the margin :math:`\max_{k \ne y} z_k - z_y`: the papers' CW-infinity.
 
@@ -49,6 +50,7 @@ def cw_linf(
       stop: as for `pgd`.
       restarts: as for `pgd`.
       success: as for `pgd`.
+      independent_rows: as for `pgd`.
 
     Returns:
       An `AttackResult`.
@@ -85,4 +87,5 @@ def cw_linf(
         stop=stop,
         restarts=restarts,
         success=success,
+        independent_rows=independent_rows,
     )

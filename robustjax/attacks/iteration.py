@@ -44,9 +44,8 @@ ROWS_ON_CPU = 16
 
 
 class _Plan(NamedTuple):
-    """How often the parts of an attack are run, and on which rows."""
+    """What else than the steps' number says which parts of an attack are run, on which rows."""
 
-    steps: int
     restarts: int
     compact: bool
 
@@ -108,17 +107,17 @@ def run(
     Returns:
       What is kept after the last restart.
     """
-    plan = _Plan(steps, restarts, compact)
+    plan = _Plan(restarts, compact)
     if _tracing((examples, inputs, model)):
-        return _traced(attack, _Models(model, model), inputs, plan)
+        return _traced(attack, _Models(model, model), inputs, steps, plan)
     models = _lifted(model, examples, compact)
     if models is None:
-        return _traced(attack, _Models(model, model), inputs, plan)
+        return _traced(attack, _Models(model, model), inputs, steps, plan)
     structure = jax.tree.structure((models, inputs))
     programs = _compile(attack, structure)
     if _on_cpu() and _must_be_driven(attack, structure, abstract((models, inputs))):
-        return _driven(_compile_start(attack), programs, models, inputs, plan)
-    return programs.whole(models, inputs, plan)
+        return _driven(_compile_start(attack), programs, models, inputs, steps, plan)
+    return programs.whole(models, inputs, np.int32(steps), plan)
 
 
 def apply(model: Callable[..., Any], *arguments: Any) -> Any:
@@ -234,36 +233,19 @@ def _tracing(arguments: Any) -> bool:
     return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
-def _traced(
-    attack: IterativeAttack,
-    models: _Models,
-    inputs: Any,
-    plan: _Plan,
-    outermost_step: Callable[..., Any] | None = None,
-) -> Any:
-    """The attack inside of a program.
-
-    `outermost_step` is `attack.step` where nobody differentiates the program, so that it may end
-    when no example is active.
-    """
-    in_all = plan.steps * plan.restarts
-    step_of = outermost_step or attack.step
+def _traced(attack: IterativeAttack, models: _Models, inputs: Any, steps: int, plan: _Plan) -> Any:
+    """The attack inside of a program that others write, and may differentiate."""
+    in_all = steps * plan.restarts
 
     def step(rows):
-        return step_of(models.batch, rows)
-
-    def chunk_step(rows):
-        return step_of(models.chunk, rows)
+        return attack.step(models.batch, rows)
 
     def restart(kept, number):
         rows = attack.start(inputs, kept, number)
         if plan.compact and not (_on_cpu() and is_slow_in_a_loop(step, rows)):
-            chunk = _rows_of_a_chunk(len(rows.active))
-            rows = compaction.repeat_on_active(chunk_step, rows, plan.steps, chunk)
-        elif outermost_step is not None:
-            rows = _repeat_while_active(step, rows, plan.steps)
+            rows = _repeat_on_active(attack.step, models, rows, steps)
         else:
-            rows = repeat(step, rows, plan.steps, steps_in_all=in_all)
+            rows = repeat(step, rows, steps, steps_in_all=in_all)
         return attack.result(models.batch, rows, kept)
 
     if plan.restarts == 1:
@@ -277,13 +259,47 @@ def _traced(
     return kept
 
 
-def _repeat_while_active(step: Callable[[Any], Any], rows: Any, times: int) -> Any:
-    rows, _ = jax.lax.while_loop(
-        lambda state: (state[1] < times) & state[0].active.any(),
-        lambda state: (step(state[0]), state[1] + 1),
-        (rows, jnp.zeros((), jnp.int32)),
-    )
-    return rows
+def _whole(
+    attack: IterativeAttack,
+    step: Callable[..., Any],
+    models: _Models,
+    inputs: Any,
+    steps: jax.Array,
+    plan: _Plan,
+) -> Any:
+    """The attack as a program of its own, which ends when no example is active.
+
+    Args:
+      attack: the parts of the attack.
+      step: `attack.step`, jitted: it has been traced before.
+      models: of the network.
+      inputs: of the attack.
+      steps: int32, traced, so that another number of them is the same program.
+      plan: static.
+    """
+
+    def restart(number, kept):
+        rows = attack.start(inputs, kept, number)
+        if plan.compact:
+            rows = _repeat_on_active(step, models, rows, steps)
+        else:
+            rows, _ = jax.lax.while_loop(
+                lambda state: (state[1] < steps) & state[0].active.any(),
+                lambda state: (step(models.batch, state[0]), state[1] + 1),
+                (rows, jnp.zeros((), jnp.int32)),
+            )
+        return attack.result(models.batch, rows, kept)
+
+    if plan.restarts == 1:
+        return restart(jnp.zeros((), jnp.int32), None)
+    return jax.lax.fori_loop(0, plan.restarts, restart, attack.nothing_kept(inputs))
+
+
+def _repeat_on_active(
+    step: Callable[..., Any], models: _Models, rows: Any, steps: int | jax.Array
+) -> Any:
+    chunk = _rows_of_a_chunk(len(rows.active))
+    return compaction.repeat_on_active(lambda rows: step(models.chunk, rows), rows, steps, chunk)
 
 
 @functools.lru_cache(maxsize=256)
@@ -305,12 +321,17 @@ def abstract(arguments: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
 
 
 def _driven(
-    begin: _StartPrograms, programs: _Programs, models: _Models, inputs: Any, plan: _Plan
+    begin: _StartPrograms,
+    programs: _Programs,
+    models: _Models,
+    inputs: Any,
+    steps: int,
+    plan: _Plan,
 ) -> Any:
     kept = begin.nothing_kept(inputs) if plan.restarts > 1 else None
     for restart in range(plan.restarts):
         rows = begin.start(inputs, kept, np.int32(restart))
-        for _ in range(plan.steps):
+        for _ in range(steps):
             active = np.flatnonzero(rows.active)
             if not len(active):
                 break
@@ -373,7 +394,7 @@ def _compile(attack: IterativeAttack, structure: Any) -> _Programs:
         ),
         result=jax.jit(lambda model, rows, kept: attack.result(model, rows, kept)),
         whole=jax.jit(
-            lambda models, inputs, plan: _traced(attack, models, inputs, plan, step),
-            static_argnums=2,
+            lambda models, inputs, steps, plan: _whole(attack, step, models, inputs, steps, plan),
+            static_argnums=3,
         ),
     )

@@ -28,7 +28,7 @@ def friendly_images(
 
     Args:
       key: as for `evaluation.run_attack`.
-      logits_fn: maps images [B, H, W, C] to logits [B, K].
+      logits_fn: maps images [B, H, W, C] to logits [B, K], row i of image i alone.
       dataset: N examples.
       threat: the norm ball and the box.
       tau: steps that an example takes once it is misclassified, 0 or more.
@@ -56,6 +56,7 @@ def friendly_images(
             steps=steps,
             step_size=step_size,
             stop=stopping.misclassified(tau),
+            independent_rows=True,
         )
         found.append(np.asarray(result.images)[: total - first])
         if report is not None:

@@ -69,8 +69,9 @@ def run_attack(
     Args:
       spec: the attack; its own settings, where it has any, go before those below.
       key: the draws of example i are a function of (key, i).
-      logits_fn: images -> logits, row i of image i alone, as with fixed batch norm: PGD leaves out
-        rows that have stopped. A `jax.tree_util.Partial` spares tracing it for every batch.
+      logits_fn: images -> logits, row i of image i alone, as with fixed batch norm: PGD and CW
+        leave out rows that have stopped. A `jax.tree_util.Partial` spares tracing it for every
+        batch.
       dataset: what to attack.
       threat: the norm ball and the box.
       step_size: of PGD and CW, in the units of the norm.
@@ -193,14 +194,13 @@ class _OneRun(NamedTuple):
                 "start": spec.start,
                 "restarts": spec.restarts,
                 "success": spec.success,
+                # Gathering the active rows would move those of several devices between them.
+                "independent_rows": len(self.devices) < 2,
             }
         elif spec.kind == "spsa":
             options = {"steps": spec.steps, "samples": spec.samples}
         elif spec.kind == "random":
             options = {"draws": spec.restarts}
-        if spec.kind == "pgd":
-            # Gathering the active rows would move those of several devices between them.
-            options["independent_rows"] = len(self.devices) < 2
         return _ATTACKS[spec.kind](keys, logits_fn, images, labels, self.threat, **options)
 
     def _tell(self, correct: np.ndarray, done: int) -> None:

@@ -9,6 +9,8 @@ Source: Fast Algorithms for Convolutional Neural Networks (Lavin & Gray, 2016), 
 letters the transforms go by: BᵀdB of a tile d, GgGᵀ of the kernel g, AᵀmA of their product m.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,7 @@ _KERNEL_TRANSFORM = np.kron(_G, _G)
 _TURNED_KERNEL_TRANSFORM = _KERNEL_TRANSFORM[:, ::-1]
 
 
+@partial(jax.jit, static_argnames="padding")
 def convolve(inputs: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """Convolves with stride 1.
 
@@ -39,6 +42,7 @@ def convolve(inputs: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Arra
     return _patches(jnp.einsum("tbhwc,tcd->tbhwd", tiles, weights))[:, :height, :width]
 
 
+@partial(jax.jit, static_argnames="padding")
 def input_gradient(cotangent: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """The gradient of `convolve` with respect to its inputs: a convolution with the turned kernel.
 
@@ -57,6 +61,7 @@ def input_gradient(cotangent: jax.Array, kernel: jax.Array, padding: Padding) ->
     return _patches(jnp.einsum("tbhwd,tcd->tbhwc", tiles, weights))[:, :height, :width]
 
 
+@partial(jax.jit, static_argnames="padding")
 def kernel_gradient(inputs: jax.Array, cotangent: jax.Array, padding: Padding) -> jax.Array:
     """The gradient of `convolve` with respect to its kernel.
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from robustjax import attacks
-from robustjax.attacks import ThreatModel, ensemble, schedules
-from robustjax.attacks.lane import Lane
+from robustjax.attacks import ThreatModel, ensemble, iteration, lane, schedules
 from robustjax.attacks.waiting import Waiting
 
 RANDOM = np.random.default_rng(1)
@@ -72,6 +71,24 @@ def test_refilled_rows_end_as_batches_do(name, lanes):
     np.testing.assert_allclose(same_images[success], images[success], atol=1e-5)
 
 
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_network_that_is_slow_in_a_loop_is_stepped_by_the_host(slow, monkeypatch):
+    monkeypatch.setattr(iteration, "is_slow_in_a_loop", lambda *_: slow)
+    compiled = []
+
+    def compile_(*arguments, compile_=lane._compile.__wrapped__):
+        compiled.append(compile_(*arguments))
+        return compiled[-1]
+
+    monkeypatch.setattr(lane, "_compile", compile_)
+    prepare = prepare_on(ATTACKS["apgd"])
+    success, images = by_position(schedules.refilled(prepare, everybody(), SIZE, 1))
+    assert {" while(" in programs.steps.as_text() for programs in compiled} == {not slow}
+    expected, same_images = by_position(schedules.in_batches(prepare, everybody(), SIZE))
+    np.testing.assert_array_equal(success, expected)
+    np.testing.assert_allclose(images[success], same_images[success], atol=1e-5)
+
+
 def test_a_broken_example_makes_room_long_before_the_others_have_had_their_steps():
     seen = []
     prepare = prepare_on(functools.partial(attacks.apgd.prepare, steps=400), seen)
@@ -127,7 +144,7 @@ def test_an_error_in_a_step_reaches_the_caller(monkeypatch):
     def fails(self, waiting):
         raise ArithmeticError("in a thread")
 
-    monkeypatch.setattr(Lane, "advance", fails)
+    monkeypatch.setattr(lane.Lane, "advance", fails)
     with pytest.raises(ArithmeticError, match="in a thread"):
         list(schedules.refilled(prepare_on(ATTACKS["apgd"]), everybody(), SIZE, 2))
 

@@ -192,7 +192,9 @@ def test_several_devices_give_the_same_verdicts_and_images(dataset):
     assert 0.9 * EPSILON < moved <= EPSILON + 1e-6
 
 
-@pytest.mark.parametrize(("name", "success"), [("pgd-4x3", "last"), ("pgd-4", "any")])
+@pytest.mark.parametrize(
+    ("name", "success"), [("pgd-4x3", "last"), ("pgd-4", "any"), ("cw-4x3", "last")]
+)
 def test_rows_that_have_stopped_are_not_computed(dataset, monkeypatch, name, success):
     rows = []
 
@@ -218,10 +220,12 @@ def test_rows_that_have_stopped_are_not_computed(dataset, monkeypatch, name, suc
 
     monkeypatch.setattr("robustjax.attacks.iteration.ROWS_ON_CPU", 3)
     found, computed = run()
+    kind = name.split("-")[0]
+    attack = suite._ATTACKS[kind]
     monkeypatch.setitem(
         suite._ATTACKS,
-        "pgd",
-        lambda *given, independent_rows, **options: attacks.pgd(*given, **options),
+        kind,
+        lambda *given, independent_rows, **options: attack(*given, **options),
     )
     expected, all_rows = run()
     np.testing.assert_array_equal(found.correct, expected.correct)
