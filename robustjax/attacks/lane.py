@@ -75,7 +75,8 @@ class Lane:
         course = _Course(self._rows, self._left, np.int32(0))
         while not self._stopped:
             others_wait = np.bool_(bool(waiting))
-            if _is_due(course, present, others_wait):
+            active = np.asarray(course.rows.active)
+            if _is_due(active, course.left, course.idle, present, others_wait):
                 break
             course = self._programs.steps(self._attack.model, course, present, others_wait)
             # On the host, wherever the program left them.
@@ -116,12 +117,12 @@ class _Programs(NamedTuple):
     result: Callable[..., Any]
 
 
-def _is_due(course: _Course, present: Any, others_wait: Any) -> Any:
+def _is_due(active: Any, left: Any, idle: Any, present: Any, others_wait: Any) -> Any:
     """Whether an exchange is due; of arrays of NumPy or of JAX."""
-    running = present & course.rows.active
-    idle = course.idle + (~running).sum()
-    at_end = (running & (course.left == 0)).any()
-    return at_end | ~running.any() | (others_wait & (idle >= len(present)))
+    running = present & active
+    at_end = (running & (left == 0)).any()
+    idle_by_now = idle + (~running).sum()
+    return at_end | ~running.any() | (others_wait & (idle_by_now >= len(present)))
 
 
 @jax.jit
@@ -161,8 +162,14 @@ def _compile(
     def steps(model, course, present, others_wait):
         if at_a_time == 1:
             return step(model, course, present)
+
+        def goes_on(state):
+            course, taken = state
+            due = _is_due(course.rows.active, course.left, course.idle, present, others_wait)
+            return (taken < at_a_time) & ~due
+
         course, _ = jax.lax.while_loop(
-            lambda state: (state[1] < at_a_time) & ~_is_due(state[0], present, others_wait),
+            goes_on,
             lambda state: (step(model, state[0], present), state[1] + 1),
             (course, jnp.zeros((), jnp.int32)),
         )
