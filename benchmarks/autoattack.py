@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks import autoattack_subject, flops, matrix_rate, precision, results, table
+from benchmarks import autoattack_subject, flops, matrix_rate, peers, precision, results, table
 from benchmarks.autoattack_subject import Subject
 from benchmarks.autoattack_work import ATTACKS, Budget
 from benchmarks.library_autoattack import CompileSeconds, LibraryAutoAttack
@@ -78,6 +78,8 @@ def main() -> None:
     precision.set_up(kind)
     if values.peer:
         _require_peer()
+        if not values.workdirs:
+            peers.require_counterparts(values.models, "--nopeer times the library alone")
     environment = results.environment()
     print(results.describe(environment), flush=True)
     size = matrix_rate.default_size()

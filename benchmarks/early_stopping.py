@@ -14,13 +14,13 @@ import numpy as np
 from absl import flags
 
 from benchmarks import early_stopping_cases as cases
-from benchmarks import precision, results, step_flags, table
+from benchmarks import peers, precision, results, step_flags, table
 from benchmarks.early_stopping_attack import FORMS, Found, LibraryAttack
 from benchmarks.early_stopping_cases import Case
 from benchmarks.neighbours import WORTH_A_WARNING, Neighbours
 from benchmarks.progress import Progress
 from benchmarks.timing import Side, alternate, paired_ratio
-from benchmarks.workload import Setting, Workload, create
+from benchmarks.workload import CHANNELS, Setting, Workload, create
 from robustjax import models
 from robustjax.cli import compilation
 from robustjax.cli.app import CommandError
@@ -85,6 +85,8 @@ def main() -> None:
         )
     if values.peer:
         _require_peer()
+        networks = (setting.model for setting in settings)
+        peers.require_counterparts(networks, "--nopeer times the library alone", CHANNELS)
     compilation.enable_cache()
     environment = results.environment()
     print(results.describe(environment), flush=True)

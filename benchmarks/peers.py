@@ -14,7 +14,7 @@ from absl import flags
 from benchmarks import matrix_rate as rates
 from benchmarks import results, step_flags
 from benchmarks.library_step import LibraryStep, Probe
-from benchmarks.workload import CHANNELS, Setting, Workload
+from benchmarks.workload import Setting, Workload
 from robustjax.cli.app import CommandError
 
 if TYPE_CHECKING:
@@ -60,32 +60,35 @@ def wanted() -> list[str]:
     return names
 
 
-def require_counterparts(names: list[str], settings: Iterable[Setting]) -> None:
-    """Sees, before anything is measured, that the peers have every network.
+def require_counterparts(
+    networks: Iterable[str], otherwise: str, channels: int | None = None
+) -> None:
+    """Sees, before anything is measured, that PyTorch has the networks of --models.
+
+    Args:
+      networks: their names.
+      otherwise: what to do without PyTorch, for the message.
+      channels: of the images; any if None.
 
     Raises:
-      CommandError: they lack one, or have it for other images; says which there are.
+      CommandError: it lacks one, or has it for other images; says which there are.
     """
-    if not names:
-        return
     import torch
 
     from benchmarks.pytorch import models
 
-    for name in dict.fromkeys(setting.model for setting in settings):
+    for name in dict.fromkeys(networks):
         try:
             # Without memory for the weights.
             with torch.device("meta"):
-                channels = models.create(name).conv1.in_channels
-            if channels != CHANNELS:
+                network = models.create(name)
+            if channels and network.conv1.in_channels != channels:
                 raise ValueError(
-                    f"its counterpart in PyTorch is for images of {channels} channel, and these "
-                    f"have {CHANNELS}"
+                    f"its counterpart in PyTorch is for images of {network.conv1.in_channels} "
+                    f"channel, and these have {channels}"
                 )
         except ValueError as error:
-            raise CommandError(
-                f"--models={name}: {error}; --peers= times the library alone"
-            ) from error
+            raise CommandError(f"--models={name}: {error}; {otherwise}") from error
 
 
 def taking_part(names: list[str], setting: Setting) -> list[str]:

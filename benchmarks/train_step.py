@@ -12,7 +12,7 @@ from benchmarks.library_step import LibraryStep, probe
 from benchmarks.neighbours import WORTH_A_WARNING, Neighbours
 from benchmarks.progress import Progress
 from benchmarks.timing import Side, Spread, alternate, paired_ratio
-from benchmarks.workload import Setting, create
+from benchmarks.workload import CHANNELS, Setting, create
 from robustjax import parallel
 from robustjax.cli import compilation
 from robustjax.cli.app import CommandError
@@ -53,7 +53,9 @@ def main() -> None:
     """Measures everything that the flags ask for; prints a table, and writes it as JSON."""
     _make_cpu_devices(flags.FLAGS.cpu_devices)
     settings, wanted = step_flags.settings(), peers.wanted()
-    peers.require_counterparts(wanted, settings)
+    if wanted:
+        networks = (setting.model for setting in settings)
+        peers.require_counterparts(networks, "--peers= times the library alone", CHANNELS)
     for setting in settings:
         _require_shares(setting.batch_size, flags.FLAGS.cpu_devices)
     compilation.enable_cache()

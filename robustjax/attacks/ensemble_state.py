@@ -122,6 +122,8 @@ def load(path: Path, clean: np.ndarray, belongs_to: str) -> State | None:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files}
         other = str(found["belongs_to"])
+        if found["pending"].ndim != 2:
+            raise ValueError("it is of an earlier form")
         images = clean.copy()
         images[found["changed"]] = found["images"]
         state = State(

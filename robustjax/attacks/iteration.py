@@ -44,7 +44,7 @@ ROWS_ON_CPU = 16
 
 
 class _Plan(NamedTuple):
-    """What else than the steps' number says which parts of an attack are run, on which rows."""
+    """How often an attack begins anew, and whether its steps are run on active rows alone."""
 
     restarts: int
     compact: bool

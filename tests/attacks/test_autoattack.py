@@ -324,6 +324,10 @@ def test_a_state_file_keeps_everything(tmp_path):
     found = ensemble_state.load(path, IMAGES, "me")
     for field in dataclasses.fields(state):
         np.testing.assert_array_equal(getattr(found, field.name), getattr(state, field.name))
+    state.pending = state.pending[0]
+    ensemble_state.save(state, path, "me")
+    with pytest.raises(ValueError, match="holds no state of an evaluation .* earlier form"):
+        ensemble_state.load(path, IMAGES, "me")
 
 
 def test_the_first_target_that_breaks_an_example_counts_whichever_is_done_first():

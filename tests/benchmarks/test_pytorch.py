@@ -19,7 +19,7 @@ from benchmarks.pytorch import losses as torch_losses
 from benchmarks.pytorch import models as torch_models
 from benchmarks.pytorch import step as torch_step
 from benchmarks.pytorch import weights
-from benchmarks.workload import Setting
+from benchmarks.workload import CHANNELS, Setting
 from robustjax import losses, models
 from robustjax.cli.app import CommandError
 
@@ -61,18 +61,25 @@ def test_weights_of_another_network_are_refused():
     ],
 )
 def test_a_network_without_a_counterpart_is_refused_by_name(name, message):
-    wanted = [Setting("standard", model, 4, 2) for model in ("wide_resnet_34_10", name)]
     with pytest.raises(CommandError, match=re.escape(f"--models={name}: {message}")):
-        peers.require_counterparts(["eager"], wanted)
-    peers.require_counterparts([], wanted)
-    peers.require_counterparts(["eager"], wanted[:1])
+        peers.require_counterparts(["wide_resnet_34_10", name], "leave it out", CHANNELS)
+    peers.require_counterparts(["wide_resnet_34_10"], "leave it out", CHANNELS)
+    peers.require_counterparts(["small_cnn", "resnet_18"], "leave it out")
 
 
-def test_so_the_benchmark_of_the_step_refuses_it_before_it_measures():
-    small = ["--methods=standard", "--batch_size=2", "--steps=1", "--image_size=8", "--rounds=1"]
-    networks = "--models=cifar_resnet_8,preact_resnet_18"
+@pytest.mark.parametrize(
+    ("benchmark", "otherwise"),
+    [
+        ("train_step", "--peers= times the library alone"),
+        ("early_stopping", "--nopeer times the library alone"),
+        ("autoattack", "--nopeer times the library alone"),
+    ],
+)
+def test_so_the_benchmarks_refuse_it_before_they_measure(benchmark, otherwise):
+    if benchmark == "autoattack":
+        pytest.importorskip("torchattacks")
     found = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "train_step", networks, "--peers=eager", *small],
+        [sys.executable, "-m", "benchmarks", benchmark, "--models=resnet_8,preact_resnet_18"],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
@@ -81,7 +88,7 @@ def test_so_the_benchmark_of_the_step_refuses_it_before_it_measures():
     assert found.returncode == 1 and found.stdout == ""
     (line,) = found.stderr.splitlines()
     assert line.startswith("error: --models=preact_resnet_18: ")
-    assert "resnet_8, resnet_18, resnet_34" in line and "--peers= times the library" in line
+    assert "resnet_8, resnet_18, resnet_34" in line and otherwise in line
 
 
 def test_losses_are_the_library_s():

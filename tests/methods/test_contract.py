@@ -225,7 +225,6 @@ BIT_FOR_BIT = [
         {"step_size": EPSILON},
     ),
     ("dynamic", {"fosc": -1e9}, "standard", {}),
-    ("mart_subset", {"treatment": "fgsm"}, "standard", {}),
 ]
 UP_TO_ROUNDING = [
     ("nap", {"beta": 0.0}, "standard", {"loss": "bce"}),
@@ -240,6 +239,7 @@ UP_TO_ROUNDING = [
     ("sense", {"c": 1.0}, "natural", {}),
     ("cat", {"strength": 0}, "natural", {}),
     ("mma", {"clean_weight": 1.0}, "natural", {}),
+    ("mart_subset", {"treatment": "fgsm"}, "standard", {}),
 ]
 
 
