@@ -17,7 +17,7 @@ from benchmarks.workload import NUM_CLASSES, Setting, train_config
 from robustjax import parallel
 from robustjax.cli.app import CommandError
 from robustjax.training.experiment import Experiment, create_experiment
-from robustjax.training.step import RawBatch, make_train_step
+from robustjax.training.step import RawBatch
 
 DESCRIPTION = """\
 Times lowering and compiling a train step, and a first and a second start of launch/train.py.
@@ -131,14 +131,7 @@ def abstract_step(experiment: Experiment, setting: Setting) -> tuple[Any, tuple[
         lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), (state, batch)
     )
     scalars = {name: np.float32(value) for name, value in experiment.scalars_at(0).items()}
-    step = parallel.map_over_devices(
-        make_train_step(
-            experiment.model, experiment.method, experiment.optimizer, experiment.settings
-        ),
-        parallel.local_devices(1),
-        in_axes=(0, 0, None, None),
-        donate=(0,),
-    )
+    step = experiment.train_step(parallel.local_devices(1))
     return step, (state, batch, scalars, jax.random.key(setting.seed))
 
 

@@ -21,7 +21,6 @@ from benchmarks.neighbours import WORTH_A_WARNING, Neighbours
 from benchmarks.progress import Progress
 from benchmarks.timing import Side, alternate, paired_ratio
 from benchmarks.workload import CHANNELS, Setting, Workload, create
-from robustjax import models
 from robustjax.cli import compilation
 from robustjax.cli.app import CommandError
 
@@ -186,11 +185,7 @@ def _settings() -> list[Setting]:
     kind = values.precision or precision.defaults()[0]
     step_flags.require_known("precision", [kind], PRECISIONS)
     precision.set_up(kind)
-    for name in values.models:
-        try:
-            models.create(name)
-        except ValueError as error:
-            raise CommandError(f"--models={name}: {error}") from error
+    step_flags.require_networks(values.models)
     return [
         Setting(
             method="standard",

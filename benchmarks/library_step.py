@@ -16,7 +16,7 @@ from benchmarks.workload import Workload
 from robustjax import parallel
 from robustjax.methods import Inner, Method, Objective, Outer, Perturbation
 from robustjax.training.state import TrainState
-from robustjax.training.step import RawBatch, make_train_step
+from robustjax.training.step import RawBatch
 
 
 class LibraryStep:
@@ -54,14 +54,10 @@ class LibraryStep:
             weight=np.ones(size, np.float32),
         )
         self._batch = parallel.split_over_devices(batch, devices)
-        self._step = parallel.map_over_devices(
-            make_train_step(
-                experiment.model, method or experiment.method, experiment.optimizer, settings
-            ),
-            self._devices,
-            in_axes=(0, 0, None, None),
-            donate=(0,),
+        changed = dataclasses.replace(
+            experiment, method=method or experiment.method, settings=settings
         )
+        self._step = changed.train_step(self._devices)
         self._state: TrainState | None = None
 
     def reset(self, state: TrainState | None = None) -> None:

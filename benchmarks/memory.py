@@ -15,7 +15,7 @@ from robustjax import methods, parallel
 from robustjax.cli.app import CommandError
 from robustjax.config import TrainConfig
 from robustjax.training.experiment import Experiment, create_experiment
-from robustjax.training.step import RawBatch, make_train_step
+from robustjax.training.step import RawBatch
 
 DESCRIPTION = """\
 Says how much memory the compiled train step needs: plain, with --remat, and with --microbatch.
@@ -109,14 +109,7 @@ def measure(config: TrainConfig, image_size: int) -> Row:
 def _step_and_arguments(config: TrainConfig, image_size: int) -> tuple[Any, tuple[Any, ...]]:
     """The mapped step of an experiment as training makes it, and the shapes of its arguments."""
     experiment = _experiment(config, image_size)
-    step = parallel.map_over_devices(
-        make_train_step(
-            experiment.model, experiment.method, experiment.optimizer, experiment.settings
-        ),
-        parallel.local_devices(1),
-        in_axes=(0, 0, None, None),
-        donate=(0,),
-    )
+    step = experiment.train_step(parallel.local_devices(1))
     rows = config.batch_size
     batch = RawBatch(
         images=np.zeros((rows, *experiment.train_set.images.shape[1:]), np.uint8),

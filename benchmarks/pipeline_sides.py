@@ -9,7 +9,7 @@ import numpy as np
 
 from robustjax import parallel
 from robustjax.training.experiment import Experiment
-from robustjax.training.step import RawBatch, make_train_step
+from robustjax.training.step import RawBatch
 
 
 class InputAlone:
@@ -54,14 +54,7 @@ class StepAlone:
         self._state = parallel.replicate(
             jax.tree.map(np.asarray, experiment.initial_state()), devices
         )
-        self._step = parallel.map_over_devices(
-            make_train_step(
-                experiment.model, experiment.method, experiment.optimizer, experiment.settings
-            ),
-            devices,
-            in_axes=(0, 0, None, None),
-            donate=(0,),
-        )
+        self._step = experiment.train_step(devices)
 
     def seconds(self, steps: int) -> float:
         """Makes one step, then `steps` more under the clock; seconds per step."""

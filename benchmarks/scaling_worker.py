@@ -20,7 +20,7 @@ from benchmarks.timing import Side, alternate
 from benchmarks.workload import NUM_CLASSES, Setting, train_config
 from robustjax import parallel
 from robustjax.training.experiment import Experiment, create_experiment
-from robustjax.training.step import RawBatch, make_train_step
+from robustjax.training.step import RawBatch
 
 
 class SharedStep:
@@ -43,14 +43,7 @@ class SharedStep:
         self._initial = jax.tree.map(np.asarray, experiment.initial_state())
         scalars = experiment.scalars_at(0)
         self._scalars = {name: np.float32(value) for name, value in scalars.items()}
-        self._step = parallel.map_over_devices(
-            make_train_step(
-                experiment.model, experiment.method, experiment.optimizer, experiment.settings
-            ),
-            devices,
-            in_axes=(0, 0, None, None),
-            donate=(0,),
-        )
+        self._step = experiment.train_step(devices)
         self.reset()
 
     def reset(self) -> None:

@@ -61,11 +61,7 @@ def settings() -> list[Setting]:
     precisions = values.precision or precision.defaults()
     require_known("precision", precisions, precision.PRECISIONS)
     require_known("methods", values.methods, METHODS)
-    for name in networks:
-        try:
-            models.create(name)
-        except ValueError as error:
-            raise CommandError(f"--models={name}: {error}") from error
+    require_networks(networks)
     return [
         Setting(
             method=method,
@@ -95,6 +91,19 @@ def by_precision(wanted: list[Setting]) -> Iterator[tuple[str, list[Setting]]]:
     for kind, group in itertools.groupby(wanted, lambda setting: setting.precision):
         precision.set_up(kind)
         yield kind, list(group)
+
+
+def require_networks(names: list[str]) -> None:
+    """Refuses an unknown network of --models.
+
+    Raises:
+      CommandError: names the flag, the entry and what is accepted.
+    """
+    for name in names:
+        try:
+            models.create(name)
+        except ValueError as error:
+            raise CommandError(f"--models={name}: {error}") from error
 
 
 def require_known(flag: str, values: list[str], accepted) -> None:

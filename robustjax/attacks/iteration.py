@@ -382,7 +382,7 @@ def _compile_start(attack: IterativeAttack) -> _StartPrograms:
 
 @functools.lru_cache(maxsize=32)
 def _compile(attack: IterativeAttack, structure: Any) -> _Programs:
-    """The jitted parts of an attack for models of one structure."""
+    """The jitted parts of an attack for models and inputs of one structure."""
     del structure
     step = jax.jit(lambda model, rows: attack.step(model, rows))
     return _Programs(

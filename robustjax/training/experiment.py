@@ -1,7 +1,7 @@
 """Turns the options of an experiment into its parts: data, network, method, optimiser, schedule."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +17,7 @@ from robustjax.training import microbatch
 from robustjax.training.optimizer import create_optimizer
 from robustjax.training.schedules import learning_rate_schedule, warmed_up
 from robustjax.training.state import TrainState, create_state
-from robustjax.training.step import StepSettings
+from robustjax.training.step import StepSettings, make_train_step
 from robustjax.training.train_set import TrainSet, create_train_set
 
 PyTree = Any
@@ -57,6 +57,13 @@ class Experiment:
             self.method.init(rows[self.method.memory_of], image_shape),
             with_average=self.config.ema_decay > 0,
         )
+
+    def train_step(
+        self, devices: Sequence[jax.Device]
+    ) -> Callable[..., tuple[TrainState, jax.Array]]:
+        """The train step over devices that share each batch; the state given to it is used up."""
+        step = make_train_step(self.model, self.method, self.optimizer, self.settings)
+        return parallel.map_over_devices(step, devices, in_axes=(0, 0, None, None), donate=(0,))
 
     def order(self, epoch: int) -> np.ndarray:
         """The batches of an epoch, int32 [steps_per_epoch, batch_size]."""

@@ -33,7 +33,6 @@ from robustjax.training.log import MetricsLog, Progress, Row
 from robustjax.training.microbatch import require_divisor
 from robustjax.training.restore import load_run
 from robustjax.training.state import Totals, TrainState
-from robustjax.training.step import make_train_step
 from robustjax.training.train_set import TrainSet
 
 _STEPS_IN_FLIGHT = 2
@@ -154,14 +153,7 @@ class _Run:
         self._log = log
         self.step = int(state.step)
         self._state = parallel.replicate(state, devices)
-        self._train_step = parallel.map_over_devices(
-            make_train_step(
-                experiment.model, experiment.method, experiment.optimizer, experiment.settings
-            ),
-            devices,
-            in_axes=(0, 0, None, None),
-            donate=(0,),
-        )
+        self._train_step = experiment.train_step(devices)
         self._measure = make_measure(
             experiment.model,
             devices,
