@@ -1,6 +1,8 @@
 """The library's standard AutoAttack, one attack at a time, so that another side can take turns."""
 
 import functools
+import math
+import time
 from collections.abc import Callable
 
 import jax
@@ -72,9 +74,9 @@ def stages(num_classes: int, budget: Budget) -> tuple[ensemble.Stage, ...]:
 
 
 class CompileSeconds:
-    """A context; `total` is what lowering and compiling took inside, tracing left out.
+    """A context; `total` is the time in which something was lowered or compiled, tracing left out.
 
-    Added over the programs, some of which are compiled at the same time.
+    Programs that are compiled at the same time count once.
     """
 
     _EVENTS = (
@@ -83,7 +85,7 @@ class CompileSeconds:
     )
 
     def __init__(self) -> None:
-        self.total = 0.0
+        self._spans: list[tuple[float, float]] = []
         self._listening = False
 
     def __enter__(self) -> "CompileSeconds":
@@ -95,6 +97,16 @@ class CompileSeconds:
         # JAX has no public way to take one listener away.
         self._listening = False
 
+    @property
+    def total(self) -> float:
+        """Seconds."""
+        total, covered = 0.0, -math.inf
+        for start, end in sorted(self._spans):
+            total += max(end - max(start, covered), 0.0)
+            covered = max(covered, end)
+        return total
+
     def _heard(self, event: str, seconds: float, **_: object) -> None:
         if self._listening and event in self._EVENTS:
-            self.total += seconds
+            end = time.perf_counter()
+            self._spans.append((end - seconds, end))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import autoattack_subject
+from benchmarks import autoattack_subject, library_autoattack
 from benchmarks.autoattack_work import ATTACKS, Budget
 from benchmarks.library_autoattack import CompileSeconds, LibraryAutoAttack
 from benchmarks.library_autoattack import stages as library_stages
@@ -65,6 +65,16 @@ def test_its_stages_are_autoattack_s_unless_scaled():
     assert [stage.attack for stage in scaled] == [s.attack for s in ensemble.standard_stages(10)]
     assert {stage.prepare.keywords.get("steps", 7) for stage in scaled} == {7}
     assert scaled[-1].prepare.keywords["queries"] == 11
+
+
+def test_what_is_compiled_at_the_same_time_counts_once(monkeypatch):
+    ends = iter([10.0, 11.0, 20.0])
+    monkeypatch.setattr(library_autoattack.time, "perf_counter", lambda: next(ends))
+    with CompileSeconds() as heard:
+        for seconds in (4.0, 3.0, 2.0):  # From 6 to 10, from 8 to 11, from 18 to 20.
+            heard._heard(CompileSeconds._EVENTS[1], seconds)
+        heard._heard("/another/event", 5.0)
+    assert heard.total == 5.0 + 2.0
 
 
 def test_compiling_is_heard_inside_alone():
