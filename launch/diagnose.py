@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from robustjax.cli.diagnose import main
+from robustjax.cli.start import run
 
 if __name__ == "__main__":
-    main()
+    run("diagnose")

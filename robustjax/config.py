@@ -5,10 +5,20 @@ from it, `flags.txt` is written from it, and resuming a run compares two of them
 """
 
 import dataclasses
-import math
+import typing
+from collections.abc import Callable
 from typing import Any
 
+from robustjax.arguments import (
+    LARGEST_COUNT,
+    LARGEST_SEED,
+    require_choice,
+    require_finite,
+    require_whole,
+    shown,
+)
 from robustjax.epoch_schedule import parse_schedule
+from robustjax.step_size import default_step_size
 from robustjax.text import Value, format_value, parse_literal
 
 
@@ -44,27 +54,12 @@ def _option(
 
 
 _AT_LEAST_1 = ("epochs", "batch_size", "checkpoint_every", "measure_steps", "measure_examples")
-_AT_LEAST_0 = (
-    "awp_gamma",
-    "awp_warmup_epochs",
-    "classes",
-    "cpu_devices",
-    "devices",
-    "ema_decay",
-    "epsilon",
-    "epsilon_warmup_epochs",
-    "extra_weight",
-    "microbatch",
-    "momentum",
-    "num_processes",
-    "process_id",
-    "seed",
-    "step_size",
-    "steps",
-    "train_examples",
-    "warmup_epochs",
-    "weight_decay",
-)
+
+_LARGEST = {"seed": LARGEST_SEED, "cpu_devices": 1024}
+"""Of whole numbers, where that is not what a compiled program can count."""
+
+_MINUS_1_TOO = ("holdout",)
+"""Numbers that may be -1; all others are at least 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +75,11 @@ class TrainConfig:
     norm: str = _option("linf", "norm of the perturbation", "attack", choices=("linf", "l2"))
     epsilon: float = _option(8 / 255, "radius of the ball; 8/255 is a legal value", "attack")
     steps: int = _option(10, "steps of the inner attack, K", "attack")
-    step_size: float = _option(2 / 255, "size of a step of the inner attack", "attack")
+    step_size: float | None = _option(
+        None,
+        "size of a step of the inner attack; the larger of epsilon/10 and 2 epsilon/K if not given",
+        "attack",
+    )
     epsilon_warmup_epochs: float = _option(
         0.0, "epochs over which epsilon and the step size rise linearly from 0", "attack"
     )
@@ -94,6 +93,12 @@ class TrainConfig:
         None, "radius at which robustness is measured and evaluated; --epsilon if not given",
         "attack",
     )  # fmt: skip
+    allow_whole_box: bool = _option(
+        False,
+        "accept a radius, or a step, that makes any image of any other; images are in [0, 1]",
+        "attack",
+        changes_training=False,
+    )
 
     model: str = _option("resnet_18", "network, see --model=help", "network")
     activation: str = _option(
@@ -228,7 +233,8 @@ class TrainConfig:
     )
     measure_steps: int = _option(
         10,
-        "steps of the PGD that measures robust accuracy after each epoch, of size epsilon/4",
+        "steps of the PGD that measures robust accuracy after each epoch; of the size that "
+        "--step_size has where it is not given",
         "run",
     )
     measure_examples: int = _option(
@@ -255,36 +261,23 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
+            _require_type(field, getattr(self, field.name))
             choices = field.metadata["choices"]
-            if choices and getattr(self, field.name) not in choices:
-                accepted = ", ".join(choice or "'' (not given)" for choice in choices)
-                raise ValueError(
-                    f"--{field.name}={getattr(self, field.name)}: accepted are {accepted}"
-                )
-            numbers = getattr(self, field.name)
-            for number in numbers if isinstance(numbers, tuple) else (numbers,):
-                finite = not isinstance(number, float) or math.isfinite(number)
-                _require(finite, field.name, number, "finite numbers")
-        for name in _AT_LEAST_1:
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in _AT_LEAST_0:
-            values = getattr(self, name)
-            for number in values if isinstance(values, tuple) else (values,):
-                _require(number >= 0, name, number, "0 or more")
+            if choices:
+                require_choice(f"--{field.name}", getattr(self, field.name), choices)
         for factor in (self.learning_rate, *self.decay_factors):
             name = "learning_rate" if factor is self.learning_rate else "decay_factors"
             _require(factor > 0, name, factor, "more than 0")
         _require(self.momentum < 1, "momentum", self.momentum, "0 to less than 1")
         _require(self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to less than 1")
         for name in ("epsilon_schedule", "steps_schedule"):
-            _require_schedule(name, getattr(self, name))
-        radius = self.measure_epsilon
-        _require(radius is None or radius >= 0, "measure_epsilon", radius, "0 or more")
+            _require_schedule(name, getattr(self, name), whole=name == "steps_schedule")
+        for number in self.classes:
+            _require(float(number).is_integer(), "classes", number, "whole numbers, as 3,5")
         fraction, strength = self.extra_fraction, self.label_smoothing
         _require(0 < fraction < 1, "extra_fraction", fraction, "more than 0 and less than 1")
         _require(0 <= strength < 1, "label_smoothing", strength, "0 to less than 1")
         _require(self.mixing_alpha > 0, "mixing_alpha", self.mixing_alpha, "more than 0")
-        _require(self.holdout >= -1, "holdout", self.holdout, "-1 (automatic), 0 (none) or more")
         assigned = dict(_assignment(text) for text in self.set)
         ordered = tuple(f"{name}={assigned[name]}" for name in sorted(assigned))
         object.__setattr__(self, "set", ordered)
@@ -293,6 +286,16 @@ class TrainConfig:
     def test_epsilon(self) -> float:
         """The radius at which robustness is measured."""
         return self.epsilon if self.measure_epsilon is None else self.measure_epsilon
+
+    def step_size_for(self, epsilon: float, steps: float) -> float:
+        """The size of a step in a ball of some radius: as given, or what follows from the radius.
+
+        Args:
+          epsilon: the radius.
+          steps: how many steps there are.
+        """
+        given = self.step_size
+        return default_step_size(epsilon, int(steps)) if given is None else given
 
     def hyperparameters(self) -> dict[str, Any]:
         """The method's own hyper-parameters that the options set."""
@@ -331,7 +334,7 @@ class TrainConfig:
         lines = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not field.metadata["recorded"] or value is None or value == ():
+            if not field.metadata["recorded"] or (value == field.default and value in (None, ())):
                 continue
             if field.type is bool:
                 lines.append(f"--{field.name}" if value else f"--no{field.name}")
@@ -349,15 +352,52 @@ def _assignment(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _require_schedule(name: str, text: str) -> None:
+def _require_type(field: dataclasses.Field, value: Any) -> None:
+    """Refuses what is not of the field's type, or a number out of all range."""
+    flag = f"--{field.name}"
+    least = -1 if field.name in _MINUS_1_TOO else int(field.name in _AT_LEAST_1)
+    kinds = typing.get_args(field.type)
+    if value is None and type(None) in kinds:
+        return
+    if field.type is bool:
+        _require_kind(flag, value, lambda part: isinstance(part, bool), "true or false")
+    elif field.type is int:
+        require_whole(flag, value, least, _LARGEST.get(field.name, LARGEST_COUNT))
+    elif field.type is str:
+        _require_kind(flag, value, _is_line, "a text of one line")
+    elif field.type is float or type(None) in kinds:
+        require_finite(flag, value, least, accepted=f"finite numbers, {least} or more")
+    else:
+        _require_kind(flag, value, lambda part: isinstance(part, tuple), "a tuple")
+        for part in value:
+            if float in kinds:
+                require_finite(flag, part, least, accepted=f"finite numbers, {least} or more")
+            else:
+                _require_kind(flag, part, _is_line, "a text of one line")
+
+
+def _require_kind(flag: str, value: Any, is_right: Callable[[Any], bool], accepted: str) -> None:
+    if not is_right(value):
+        raise ValueError(f"{flag}={shown(value)}: accepted is {accepted}")
+
+
+def _is_line(value: Any) -> bool:
+    """Whether a value is a text that one line of a flag file can hold, spaces around it not."""
+    return isinstance(value, str) and value.splitlines() in ([], [value]) and value == value.strip()
+
+
+def _require_schedule(name: str, text: str, *, whole: bool) -> None:
     try:
         values = parse_schedule(text).values if text else ()
     except ValueError as error:
         raise ValueError(f"--{name}={error}") from None
     for value in values:
         _require(value >= 0, name, value, "0 or more")
+        if whole:
+            _require(value.is_integer(), name, value, "whole numbers of steps")
+            require_whole(f"--{name}", int(value))
 
 
 def _require(condition: bool, name: str, value: Value, accepted: str) -> None:
     if not condition:
-        raise ValueError(f"--{name}={value}: accepted are {accepted}")
+        raise ValueError(f"--{name}={shown(value)}: accepted are {accepted}")

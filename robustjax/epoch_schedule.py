@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable
 
 from robustjax.text import format_value, parse_number
@@ -41,9 +42,13 @@ class EpochSchedule:
     def __str__(self) -> str:
         texts = [format_value(float(value)) for value in self.values]
         if self.linear:
-            return f"{texts[0]}..{texts[1]}@{self.epochs[1]:g}"
+            return f"{texts[0]}..{texts[1]}@{_exactly(self.epochs[1])}"
         later = zip(texts[1:], self.epochs[1:], strict=True)
-        return ",".join([texts[0], *(f"{text}@{epoch:g}" for text, epoch in later)])
+        return ",".join([texts[0], *(f"{text}@{_exactly(epoch)}" for text, epoch in later)])
+
+
+def _exactly(epoch: float) -> str:
+    return repr(epoch).removesuffix(".0")
 
 
 def parse_schedule(text: str) -> EpochSchedule:
@@ -52,7 +57,7 @@ def parse_schedule(text: str) -> EpochSchedule:
     Raises:
       ValueError: it describes none.
     """
-    refusal = ValueError(f"{text!r}: accepted are {ACCEPTED}")
+    refusal = ValueError(f"{text!r:.100}: accepted are {ACCEPTED}")
     try:
         first, dots, rest = text.partition("..")
         if dots:
@@ -67,9 +72,14 @@ def parse_schedule(text: str) -> EpochSchedule:
     except ValueError:
         raise refusal from None
     epochs = tuple(epoch for epoch, _ in points)
+    if not all(math.isfinite(number) for point in points for number in point):
+        raise refusal
     if any(later <= earlier for earlier, later in itertools.pairwise(epochs)):
         raise refusal
-    return EpochSchedule(epochs, tuple(value for _, value in points), linear=bool(dots))
+    values = tuple(value for _, value in points)
+    if dots and not math.isfinite(values[1] - values[0]):
+        raise refusal
+    return EpochSchedule(epochs, values, linear=bool(dots))
 
 
 def known_values(value: Scalar) -> tuple[float, ...]:

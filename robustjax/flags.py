@@ -1,11 +1,12 @@
 """The options of an experiment as absl flags, and back."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from absl import flags
 
 from robustjax import methods
+from robustjax.arguments import did_you_mean
 from robustjax.config import TrainConfig
 from robustjax.files import Path
 from robustjax.text import Value, format_value, parse_number
@@ -63,8 +64,13 @@ def config_from_flags(values: flags.FlagValues = flags.FLAGS) -> TrainConfig:
     return TrainConfig(**given)
 
 
-def read_flags(path: Path) -> TrainConfig:
+def read_flags(path: Path, *, alone: bool = False) -> TrainConfig:
     """The experiment that a flag file describes.
+
+    Args:
+      path: of the file.
+      alone: whether it may not include other files. The flags.txt of a run never does; one that
+        somebody else has made is not to say which files are read.
 
     Raises:
       ValueError: it cannot be read, or an option has a value that is not accepted.
@@ -72,11 +78,52 @@ def read_flags(path: Path) -> TrainConfig:
     values = flags.FlagValues()
     define_flags(values)
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
-        values(["flags", *(line for line in lines if line.startswith("-"))])
+        lines = [line.strip() for line in path.read_bytes().decode().splitlines()]
+        given = [line for line in lines if line.startswith("-")]
+        if not given:
+            raise ValueError("it is empty, and says nothing of a run")
+        if alone and any(line.lstrip("-").startswith("flagfile") for line in given):
+            raise ValueError("it includes another file by --flagfile, as no run writes it")
+        values(["flags", *given])
         return config_from_flags(values)
-    except (flags.Error, OSError, ValueError) as error:
+    except flags.UnrecognizedFlagError as error:
+        raise ValueError(
+            f"{path} cannot be read: unknown flag --{error.flagname}"
+            f"{did_you_mean(error.flagname, values)}"
+        ) from error
+    except (flags.Error, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def define_choice(
+    name: str, default: str, choices: Sequence[str], help: str, values: flags.FlagValues
+) -> None:
+    """Defines a flag whose value is one of a few names; the nearest is named where it is none.
+
+    Args:
+      name: of the flag.
+      default: its value where it is not given.
+      choices: what is accepted.
+      help: for --help.
+      values: where it is defined.
+    """
+    parser = _ChoiceParser(choices)
+    flags.DEFINE(parser, name, default, help, values, flags.ArgumentSerializer())
+
+
+class _ChoiceParser(flags.ArgumentParser):
+    def __init__(self, choices: Sequence[str]) -> None:
+        super().__init__()
+        self._choices = choices
+
+    def parse(self, argument: str) -> str:
+        if argument not in self._choices:
+            accepted = ", ".join(self._choices)
+            raise ValueError(f"accepted are {accepted}{did_you_mean(argument, self._choices)}")
+        return argument
+
+    def flag_type(self) -> str:
+        return "name"
 
 
 class NumberParser(flags.ArgumentParser):

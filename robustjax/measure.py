@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import attacks, data, parallel
+from robustjax.attacks.rows import misclassified
 
 PyTree = Any
 
@@ -63,9 +64,7 @@ def make_measure(
 
         images = data.to_float(images)
         keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
-        logits = logits_fn(images)
-        # The argmax of NaNs is class 0; a broken network is right about nothing.
-        clean = (jnp.argmax(logits, axis=-1) == labels) & jnp.all(jnp.isfinite(logits), axis=-1)
+        clean = ~misclassified(logits_fn(images), labels)
         result = attacks.pgd(
             keys, logits_fn, images, labels, threat, steps=steps, step_size=step_size
         )

@@ -1,10 +1,14 @@
 """Values of options as text: numbers and fractions read, values written as a flag takes them."""
 
+import math
 import re
 from fractions import Fraction
 from typing import Any
 
 Value = bool | int | float | str | tuple
+
+_MOST_DIGITS = 4000
+"""Of a whole number; Python reads some more, and refuses what is longer still."""
 
 
 def parse_number(text: str | float | int) -> float:
@@ -25,11 +29,12 @@ def parse_number(text: str | float | int) -> float:
 
 def parse_literal(text: str) -> Any:
     """A hyper-parameter's value: none, a boolean, a whole number, a number or fraction, or text."""
+    text = text.strip()
     if text.lower() == "none":
         return None
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if re.fullmatch(r"[+-]?\d+", text):
+    if re.fullmatch(r"[+-]?\d+", text) and len(text) <= _MOST_DIGITS:
         return int(text)
     try:
         return parse_number(text)
@@ -41,11 +46,11 @@ def format_value(value: Value | None) -> str:
     """A value as a flag takes it; a float that is a fraction of 255 is written as one."""
     if isinstance(value, tuple):
         return ",".join(format_value(part) for part in value)
-    if isinstance(value, float):
-        fraction = Fraction(value * 255).limit_denominator(4)
-        numerator = float(fraction)
-        if 0 < value < 1 and numerator / 255 == value and not _is_short(value):
+    if isinstance(value, float) and 0 < value < 1 and not _is_short(value):
+        numerator = float(Fraction(value * 255).limit_denominator(4))
+        if numerator / 255 == value:
             return f"{numerator:g}/255"
+    if isinstance(value, float) and math.isfinite(value):
         return str(int(value)) if value.is_integer() else repr(value)
     return "" if value is None else str(value)
 

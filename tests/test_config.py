@@ -45,8 +45,8 @@ def test_a_wrong_number_names_the_flag():
     ("argument", "message"),
     [
         ("--norm=l1", "--norm=l1: accepted are linf, l2"),
-        ("--epochs=0", "--epochs=0: accepted are 1 or more"),
-        ("--epsilon=-1", "--epsilon=-1.0: accepted are 0 or more"),
+        ("--epochs=0", "--epochs=0: accepted are whole numbers, 1 to"),
+        ("--epsilon=-1", "--epsilon=-1.0: accepted are finite numbers, 0 or more"),
         ("--momentum=1", "--momentum=1.0: accepted are 0 to less than 1"),
         ("--precision=float16", "--precision=float16: accepted are float32, bfloat16"),
         ("--holdout=-2", "--holdout=-2: accepted are"),
@@ -54,13 +54,50 @@ def test_a_wrong_number_names_the_flag():
         ("--learning_rate=inf", "--learning_rate=inf: accepted are finite numbers"),
         ("--decay_epochs=5,inf", "--decay_epochs=inf: accepted are finite numbers"),
         ("--warmup_epochs=nan", "--warmup_epochs=nan: accepted are finite numbers"),
-        ("--cpu_devices=-1", "--cpu_devices=-1: accepted are 0 or more"),
+        ("--cpu_devices=-1", "--cpu_devices=-1: accepted are whole numbers, 0 to 1024"),
         ("--activation=foo", "--activation=foo: accepted are"),
+        ("--schedule=cosin", "--schedule=cosin: accepted are.*did you mean 'cosine'"),
+        ("--seed=99999999999999999999", "--seed=99999999999999999999: accepted are .* 4294967295"),
+        # JAX keeps 32 bits of a seed: these would be 0 and 1 again.
+        ("--seed=4294967296", "--seed=4294967296: accepted are whole numbers, 0 to 4294967295"),
+        ("--steps=3000000000", "--steps=3000000000: accepted are whole numbers"),
+        ("--cpu_devices=100000", "--cpu_devices=100000: accepted are whole numbers, 0 to 1024"),
+        ("--classes=3.5,4", "--classes=3.5: accepted are whole numbers"),
+        ("--steps_schedule=0.5", "--steps_schedule=0.5: accepted are whole numbers"),
+        ("--steps_schedule=1,2.5@3", "--steps_schedule=2.5: accepted are whole numbers"),
+        ("--epsilon_schedule=nan", "--epsilon_schedule='nan': accepted are"),
+        ("--epsilon_schedule=0..inf@10", "--epsilon_schedule='0..inf@10': accepted are"),
+        ("--epsilon_schedule=0,1@nan", "--epsilon_schedule='0,1@nan': accepted are"),
+        ("--epsilon_schedule=0,1@1e999", "--epsilon_schedule='0,1@1e999': accepted are"),
+        ("--beta=1e999", "--beta=inf: accepted are finite numbers"),
     ],
 )
 def test_values_out_of_range_are_named(argument, message):
     with pytest.raises(ValueError, match=message):
         parse(argument)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epsilon": "8/255"}, "--epsilon=8/255: accepted are finite numbers"),
+        ({"epochs": 1.5}, "--epochs=1.5: accepted are whole numbers"),
+        ({"epochs": True}, "--epochs=True: accepted are whole numbers"),
+        ({"method": None}, "--method=None: accepted is a text"),
+        ({"remat": 1}, "--remat=1: accepted is true or false"),
+        ({"decay_factors": [0.1]}, "--decay_factors=.* accepted is a tuple"),
+        ({"decay_epochs": ("5",)}, "--decay_epochs=5: accepted are finite numbers"),
+        ({"set": "a=1"}, "--set=a=1: accepted is a tuple"),
+        ({"beta": 10**400}, "--beta=1000.*401 characters.: accepted are finite numbers"),
+        ({"beta": 10**5000}, "--beta=.a number of some 5000 digits.: accepted are finite"),
+        # What a line of a flag file could not hold, or would give back otherwise.
+        ({"data_dir": "two\nlines"}, r"--data_dir='two\\nlines': accepted is a text of one line"),
+        ({"workdir": "runs/a "}, "--workdir=runs/a : accepted is a text of one line"),
+    ],
+)
+def test_values_of_another_type_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**options)
 
 
 def test_a_mistyped_flag_suggests_the_right_one():
@@ -90,22 +127,33 @@ numbers = st.floats(1e-6, 10, allow_nan=False)
 @given(
     epsilon=numbers,
     numerator=st.integers(1, 300),
+    step_size=st.none() | numbers,
     decay=st.lists(numbers, max_size=3),
+    factors=st.lists(numbers, max_size=2),
+    data_dir=st.text(max_size=8),
     assignments=st.lists(st.sampled_from(["a=1", "b=x", "c=8/255"]), max_size=3),
     nesterov=st.booleans(),
     beta=st.none() | numbers,
 )
 def test_a_flag_file_repeats_the_experiment(
-    tmp_path_factory, epsilon, numerator, decay, assignments, nesterov, beta
-):
-    config = TrainConfig(
-        epsilon=epsilon,
-        step_size=numerator / 255,
-        decay_epochs=tuple(decay),
-        set=tuple(assignments),
-        nesterov=nesterov,
-        beta=beta,
-    )
+    tmp_path_factory, epsilon, numerator, step_size, decay, factors, data_dir, assignments,
+    nesterov, beta,
+):  # fmt: skip
+    try:
+        config = TrainConfig(
+            epsilon=epsilon,
+            measure_epsilon=numerator / 255,
+            step_size=step_size,
+            decay_epochs=tuple(decay),
+            decay_factors=tuple(factors),
+            data_dir=data_dir,
+            set=tuple(assignments),
+            nesterov=nesterov,
+            beta=beta,
+        )
+    except ValueError as error:  # A text that no line can hold.
+        assert str(error).startswith("--data_dir=")
+        return
     path = tmp_path_factory.mktemp("flags") / "flags.txt"
     path.write_text("# a comment\n\n" + config.to_flags())
     assert read_flags(path) == config
@@ -127,7 +175,24 @@ def test_the_last_assignment_wins_and_their_order_does_not_matter():
     assert one == TrainConfig(set=("b=2", "a=3"))
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"--epsilon=x\n", b"--epochs=0\n"])
+def test_the_step_follows_the_radius_and_the_number_of_steps_unless_it_is_given():
+    assert TrainConfig().step_size_for(0.5, 10) == 0.1
+    assert TrainConfig().step_size_for(0.5, 20) == 0.05
+    assert TrainConfig(step_size=0.007).step_size_for(0.5, 10) == 0.007
+    assert parse("--step_size=0.1", "--step_size=").step_size is None
+
+
+@pytest.mark.parametrize("line", ["--flagfile=other", "-flagfile other", "--flagfile"])
+def test_the_flags_of_a_run_name_no_other_files(tmp_path, line):
+    (tmp_path / "flags.txt").write_text(f"--epochs=3\n{line}\n")
+    with pytest.raises(ValueError, match="flags.txt cannot be read: it includes another file"):
+        read_flags(tmp_path / "flags.txt", alone=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe\x00", b"--epsilon=x\n", b"--epochs=0\n", b"", b"\n# nothing\n", b"--epsilom=1\n"],
+)
 def test_a_damaged_flag_file_is_named(tmp_path, content):
     path = tmp_path / "flags.txt"
     path.write_bytes(content)

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from robustjax.arguments import LARGEST_COUNT, did_you_mean, shown
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.losses._checks import at_least_float32, check_distributions
+from robustjax.step_size import ReachWarning, reach_complaint
 
 STARTS = ("uniform", "gaussian", "sign", "clean")
+
+_BOX_ROUNDING = 1e-6
+"""Of the box's width: what a pixel may lie beyond it, as where it was normalised and came back."""
 
 
 def known(value: Any) -> np.ndarray | None:
@@ -30,16 +37,35 @@ def known(value: Any) -> np.ndarray | None:
     return np.asarray(value)
 
 
-def strong(value: Any) -> jax.Array:
+def strong(name: str, value: Any) -> jax.Array:
     """An array of the dtype that JAX would give the value, which no other dtype then overrides."""
-    value = jnp.asarray(value)
-    return jnp.asarray(value, value.dtype)
+    try:
+        value = jnp.asarray(value)
+        return jnp.asarray(value, value.dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} is {shown(value)}; it must be an array") from error
+
+
+def checked_function(name: str, value: Any, what: str) -> None:
+    """Refuses what cannot be called."""
+    if not callable(value):
+        raise ValueError(f"{name} is {shown(value)}; it must be {what}")
+
+
+def checked_logits_fn(logits_fn: Any) -> None:
+    """Refuses what is no network."""
+    checked_function(
+        "logits_fn", logits_fn, "a function of images [B, H, W, C] that gives logits [B, K]"
+    )
 
 
 def checked_count(name: str, value: Any, minimum: int) -> int:
-    """A Python int of at least the minimum."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"{name} is {value!r}; it must be a Python int, at least {minimum}")
+    """A Python int of at least the minimum, and no more than a compiled program can count."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or not minimum <= value <= LARGEST_COUNT:
+        raise ValueError(
+            f"{name} is {shown(value)}; it must be a Python int, {minimum} to {LARGEST_COUNT}"
+        )
     return int(value)
 
 
@@ -63,13 +89,38 @@ def checked_images(images: Any) -> jax.Array:
         )
     if images.ndim < 1:
         raise ValueError("images is a single number; it must have shape [B, H, W, C]")
-    dtype = jnp.promote_types(images.dtype, jnp.float32)
+    dtype = at_least_float32(images.dtype)
     return jnp.asarray(images, jax.dtypes.canonicalize_dtype(dtype))
 
 
+def check_inside_box(images: jax.Array, threat: ThreatModel) -> None:
+    """Refuses known pixels that are not finite, or outside of the box.
+
+    The box wins over the ball: such a pixel would be moved into it, however far that is.
+    """
+    values = known(images)
+    if values is None or not values.size:
+        return
+    if not np.isfinite(values).all():
+        raise ValueError("images holds pixels that are NaN or infinite")
+    if threat.bounds is None or any(known(bound) is None for bound in threat.bounds):
+        return
+    low, high = (
+        np.asarray(bound, np.float64).reshape(-1, *[1] * (values.ndim - 1))
+        for bound in threat.bounds
+    )
+    slack = _BOX_ROUNDING * (high - low)
+    outside = (values < low - slack) | (values > high + slack)
+    if outside.any():
+        raise ValueError(
+            f"images has pixels from {values.min():.6g} to {values.max():.6g}, outside of "
+            f"threat.bounds, which is ({np.min(low):.6g}, {np.max(high):.6g})"
+        )
+
+
 def checked_labels(labels: Any, batch_size: int) -> jax.Array:
-    """Hard labels int32 `[B]`, or soft ones `[B, K]`."""
-    array = strong(labels)
+    """Hard labels int32 `[B]`, or soft ones `[B, K]`, distributions."""
+    array = strong("labels", labels)
     integers = jnp.issubdtype(array.dtype, jnp.integer) and array.ndim == 1
     probabilities = jnp.issubdtype(array.dtype, jnp.floating) and array.ndim == 2
     if not (integers or probabilities) or len(array) != batch_size:
@@ -78,6 +129,7 @@ def checked_labels(labels: Any, batch_size: int) -> jax.Array:
             "it must be integers [B] or probabilities [B, K]"
         )
     if probabilities:
+        check_distributions("attack", labels)
         return array
     values = known(labels)
     if values is not None and np.any(values < 0):
@@ -93,17 +145,33 @@ def checked_hard_labels(labels: Any, batch_size: int) -> jax.Array:
     return array
 
 
-def largest_label(labels: jax.Array) -> int | None:
-    """The largest hard label, or None: there is none, or it is not known."""
-    values = known(labels)
-    if values is None or values.ndim != 1 or not values.size:
-        return None
-    return int(values.max())
+def largest_class(**classes: jax.Array | None) -> tuple[str, int] | None:
+    """The argument that holds the largest class, and that class; None: it is not known."""
+    found = []
+    for name, values in classes.items():
+        numbers = None if values is None else known(values)
+        if numbers is not None and numbers.ndim == 1 and numbers.size:
+            found.append((name, int(numbers.max())))
+    return max(found, key=lambda pair: pair[1], default=None)
+
+
+def checked_targets(targets: Any, batch_size: int) -> jax.Array:
+    """Classes to reach, int32 `[B]`."""
+    array = strong("targets", targets)
+    if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape != (batch_size,):
+        raise ValueError(
+            f"targets has shape {array.shape} and dtype {array.dtype} for {batch_size} images; it "
+            "must be integers [B], the class that each is to reach"
+        )
+    values = known(targets)
+    if values is not None and np.any(values < 0):
+        raise ValueError(f"targets holds {values.min()}; classes are counted from 0")
+    return array.astype(jnp.int32)
 
 
 def checked_target(target: Any, batch_size: int) -> Any:
     """A pytree of arrays `[B, ...]`."""
-    target = jax.tree.map(strong, target)
+    target = jax.tree.map(lambda leaf: strong("target", leaf), target)
     for leaf in jax.tree.leaves(target):
         if leaf.ndim == 0 or len(leaf) != batch_size:
             raise ValueError(
@@ -115,7 +183,12 @@ def checked_target(target: Any, batch_size: int) -> Any:
 
 def per_row(name: str, value: Any, batch_size: int, dtype: Any) -> jax.Array:
     """A scalar or `[B]` of the dtype."""
-    value = jnp.asarray(value, dtype)
+    try:
+        value = jnp.asarray(value, dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{name} is {shown(value)}; it must be a number, or one for each example"
+        ) from error
     if value.shape not in ((), (batch_size,)):
         raise ValueError(
             f"{name} has shape {value.shape}; it must be a scalar or one value for each of the "
@@ -124,24 +197,27 @@ def per_row(name: str, value: Any, batch_size: int, dtype: Any) -> jax.Array:
     return value
 
 
-def checked_step_size(step_size: Any, batch_size: int, dtype: Any) -> jax.Array:
-    """A finite scalar or `[B]`, at least 0."""
-    array = per_row("step_size", step_size, batch_size, dtype)
-    values = known(step_size)
+def checked_scale(name: str, value: Any, batch_size: int, dtype: Any) -> jax.Array:
+    """A finite scalar or `[B]`, at least 0: of steps, of noise, of a distance."""
+    array = per_row(name, value, batch_size, dtype)
+    values = known(array)
     if values is not None and not np.all(np.isfinite(values) & (values >= 0)):
-        raise ValueError(f"step_size is {step_size}; it must be finite and at least 0")
+        raise ValueError(f"{name} is {shown(value)}; it must be finite and at least 0")
     return array
 
 
-def checked_noise(noise: Any, batch_size: int, dtype: Any) -> jax.Array | None:
-    """A finite scalar or `[B]`, at least 0; None stays None."""
-    if noise is None:
-        return None
-    array = per_row("noise", noise, batch_size, dtype)
-    values = known(noise)
-    if values is not None and not np.all(np.isfinite(values) & (values >= 0)):
-        raise ValueError(f"noise is {noise}; it must be finite and at least 0")
-    return array
+def warn_if_short(epsilon: Any, steps: int, step_size: Any) -> None:
+    """Warns of steps that end inside of the ball, where that is known.
+
+    Warns:
+      ReachWarning: names both numbers.
+    """
+    radius, size = known(epsilon), known(step_size)
+    if radius is None or size is None:
+        return
+    complaint = reach_complaint(radius, steps, size)
+    if complaint:
+        warnings.warn(complaint, ReachWarning, stacklevel=4)
 
 
 def checked_threat_type(threat: Any) -> ThreatModel:
@@ -160,9 +236,34 @@ def checked_threat(threat: Any, batch_size: int, dtype: Any) -> ThreatModel:
         raise ValueError(f"threat.epsilon is {threat.epsilon}; it must be at least 0")
     bounds = threat.bounds
     if bounds is not None:
-        low, high = (per_row("threat.bounds", bound, batch_size, dtype) for bound in bounds)
-        bounds = (low, high)
+        low, high = bounds = tuple(
+            per_row("threat.bounds", bound, batch_size, dtype) for bound in bounds
+        )
+        lowest, highest = known(low), known(high)
+        if lowest is not None and highest is not None:
+            if not np.all(lowest <= highest):
+                raise ValueError(
+                    f"threat.bounds is {threat.bounds}; low must not exceed high, and both must be "
+                    "numbers"
+                )
+            _warn_if_ball_holds_box(threat, values, highest - lowest)
     return dataclasses.replace(threat, epsilon=epsilon, bounds=bounds)
+
+
+def _warn_if_ball_holds_box(threat: ThreatModel, radius: Any, width: np.ndarray) -> None:
+    """Warns of a radius that is in other units than the box."""
+    if (
+        threat.norm != "linf"
+        or radius is None
+        or not np.any(np.isfinite(radius) & (radius > width))
+    ):
+        return
+    largest = float(np.max(radius[np.isfinite(radius)] if radius.ndim else radius))
+    warnings.warn(
+        f"threat.epsilon is {largest:g} in a box of width {float(np.max(width)):g}: the ball holds "
+        f"the whole box. Is it {largest:g}/255?",
+        stacklevel=4,
+    )
 
 
 def has_finite_epsilon(threat: ThreatModel) -> bool:
@@ -183,13 +284,19 @@ def checked_start(
             )
         if not jnp.issubdtype(start.dtype, jnp.floating):
             raise ValueError(f"start has dtype {start.dtype}; it must be floating like the images")
+        values = known(start)
+        if values is not None and not np.isfinite(values).all():
+            raise ValueError("start holds pixels that are NaN or infinite")
         if restarts > 1:
             raise ValueError(
                 f"restarts is {restarts} with an array as start; every restart would be the same"
             )
         return "array", jnp.asarray(start, images.dtype)
     if start not in STARTS:
-        raise ValueError(f"start is {start!r}; it must be one of {', '.join(STARTS)}, or an array")
+        raise ValueError(
+            f"start is {start!r}; it must be one of {', '.join(STARTS)}, or an array"
+            f"{did_you_mean(start, STARTS)}"
+        )
     if start == "clean" and restarts > 1:
         raise ValueError(
             f'restarts is {restarts} with start "clean"; every restart would be the same'
@@ -206,7 +313,7 @@ def checked_budget(budget: Any, steps: int, batch_size: int) -> jax.Array:
     """An int32 scalar or `[B]`, between 0 and the steps."""
     if budget is None:
         return jnp.asarray(steps, jnp.int32)
-    if not jnp.issubdtype(jnp.asarray(budget).dtype, jnp.integer):
+    if not jnp.issubdtype(strong("budget", budget).dtype, jnp.integer):
         raise ValueError(f"budget is {budget}; it counts steps and must be of an integer type")
     values = known(budget)
     if values is not None and np.any((values < 0) | (values > steps)):
@@ -227,11 +334,24 @@ def checked_rule(stop: Any) -> Any:
             f"stop is a {type(stop).__name__}, which is no pytree; "
             "register it with jax.tree_util.register_dataclass"
         )
-    return jax.tree.map(strong, stop)
+    return jax.tree.map(lambda leaf: strong("stop", leaf), stop)
 
 
-def checked_logits(logits: Any, num_images: int, largest_label: int | None) -> jax.Array:
-    """Logits `[B, K]` as a model gave them, in at least float32."""
+def checked_logits(
+    logits: Any,
+    num_images: int,
+    largest_class: tuple[str, int] | None,
+    *,
+    differentiable: bool = False,
+) -> jax.Array:
+    """Logits `[B, K]` as a model gave them, in at least float32.
+
+    Args:
+      logits: what it gave.
+      num_images: B.
+      largest_class: that there must be, and the argument that names it; None: not known.
+      differentiable: whether a gradient is to be taken, which of whole numbers is zero.
+    """
     if isinstance(logits, tuple):
         raise ValueError(
             "logits_fn returned a tuple; return the logits only (Flax with mutable=...: take [0])"
@@ -245,9 +365,14 @@ def checked_logits(logits: Any, num_images: int, largest_label: int | None) -> j
             f"logits_fn gave shape {logits.shape} for {num_images} images; it must give "
             "[B, K] logits"
         )
-    if largest_label is not None and largest_label >= logits.shape[1]:
+    if differentiable and not jnp.issubdtype(logits.dtype, jnp.floating):
         raise ValueError(
-            f"labels holds {largest_label}, and logits_fn gives {logits.shape[1]} classes, "
-            "counted from 0"
+            f"logits_fn gives logits of dtype {logits.dtype}, which have no gradient; an attack by "
+            "gradients needs floating ones, before they are rounded"
         )
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if largest_class is not None and largest_class[1] >= logits.shape[1]:
+        name, number = largest_class
+        raise ValueError(
+            f"{name} holds {number}, and logits_fn gives {logits.shape[1]} classes, counted from 0"
+        )
+    return logits.astype(at_least_float32(logits.dtype))

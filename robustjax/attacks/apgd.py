@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import losses
+from robustjax.arguments import require_choice
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.network import gradient_model, sampled_gradient_model
 from robustjax.attacks.prepared import Prepared, runs_whole
 from robustjax.attacks.random_keys import fold_in_each, per_example_keys
 from robustjax.attacks.ranked_inputs import RankedInputs, ranked_inputs
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.rows import misclassified, where_rows
+from robustjax.attacks.rows import misclassified, predicted, where_rows
 from robustjax.attacks.targets import lead_of_target
 from robustjax.attacks.threat_model import ThreatModel, per_example
 
@@ -29,7 +30,18 @@ def _targeted_dlr(logits: jax.Array, target: tuple[jax.Array, jax.Array]) -> jax
     return losses.targeted_dlr(logits, *target)
 
 
+def _targeted_cross_entropy(logits: jax.Array, target: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return -losses.cross_entropy(logits, target[1])
+
+
 TARGETED_LOSSES = {"dlr": _targeted_dlr, "margin": lead_of_target}
+"""Towards each of the runners-up, where any wrong class will do in the end."""
+
+_CHOSEN_LOSSES = {"ce": _targeted_cross_entropy, "dlr": _targeted_dlr}
+"""Towards a class that has to be reached."""
+
+ANY_WRONG, RANKED, CHOSEN = "any wrong class", "runners-up", "chosen classes"
+"""What Auto-PGD aims at: with `RANKED` another wrong class is as good, with `CHOSEN` it is not."""
 
 # Of the last move, how much is new; the rest goes on in the direction of the move before.
 _MOMENTUM = 0.75
@@ -48,6 +60,7 @@ def apgd(
     steps: int = 100,
     loss: str = "ce",
     restarts: int = 1,
+    targets: jax.Array | None = None,
     samples: int = 0,
 ) -> Prepared:
     r"""Auto-PGD on the cross-entropy or on the DLR loss.
@@ -74,9 +87,13 @@ def apgd(
       steps: number of steps of each restart, at least 1.
       loss: "ce", the cross-entropy, or "dlr", the difference of logits ratio (3 classes or more).
       restarts: how often the attack is run on what has withstood it.
+      targets: int `[B]`, classes in [0, K): makes the attack a targeted one, whose success is that
+        the target is predicted. "ce" then is lowered at the target, and "dlr" is the targeted DLR
+        loss (4 classes or more). Images that are predicted as the target before are not attacked.
       samples: 0 for a network without randomness. Otherwise `logits_fn` is called as
-        `logits_fn(images, key)`, and every gradient is the mean over this many draws (expectation
-        over transformation); whether an image is misclassified is read off the last of them.
+        `logits_fn(images, key)`, and losses and gradients are means over this many draws
+        (expectation over transformation). One draw decides nothing then: every image is attacked
+        with all steps, returned where the mean loss was highest, and judged there by a fresh draw.
 
     Returns:
       An `AttackResult`. Images that withstand are returned at the highest loss that was found.
@@ -90,12 +107,16 @@ def apgd(
       code, the start lies on the sphere of the norm (the paper leaves it open), and the count of
       increases up to the first checkpoint compares the first loss after the start with zero.
     """
-    if loss not in LOSSES:
-        raise ValueError(f"loss is {loss!r}; it must be one of {', '.join(LOSSES)}")
+    require_choice("loss", loss, tuple(LOSSES))
     restarts = checks.checked_count("restarts", restarts, 1)
     samples = checks.checked_count("samples", samples, 0)
     inputs = ranked_inputs(key, logits_fn, images, labels, threat, random=samples > 0)
-    return _prepared(inputs, logits_fn, LOSSES[loss], steps, restarts, samples=samples)
+    if targets is None:
+        attack = _AutoPGD(checks.checked_count("steps", steps, 1), samples=samples)
+        return _prepared(inputs, logits_fn, LOSSES[loss], attack, restarts)
+    inputs = inputs.towards(checks.checked_targets(targets, len(inputs.images)), samples > 0)
+    attack = _AutoPGD(checks.checked_count("steps", steps, 1), samples=samples, aim=CHOSEN)
+    return _prepared(inputs, logits_fn, _CHOSEN_LOSSES[loss], attack, restarts)
 
 
 @runs_whole
@@ -138,12 +159,12 @@ def apgd_targeted(
 
     Source: as for `apgd`, section 4.2 and the targeted DLR loss of the authors' code.
     """
-    if loss not in TARGETED_LOSSES:
-        raise ValueError(f"loss is {loss!r}; it must be one of {', '.join(TARGETED_LOSSES)}")
+    require_choice("loss", loss, tuple(TARGETED_LOSSES))
     num_targets = checks.checked_count("num_targets", num_targets, 1)
     inputs = ranked_inputs(key, logits_fn, images, labels, threat)
     inputs = inputs.aimed(first_target, num_targets)
-    return _prepared(inputs, logits_fn, TARGETED_LOSSES[loss], steps, num_targets, targeted=True)
+    attack = _AutoPGD(checks.checked_count("steps", steps, 1), aim=RANKED)
+    return _prepared(inputs, logits_fn, TARGETED_LOSSES[loss], attack, num_targets)
 
 
 @jax.tree_util.register_dataclass
@@ -196,8 +217,8 @@ class _AutoPGD:
     """
 
     steps: int
-    targeted: bool
-    samples: int
+    aim: str = ANY_WRONG
+    samples: int = 0
 
     def nothing_kept(self, inputs: RankedInputs) -> _Kept:
         batch = inputs.images.shape[:1]
@@ -214,11 +235,13 @@ class _AutoPGD:
         threat = inputs.threat.for_batch(batch_size, dtype)
         number = inputs.first + restart
         keys = fold_in_each(per_example_keys(inputs.key, batch_size), number)
-        success = ~inputs.attacked if kept is None else kept.success
+        success = ~inputs.attacked if kept is None or self.samples else kept.success
         images = where_rows(success, clean, _starts(keys, clean, threat))
         target = inputs.labels
-        if self.targeted:
+        if self.aim == RANKED:
             target = inputs.target(number)
+        elif self.aim == CHOSEN:
+            target = (inputs.labels, inputs.chosen)
         none = jnp.zeros(batch_size, dtype)
         return _Rows(
             images=images,
@@ -244,7 +267,7 @@ class _AutoPGD:
     def step(self, model: Callable[..., Any], rows: _Rows) -> _Rows:
         logits, loss, gradient = self._look(model, rows)
         rows, gradient = self._adapted(
-            _judged(rows, logits), loss.astype(rows.images.dtype), gradient
+            self._judged(rows, logits), loss.astype(rows.images.dtype), gradient
         )
         step_size = per_example(rows.step_size, rows.images)
         aim = rows.threat.project(
@@ -262,28 +285,50 @@ class _AutoPGD:
 
     def result(self, model: Callable[..., Any], rows: _Rows, kept: _Kept | None) -> _Kept:
         logits, loss, _ = self._look(model, rows)
-        rows = _judged(rows, logits)
+        rows = self._judged(rows, logits)
         last_is_best = loss > rows.best_loss
         strongest = where_rows(last_is_best, rows.images, rows.best)
+        success = rows.success
+        if self.samples:
+            rows = dataclasses.replace(rows, images=strongest)
+            logits, _, _ = self._look(model, rows, fresh=1)
+            success = self._succeeded(logits, rows)
         found = _Kept(
-            images=where_rows(rows.success, rows.images, strongest),
-            success=rows.success,
+            images=where_rows(success, rows.images, strongest),
+            success=success,
             loss=jnp.where(last_is_best, loss, rows.best_loss).astype(rows.best_loss.dtype),
             backward_passes=rows.taken,
         )
         if kept is None:
             return found
-        better = ~kept.success & (found.success | (found.loss > kept.loss))
+        better = found.loss > kept.loss
+        if not self.samples:
+            better = ~kept.success & (found.success | better)
         chosen = jax.tree.map(functools.partial(where_rows, better), found, kept)
         return dataclasses.replace(
             chosen, backward_passes=kept.backward_passes + found.backward_passes
         )
 
-    def _look(self, model: Callable[..., Any], rows: _Rows) -> tuple[jax.Array, ...]:
-        """Logits, losses and gradient at the current points."""
+    def _succeeded(self, logits: jax.Array, rows: _Rows) -> jax.Array:
+        """Whether rows are, at these logits, what the attack wants them to be."""
+        if self.aim == CHOSEN:
+            return predicted(logits) == rows.target[1]
+        return misclassified(logits, rows.labels)
+
+    def _judged(self, rows: _Rows, logits: jax.Array) -> _Rows:
+        """Stops the rows that have succeeded where they are; one draw of a random network, none."""
+        if self.samples:
+            return rows
+        success = rows.success | (rows.active & self._succeeded(logits, rows))
+        return dataclasses.replace(rows, success=success, active=~success)
+
+    def _look(
+        self, model: Callable[..., Any], rows: _Rows, fresh: int = 0
+    ) -> tuple[jax.Array, ...]:
+        """Logits, losses and gradient at the current points; `fresh` numbers a step's draws."""
         if not self.samples:
             return model(rows.images, rows.target)
-        draw = jax.random.fold_in(rows.keys[0], jnp.max(rows.taken))
+        draw = jax.random.fold_in(rows.keys[0], jnp.max(rows.taken) + fresh)
         return model(rows.images, rows.target, draw)
 
     def _adapted(
@@ -295,11 +340,12 @@ class _AutoPGD:
         best = where_rows(better, rows.images, rows.best)
         best_loss = jnp.where(better, loss, rows.best_loss)
         best_gradient = where_rows(better, gradient, rows.best_gradient)
-        increases = rows.increases + (~first & (loss > rows.last_loss))
+        increases = rows.increases + (~first & (loss > rows.last_loss)).astype(jnp.int32)
 
         window = jnp.asarray(_windows(self.steps))[rows.taken]
         checkpoint = window > 0
-        few_increases = increases <= _ENOUGH_INCREASES * window
+        enough = _ENOUGH_INCREASES * window.astype(jnp.float32)
+        few_increases = increases.astype(jnp.float32) <= enough
         no_gain = ~rows.halved & (rows.loss_then >= best_loss)
         halve = checkpoint & (few_increases | no_gain)
         back = halve & rows.active
@@ -316,12 +362,6 @@ class _AutoPGD:
             halved=jnp.where(checkpoint, halve, rows.halved),
         )
         return rows, where_rows(back, best_gradient, gradient)
-
-
-def _judged(rows: _Rows, logits: jax.Array) -> _Rows:
-    """Stops the rows that are misclassified where they are."""
-    success = rows.success | (rows.active & misclassified(logits, rows.labels))
-    return dataclasses.replace(rows, success=success, active=~success)
 
 
 def _starts(keys: jax.Array, clean: jax.Array, threat: ThreatModel) -> jax.Array:
@@ -346,24 +386,19 @@ def _prepared(
     inputs: RankedInputs,
     logits_fn: Callable[..., jax.Array],
     loss: Callable[[jax.Array, Any], jax.Array],
-    steps: int,
+    attack: _AutoPGD,
     runs: int,
-    *,
-    targeted: bool = False,
-    samples: int = 0,
 ) -> Prepared:
-    steps = checks.checked_count("steps", steps, 1)
     if not checks.has_finite_epsilon(inputs.threat):
         raise ValueError(f"threat.epsilon is {inputs.threat.epsilon}; Auto-PGD needs a finite one")
-    attack = _AutoPGD(steps, targeted, samples)
-    target = (inputs.labels, inputs.labels) if targeted else inputs.labels
-    if samples:
-        model = sampled_gradient_model(loss, logits_fn, inputs.labels, samples)
+    target = inputs.labels if attack.aim == ANY_WRONG else (inputs.labels, inputs.labels)
+    if attack.samples:
+        model = sampled_gradient_model(loss, logits_fn, inputs.labels, attack.samples)
         examples = (inputs.images, target, jax.random.key(0))
     else:
-        model = gradient_model(loss, logits_fn, inputs.labels)
+        model = gradient_model(loss, logits_fn, inputs.labels, inputs.chosen)
         examples = (inputs.images, target)
-    return Prepared(attack, model, examples, inputs, steps, runs, _outcome)
+    return Prepared(attack, model, examples, inputs, attack.steps, runs, _outcome)
 
 
 def _outcome(kept: _Kept) -> AttackResult:

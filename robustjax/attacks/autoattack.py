@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import parallel
+from robustjax.arguments import require_choice
 from robustjax.attacks import _checks as checks
 from robustjax.attacks import ensemble, ensemble_state, inspection, iteration, lifting
 from robustjax.attacks.ensemble import Batches, Stage
@@ -21,6 +22,7 @@ from robustjax.attacks.random_keys import checked_key
 from robustjax.attacks.rows import predicted
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.attacks.verification import is_inside
+from robustjax.digest import digest, digest_of_program
 from robustjax.files import Path
 
 VERSIONS = ("standard", "rand")
@@ -72,6 +74,10 @@ def autoattack(
     inside the box, misclassified. An example whose image is not counts as robust, and a warning
     says so.
 
+    With version "rand" one draw of the network decides the clean accuracy, and after each attack a
+    fresh one whether the finished image is misclassified, as in the authors' code: so with epsilon
+    0 a network that is right in a share a of its draws is robust in a share a³.
+
     The settings are the authors': 100 steps of every gradient attack, 9 targets, 5000 queries, one
     start. With fewer than 10 classes there are fewer targets. With fewer than 4 the targeted DLR
     loss is not defined, and APGD-T ascends the difference of the two logits. A warning says so.
@@ -96,7 +102,8 @@ def autoattack(
         up. A CPU computes up to 16 for each device, or for each core.
       state_path: a file that keeps what is found, written every half minute. If it holds an
         evaluation with the same arguments that was interrupted, that one goes on, and ends with the
-        verdicts that it would have ended with.
+        verdicts that it would have ended with. It belongs to the network's program and weights,
+        the images and the settings; of anything else it is refused.
       progress: called whenever verdicts are known.
       devices: share every batch, whose size they must divide; none: the default one.
 
@@ -112,29 +119,42 @@ def autoattack(
       authors' code. The random numbers are others, so a figure differs from theirs as two of their
       seeds do.
     """
-    if version not in VERSIONS:
-        raise ValueError(f"version is {version!r}; it must be one of {', '.join(VERSIONS)}")
+    require_choice("version", version, VERSIONS)
     random = version == "rand"
+    checks.checked_logits_fn(logits_fn)
     key, images, labels, threat = _checked(key, images, labels, threat)
+    if not random and images.ndim != 4:
+        raise ValueError(
+            f"images has shape {images.shape}; autoattack needs [N, H, W, C], for Square moves "
+            "windows of pixels"
+        )
     batch_size = checks.checked_count("batch_size", batch_size, 1)
     batches = Batches.of(images, labels, batch_size, devices)
-    like = np.zeros((batches.size, *images.shape[1:]), images.dtype)
+    like = jnp.zeros((batches.size, *images.shape[1:]), images.dtype)
     network = _lifted(logits_fn, like, key, random)
+    num_classes = _num_classes(network, like, *([key] if random else []))
     network = parallel.copy_to_all(network, devices)
     judge = one_draw(network, key) if random else network
     logits = batches.logits(judge, images)
     wrong = predicted(logits) != labels
-    num_classes = logits.shape[1]
     stages = ensemble.rand_stages() if random else ensemble.standard_stages(num_classes)
 
-    belongs_to = ensemble_state.identity(
-        version, batch_size, threat.norm, *_numbers(key, threat), images, labels, wrong
-    )
-    state = None
+    state, belongs_to = None, ""
     if state_path is not None:
         state_path = Path(state_path)
+        belongs_to = digest(
+            digest_of_program(network, like, *([key] if random else [])),
+            *(version, batch_size, threat.norm, _numbers(key, threat), images, labels, wrong),
+        )
         state = ensemble_state.load(state_path, images, belongs_to)
     state = state or State.begin(images, wrong)
+    # Looked for as the network was given, so that one with a state of its own shows it.
+    fixed = one_draw(logits_fn, key) if random else logits_fn
+    warnings = inspection.inspect(fixed, images, labels, logits, random=random)
+    if random:
+        warnings += inspection.is_deterministic(logits_fn, images, key)
+    else:
+        warnings += inspection.few_classes(num_classes, ensemble.TARGETS)
     watch = _Watch(stages, state_path, belongs_to, progress)
     ensemble.run_stages(stages, key, network, batches, threat, state, watch)
     watch.save(state)
@@ -143,14 +163,12 @@ def autoattack(
     state.broken_by[unconfirmed] = ensemble_state.STANDING
     state.images[unconfirmed] = images[unconfirmed]
     robust_accuracy = _accuracy_after_each(stages, state)
-    fixed = one_draw(logits_fn, key) if random else logits_fn
     return AutoAttackReport(
         robust=state.robust,
         robust_accuracy=robust_accuracy,
         images=state.images,
         warnings=(
-            *inspection.inspect(fixed, images, labels, logits, random=random),
-            *(() if random else inspection.few_classes(num_classes, ensemble.TARGETS)),
+            *warnings,
             *inspection.square_alone(robust_accuracy),
             *_about(unconfirmed),
         ),
@@ -180,25 +198,31 @@ def _checked(
         raise ValueError(f"threat.epsilon is {threat.epsilon}; autoattack needs a finite one")
     if threat.bounds is None:
         raise ValueError("threat.bounds is None; autoattack needs a box, such as (0, 1)")
-    images = np.asarray(images)
-    low, high = (np.asarray(bound) for bound in threat.bounds)
-    if low.ndim or high.ndim:
+    if any(np.ndim(bound) for bound in threat.bounds):
         raise ValueError("threat.bounds has one box per example; autoattack takes one for all")
-    if images.min() < low or images.max() > high:
-        raise ValueError(
-            f"images has pixels from {images.min():.6g} to {images.max():.6g}, outside of "
-            f"threat.bounds, which is ({low:.6g}, {high:.6g})"
-        )
-    return key, images, np.asarray(labels), threat
+    checks.check_inside_box(images, threat)
+    return key, np.asarray(images), np.asarray(labels), threat
+
+
+def _num_classes(network: Callable[..., jax.Array], *arguments: jax.Array) -> int:
+    """How many logits there are; refuses those that no gradient attack can do with."""
+
+    def logits(images: jax.Array, *key: jax.Array) -> jax.Array:
+        return checks.checked_logits(network(images, *key), len(images), None, differentiable=True)
+
+    found = jax.eval_shape(logits, *arguments).shape[1]
+    if found < 2:
+        raise ValueError(f"logits_fn gives {found} class; autoattack needs at least 2")
+    return found
 
 
 def _lifted(
-    logits_fn: Callable[..., jax.Array], images: np.ndarray, key: jax.Array, random: bool
+    logits_fn: Callable[..., jax.Array], images: jax.Array, key: jax.Array, random: bool
 ) -> Callable[..., jax.Array]:
     """The network as a pytree, so that it is traced once for all batches and attacks."""
     if iteration.is_array_partial(logits_fn):
         return logits_fn
-    return lifting.lift(logits_fn, jnp.asarray(images), *([key] if random else []))
+    return lifting.lift(logits_fn, images, *([key] if random else []))
 
 
 def _numbers(key: jax.Array, threat: ThreatModel) -> list[np.ndarray]:

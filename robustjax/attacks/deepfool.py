@@ -21,7 +21,7 @@ from robustjax.attacks.threat_model import ThreatModel, per_example
 
 ANY_LENGTH = ThreatModel("l2", math.inf)
 
-# A step has at least this length, lest it come to rest where two logits are equal.
+# Of the box's width: the least step, lest it come to rest where two logits are equal.
 _LEAST_STEP = 1e-5
 
 
@@ -80,9 +80,10 @@ def deepfool(
     Source: DeepFool: a Simple and Accurate Method to Fool Deep Neural Networks (Moosavi-Dezfooli et
       al., 2016), Algorithm 2 and, for "linf", section 3.3. As in the authors' code, every iterate
       carries the overshoot, in the paper only the last; their newer code also adds 1e-4 to the
-      length of every step, which is at least 1e-5 here. They know no box; clipping every iterate is
-      foolbox's (2.3), whose overshoot is 0.05.
+      length of every step, which is at least 1e-5 of the box's width (of 1 without a box) here.
+      They know no box; clipping every iterate is foolbox's (2.3), whose overshoot is 0.05.
     """
+    checks.checked_logits_fn(logits_fn)
     images = checks.checked_images(images)
     batch_size = len(images)
     labels = checks.checked_hard_labels(labels, batch_size)
@@ -91,7 +92,10 @@ def deepfool(
         num_classes = checks.checked_count("num_classes", num_classes, 2)
     attack = _DeepFool(checks.checked_number("overshoot", overshoot, 0))
     threat = checks.checked_threat(threat, batch_size, images.dtype)
+    checks.check_inside_box(images, threat)
     checked_key(key, batch_size)
+    if not batch_size:
+        return AttackResult.empty(images)
     logits = clean_logits(logits_fn, images, labels)
     if logits.shape[1] < 2:
         raise ValueError(f"logits_fn gives {logits.shape[1]} class; deepfool needs at least 2")
@@ -161,7 +165,8 @@ class _DeepFool:
         row = jnp.arange(len(rows.images))
         distance = distances[nearest, row]
         # A network without a gradient is infinitely far, and stays put: it has no direction.
-        length = jnp.where(jnp.isfinite(distance), jnp.maximum(distance, _LEAST_STEP), 0)
+        least = _LEAST_STEP * _width(rows.threat)
+        length = jnp.where(jnp.isfinite(distance), jnp.maximum(distance, least), 0)
         direction = rows.threat.steepest(gradients[nearest, row])
         ahead = (1 + self.overshoot) * per_example(length, rows.images) * direction
         moved = rows.threat.clip(rows.images + ahead)
@@ -180,6 +185,11 @@ class _DeepFool:
             success=_misclassified(model, images, rows),
             backward_passes=rows.taken * rows.rivals.shape[1],
         )
+
+
+def _width(threat: ThreatModel) -> jax.Array | float:
+    """Of the box, `[B]`; 1 without one."""
+    return 1.0 if threat.bounds is None else threat.bounds[1] - threat.bounds[0]
 
 
 def _distances(leads: jax.Array, gradients: jax.Array, threat: ThreatModel) -> jax.Array:

@@ -19,8 +19,9 @@ from robustjax.attacks import iteration, schedules
 from robustjax.attacks.apgd import apgd, apgd_targeted
 from robustjax.attacks.ensemble_state import State
 from robustjax.attacks.fab import fab_targeted
-from robustjax.attacks.network import logits_model
+from robustjax.attacks.network import logits_model, one_draw
 from robustjax.attacks.prepared import Prepared
+from robustjax.attacks.rows import misclassified
 from robustjax.attacks.square import square
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.attacks.waiting import Waiting
@@ -33,6 +34,10 @@ STEPS, QUERIES, TARGETS, SAMPLES = 100, 5000, 9, 20
 ROWS_ON_CPU = 16
 
 
+_JUDGEMENT = 2**31 - 1
+"""Folded into a stage's key for the draws that judge: no example has this number."""
+
+
 class Stage(NamedTuple):
     """One attack.
 
@@ -42,14 +47,15 @@ class Stage(NamedTuple):
       prepare: called as `prepare(keys, logits_fn, images, labels, threat)`; the attack has one run.
         A targeted one is told `first_target` too, int `[B]`.
       targets: how many targets every example has; 0 for an untargeted attack.
-      shares_draws: whether examples that are attacked together share random draws.
+      random: whether the network draws random numbers, which examples that are attacked together
+        share; then an image that is finished is judged by a fresh draw.
     """
 
     attack: str
     number: int
     prepare: Callable[..., Prepared]
     targets: int = 0
-    shares_draws: bool = False
+    random: bool = False
 
 
 def standard_stages(num_classes: int) -> tuple[Stage, ...]:
@@ -81,7 +87,7 @@ def rand_stages() -> tuple[Stage, ...]:
             f"apgd-{loss}",
             number,
             functools.partial(apgd.prepare, loss=loss, **options),
-            shares_draws=True,
+            random=True,
         )
         for number, loss in enumerate(("ce", "dlr"))
     )
@@ -191,7 +197,9 @@ def run_stages(
             )
 
         began = time.monotonic()
-        schedule = _schedule(prepare, Waiting(state.pending), batches, stage.shares_draws)
+        schedule = _schedule(prepare, Waiting(state.pending), batches, stage.random)
+        if stage.random:
+            schedule = _judged_anew(schedule, attack_key, logits_fn, batches)
         with contextlib.closing(schedule):
             for settled in schedule:
                 for turn, success, image in zip(*settled, strict=True):
@@ -206,11 +214,30 @@ def run_stages(
                 after_some(state)
 
 
+def _judged_anew(
+    schedule: Iterator[schedules.Settled],
+    key: jax.Array,
+    logits_fn: Callable[[jax.Array, jax.Array], jax.Array],
+    batches: Batches,
+) -> Iterator[schedules.Settled]:
+    """What is settled, success being that a fresh draw of a random network misclassifies the image.
+
+    One lucky draw among the hundreds of an attack says nothing. An attack of this ensemble has no
+    targets, so that a turn is an example.
+    """
+    with contextlib.closing(schedule):
+        for settled in schedule:
+            draw = jax.random.fold_in(jax.random.fold_in(key, _JUDGEMENT), settled.turns[0])
+            again = dataclasses.replace(batches, labels=batches.labels[settled.turns])
+            logits = again.logits(one_draw(logits_fn, draw), settled.images)
+            yield settled._replace(success=misclassified(logits, again.labels))
+
+
 def _schedule(
-    prepare: schedules.Prepare, waiting: Waiting, batches: Batches, shares_draws: bool
+    prepare: schedules.Prepare, waiting: Waiting, batches: Batches, random: bool
 ) -> Iterator[schedules.Settled]:
     """On accelerators, and where examples share draws, whole batches; else lanes."""
-    if shares_draws or jax.default_backend() != "cpu":
+    if random or jax.default_backend() != "cpu":
         return schedules.in_batches(prepare, waiting, batches.size)
     return schedules.refilled(prepare, waiting, batches.size, batches.lanes)
 

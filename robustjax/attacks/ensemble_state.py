@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import json
-import zipfile
 from typing import Any
 
 import numpy as np
 
-from robustjax.files import Path, write_whole
+from robustjax.files import Path, parse_json, write_whole
+from robustjax.npz import NpzFile
 
 SECONDS_BETWEEN_SAVES = 30.0
 
@@ -76,18 +75,6 @@ class State:
             self.images[position] = image
 
 
-def identity(*parts: Any) -> str:
-    """A digest of what a state belongs to: arrays by their content, anything else as JSON."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            digest.update(f"{part.dtype}{part.shape}".encode())
-            digest.update(np.ascontiguousarray(part).tobytes())
-        else:
-            digest.update(json.dumps(part).encode())
-    return digest.hexdigest()
-
-
 def save(state: State, path: Path, belongs_to: str) -> None:
     """Writes the state whole or not at all."""
     content = io.BytesIO()
@@ -111,7 +98,7 @@ def load(path: Path, clean: np.ndarray, belongs_to: str) -> State | None:
     Args:
       path: of the file.
       clean: float [N, ...], the clean images.
-      belongs_to: of `identity`.
+      belongs_to: what the state has to be of, as it was saved.
 
     Raises:
       ValueError: the file is no state, or one of other arguments.
@@ -119,21 +106,15 @@ def load(path: Path, clean: np.ndarray, belongs_to: str) -> State | None:
     if not path.exists():
         return None
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            found = {name: stored[name] for name in stored.files}
-        other = str(found["belongs_to"])
-        if found["pending"].ndim != 2:
-            raise ValueError("it is of an earlier form")
-        images = clean.copy()
-        images[found["changed"]] = found["images"]
-        state = State(
-            images,
-            found["broken_by"],
-            found["pending"],
-            int(found["stage"]),
-            json.loads(str(found["seconds"])),
-        )
-    except (ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        with NpzFile(path.read_bytes()) as stored:
+            found = dict(stored)
+            other, seconds = stored.text("belongs_to"), parse_json(stored.text("seconds"))
+        state = _state(found, seconds, clean)
+    except KeyError as error:
+        raise ValueError(
+            f"{path} holds no state of an evaluation (it has no {error}); remove it"
+        ) from error
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} holds no state of an evaluation ({error}); remove it") from error
     if other != belongs_to:
         raise ValueError(
@@ -141,3 +122,26 @@ def load(path: Path, clean: np.ndarray, belongs_to: str) -> State | None:
             "remove it, or name another file"
         )
     return state
+
+
+def _state(found: dict[str, np.ndarray], seconds: Any, clean: np.ndarray) -> State:
+    """The state of the arrays of a file, if they are those of one."""
+    changed, images, broken_by = found["changed"], found["images"], found["broken_by"]
+    pending, stage = found["pending"], found["stage"]
+    whole = (
+        changed.ndim == 1
+        and changed.dtype.kind == "i"
+        and np.all((changed >= 0) & (changed < len(clean)))
+        and images.shape == (len(changed), *clean.shape[1:])
+        and images.dtype == clean.dtype
+        and (broken_by.shape, broken_by.dtype.kind) == ((len(clean),), "i")
+        and (pending.ndim, pending.dtype) == (2, np.dtype(bool))
+        and pending.shape[1] == len(clean)
+        and (stage.shape, stage.dtype.kind) == ((), "i")
+        and isinstance(seconds, dict)
+    )
+    if not whole:
+        raise ValueError("it is damaged, or of an earlier form")
+    every = clean.copy()
+    every[changed] = images
+    return State(every, broken_by.astype(np.int8), pending, int(stage), seconds)

@@ -13,9 +13,13 @@ from jax.extend import core
 from robustjax import losses
 from robustjax.attacks import iteration
 from robustjax.attacks.network import gradient_model
+from robustjax.attacks.rows import where_rows
 
 # Examples that the gradient is looked at on, and repetitions of the forward pass.
 _EXAMPLES, _REPETITIONS = 32, 5
+
+_SAME_ROW = 1e-3
+"""Of the largest logit: by how much a row may differ from one batch to another, by rounding."""
 
 _CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "outside_call")
 _RANDOMNESS = ("random_bits", "threefry2x32", "random_fold_in", "random_split", "rng_bit_generator")
@@ -31,10 +35,10 @@ def inspect(
 ) -> tuple[str, ...]:
     """Warnings about a network, as AutoAttack gives them.
 
-    Looked for are: a forward pass that varies from call to call or draws random numbers; outputs
-    that are probabilities instead of logits; gradients that vanish; a forward pass that takes
-    gradients itself; calls back to the host. The last two are read off the traced program: the name
-    stack of an operation says if differentiation made it.
+    Looked for are: a forward pass that varies from call to call or draws random numbers; rows that
+    depend on what else is in the batch; outputs that are probabilities instead of logits; gradients
+    that vanish; a forward pass that takes gradients itself; calls back to the host. The last two
+    are read off the traced program: the name stack of an operation says if differentiation made it.
 
     Args:
       logits_fn: maps images `[B, H, W, C]` to logits `[B, K]`; called as it was given, so that a
@@ -42,7 +46,7 @@ def inspect(
       images: float `[N, H, W, C]`, at least one.
       labels: int `[N]`.
       logits: `[N, K]`, at these images.
-      random: the network is known to have randomness, which then is not worth a warning.
+      random: the network is one draw of a random one, which then is not worth a warning.
 
     Returns:
       One sentence for each finding.
@@ -58,6 +62,11 @@ def inspect(
         found.append(
             "the network is random (its output varies, or it draws random numbers): "
             'version "rand" is made for that'
+        )
+    elif rows_depend_on_each_other(logits_fn, some):
+        found.append(
+            "the network's rows depend on each other (batch norm in training mode?): what it says "
+            "of an image, and every verdict, depends on which images share its batch"
         )
     if _are_probabilities(logits):
         found.append(
@@ -81,6 +90,55 @@ def inspect(
             "change between calls"
         )
     return tuple(found)
+
+
+def rows_depend_on_each_other(
+    logits_fn: Callable[[jax.Array], jax.Array], images: jax.Array
+) -> bool:
+    """Whether what a network says of an image depends on what else is in the batch.
+
+    The same rows are compared in two companies: the other images as they are, and mirrored in the
+    middle of all pixels. Two passes over the images say so; that they do not is no proof.
+
+    Args:
+      logits_fn: maps images `[B, ...]` to logits `[B, K]`, without randomness.
+      images: float `[B, ...]`; one alone is looked at beside itself.
+    """
+    if len(images) == 1:
+        images = jnp.concatenate([images, images])
+    kept = jnp.arange(len(images)) % 2 == 0
+    others = jnp.max(images) + jnp.min(images) - images
+    first = np.asarray(logits_fn(images), np.float64)[::2]
+    second = np.asarray(logits_fn(where_rows(kept, images, others)), np.float64)[::2]
+    allowed = _SAME_ROW * max(np.max(np.abs(first), initial=0, where=np.isfinite(first)), 1e-30)
+    with np.errstate(invalid="ignore"):
+        return bool(
+            np.any(
+                (first != second)
+                & ~(np.abs(first - second) <= allowed)
+                & ~(np.isnan(first) & np.isnan(second))
+            )
+        )
+
+
+def is_deterministic(
+    logits_fn: Callable[[jax.Array, jax.Array], jax.Array], images: np.ndarray, key: jax.Array
+) -> tuple[str, ...]:
+    """A warning where a network that is said to be random says the same whatever it draws.
+
+    Args:
+      logits_fn: maps images `[B, ...]` and a key to logits `[B, K]`.
+      images: float `[N, ...]`, at least one.
+      key: one key.
+    """
+    some = jnp.asarray(images[:_EXAMPLES])
+    draws = [np.asarray(logits_fn(some, jax.random.fold_in(key, number))) for number in range(2)]
+    if not np.array_equal(*draws, equal_nan=True):
+        return ()
+    return (
+        'the network is not random: version "rand" has but the two attacks that the standard '
+        "version begins and goes on with; take that",
+    )
 
 
 def few_classes(num_classes: int, num_targets: int) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def _is_due(active: Any, left: Any, idle: Any, present: Any, others_wait: Any) -
     """Whether an exchange is due; of arrays of NumPy or of JAX."""
     running = present & active
     at_end = (running & (left == 0)).any()
-    idle_by_now = idle + (~running).sum()
+    idle_by_now = idle + (~running).sum(dtype=np.int32)
     return at_end | ~running.any() | (others_wait & (idle_by_now >= len(present)))
 
 
@@ -155,7 +155,7 @@ def _compile(
         running = present & course.rows.active
         return _Course(
             rows=one_step(model, course.rows),
-            left=course.left - present,
+            left=course.left - present.astype(jnp.int32),
             idle=course.idle + (~running).sum(dtype=jnp.int32),
         )
 

@@ -21,8 +21,22 @@ LogitsFn = Callable[[jax.Array], jax.Array]
 RandomLogitsFn = Callable[[jax.Array, jax.Array], jax.Array]
 
 
+@dataclasses.dataclass(frozen=True)
+class Lowered:
+    """A loss towards a target class, as what is ascended: the less of it the better."""
+
+    loss: Callable[[jax.Array, jax.Array], jax.Array]
+
+    def __call__(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
+        """Minus the loss [B] of logits [B, K] and targets [B]."""
+        return -self.loss(logits, targets)
+
+
 def gradient_model(
-    loss: Callable[[jax.Array, Any], jax.Array], logits_fn: LogitsFn, labels: jax.Array
+    loss: Callable[[jax.Array, Any], jax.Array],
+    logits_fn: LogitsFn,
+    labels: jax.Array,
+    targets: jax.Array | None = None,
 ) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
     """One forward and one backward pass: images and target to logits, losses and gradient.
 
@@ -30,12 +44,13 @@ def gradient_model(
       loss: called as `loss(logits, target)`, gives `[B]`.
       logits_fn: maps images `[B, ...]` to logits `[B, K]`.
       labels: checked against the number of classes, where both are known.
+      targets: likewise; None: there are none.
 
     Returns:
       (images `[B, ...]`, target) -> logits `[B, K]`, losses `[B]`, and the gradient `[B, ...]` of
       the sum of the losses.
     """
-    return _bind(_Gradient, loss, logits_fn, labels)
+    return _bind(_Gradient, loss, logits_fn, labels, targets)
 
 
 def sampled_gradient_model(
@@ -53,7 +68,7 @@ def sampled_gradient_model(
       samples: how many draws the gradient is the mean of, 1 or more.
 
     Returns:
-      (images, target, key) -> the logits and losses of the last draw, and the mean gradient.
+      (images, target, key) -> the logits of the last draw, the mean losses and the mean gradient.
     """
     return _bind(functools.partial(_SampledGradient, samples), loss, logits_fn, labels)
 
@@ -80,29 +95,36 @@ def clean_logits(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> j
 
 
 def _bind(
-    part: Callable[..., Any], loss: Any, logits_fn: LogitsFn, labels: jax.Array
+    part: Callable[..., Any],
+    loss: Any,
+    logits_fn: LogitsFn,
+    labels: jax.Array,
+    targets: jax.Array | None = None,
 ) -> Callable[..., Any]:
     if iteration.is_array_partial(logits_fn) and (loss is None or _is_library_function(loss)):
         return jax.tree_util.Partial(part(loss), logits_fn)
-    return functools.partial(part(loss, checks.largest_label(labels)), logits_fn)
+    largest = checks.largest_class(labels=labels, targets=targets)
+    return functools.partial(part(loss, largest), logits_fn)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Gradient:
     """A loss as what a loop needs of it.
 
-    `largest_label` is for the check of the classes at a trace. A model that is recognised from call
+    `largest_class` is for the check of the classes at a trace. A model that is recognised from call
     to call does without, lest it be another one for other labels.
     """
 
     loss: Callable[[jax.Array, Any], jax.Array]
-    largest_label: int | None = None
+    largest_class: tuple[str, int] | None = None
 
     def __call__(
         self, logits_fn: LogitsFn, images: jax.Array, target: Any
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         def total(images):
-            logits = checks.checked_logits(logits_fn(images), len(images), self.largest_label)
+            logits = checks.checked_logits(
+                logits_fn(images), len(images), self.largest_class, differentiable=True
+            )
             per_row = self.loss(logits, target)
             if per_row.shape != (len(images),):
                 raise ValueError(
@@ -117,36 +139,39 @@ class _Gradient:
 
 @dataclasses.dataclass(frozen=True)
 class _SampledGradient:
-    """The mean gradient over draws of a random network; see `_Gradient` for `largest_label`."""
+    """The mean gradient over draws of a random network; see `_Gradient` for `largest_class`."""
 
     samples: int
     loss: Callable[[jax.Array, Any], jax.Array]
-    largest_label: int | None = None
+    largest_class: tuple[str, int] | None = None
 
     def __call__(
         self, logits_fn: RandomLogitsFn, images: jax.Array, target: Any, key: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        gradient_of = _Gradient(self.loss, self.largest_label)
-        total = jnp.zeros_like(images)
+        gradient_of = _Gradient(self.loss, self.largest_class)
+        mean_loss, mean_gradient = 0.0, jnp.zeros_like(images)
         for sample in range(self.samples):
             draw = one_draw(logits_fn, jax.random.fold_in(key, sample))
             logits, per_row, gradient = gradient_of(draw, images, target)
-            total += gradient
-        return logits, per_row, total / self.samples
+            mean_loss += per_row / self.samples
+            mean_gradient += gradient / self.samples
+        return logits, mean_loss, mean_gradient
 
 
 @dataclasses.dataclass(frozen=True)
 class _Logits:
-    """The logits alone; see `_Gradient` for `largest_label`."""
+    """The logits alone; see `_Gradient` for `largest_class`."""
 
     loss: None
-    largest_label: int | None = None
+    largest_class: tuple[str, int] | None = None
 
     def __call__(self, logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
-        return checks.checked_logits(logits_fn(images), len(images), self.largest_label)
+        return checks.checked_logits(logits_fn(images), len(images), self.largest_class)
 
 
 def _is_library_function(loss: Any) -> bool:
     """Whether a loss is known to capture nothing, so that its identity says all about it."""
+    if isinstance(loss, Lowered):
+        return _is_library_function(loss.loss)
     module = getattr(loss, "__module__", None) or ""
     return module.split(".")[0] == "robustjax" and getattr(loss, "__closure__", ()) is None

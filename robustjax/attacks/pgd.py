@@ -16,12 +16,13 @@ import jax.numpy as jnp
 from robustjax import losses
 from robustjax.attacks import _checks as checks
 from robustjax.attacks import iteration
-from robustjax.attacks.network import gradient_model
+from robustjax.attacks.network import Lowered, gradient_model
 from robustjax.attacks.random_keys import checked_key, fold_in_each, per_example_keys
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.rows import misclassified, where_rows
+from robustjax.attacks.rows import misclassified, predicted, where_rows
 from robustjax.attacks.stopping import Point, StopRule
 from robustjax.attacks.threat_model import ThreatModel, per_example
+from robustjax.step_size import default_step_size
 
 STARTS = checks.STARTS
 
@@ -40,13 +41,14 @@ def pgd(
     threat: ThreatModel,
     *,
     steps: int = 10,
-    step_size: jax.Array | float = 2 / 255,
+    step_size: jax.Array | float | None = None,
     loss: Callable[[jax.Array, Any], jax.Array] = losses.cross_entropy,
     target: Any = None,
     start: str | jax.Array = "uniform",
     stop: StopRule | None = None,
     restarts: int = 1,
     success: str = "last",
+    targets: jax.Array | None = None,
     budget: jax.Array | int | None = None,
     noise: jax.Array | float | None = None,
     independent_rows: bool = False,
@@ -74,13 +76,15 @@ def pgd(
       key: one random key, from which each example's key is derived by its position, or `[B]` keys.
       logits_fn: maps images `[B, ...]` to logits `[B, K]`; row i must depend on image i alone,
         unless what couples the rows (batch statistics) is meant to.
-      images: clean images, floating, `[B, H, W, C]` (any `[B, ...]` works), usually in [0, 1].
+      images: clean images, floating, `[B, H, W, C]` (any `[B, ...]` works), inside the box; none
+        give an empty result.
       labels: int `[B]` in [0, K), or probabilities `[B, K]`.
       threat: the norm ball and the box.
       steps: number of steps, a Python int, 0 or more.
-      step_size: in units of the images, finite, at least 0; a scalar or `[B]`; may be traced.
+      step_size: in units of the images, finite, at least 0; a scalar or `[B]`; may be traced. None:
+        max(ε / 10, 2 ε / steps), see `step_size.default_step_size`.
       loss: ascended; called as `loss(logits, target)`, gives `[B]`. Logits come at least as
-        float32.
+        float32. With `targets` it is lowered, and called as `loss(logits, targets)`.
       target: array or pytree of arrays, each `[B, ...]`; defaults to the labels. For TRADES the
         clean logits, with `loss=lambda z, clean: losses.kl_divergence(clean, z)`.
       start: "uniform", from the ball, then clipped to the box; "gaussian", 0.001 times normal
@@ -90,8 +94,11 @@ def pgd(
       stop: a rule of `robustjax.attacks.stopping`, or None to take all steps.
       restarts: how often the attack is run. Kept, per example, is the first success, else the point
         of the highest loss; examples with a success are left alone from then on.
-      success: "last" judges the last iterate. "any" stops an example at its first misclassified
+      success: "last" judges the last iterate. "any" stops an example at its first successful
         iterate inside the ball and the box, and returns that. The start counts if it is inside.
+      targets: int `[B]`, classes in [0, K): makes the attack a targeted one, whose success is that
+        the target is predicted. Restarts, "any" and `stopping.misclassified` go by that too. An
+        example whose target is its label has succeeded where it is classified correctly.
       budget: int, steps that an example may take per restart, at most `steps`; a scalar or `[B]`;
         may be traced. None: `steps`.
       noise: standard deviation of normal noise that is added in every step, before the projection,
@@ -107,6 +114,9 @@ def pgd(
       An `AttackResult`: images `[B, ...]`, success bool `[B]` (at the returned images), and
       backward_passes int32 `[B]`.
 
+    Warns:
+      UserWarning: the steps reach less far than epsilon, or the ball holds the whole box.
+
     Raises:
       ValueError: an argument has a shape, dtype or value that is not accepted; the message says
         which.
@@ -116,6 +126,8 @@ def pgd(
       Training (Cai et al., 2018). Noise: FAT's official code. The sign start and success at any
       iterate: NAP's evaluation and code.
     """
+    checks.checked_logits_fn(logits_fn)
+    checks.checked_function("loss", loss, "a loss, such as losses.cross_entropy")
     images = checks.checked_images(images)
     batch_size, dtype = len(images), images.dtype
     labels = checks.checked_labels(labels, batch_size)
@@ -124,7 +136,17 @@ def pgd(
     if success not in ("last", "any"):
         raise ValueError(f'success is {success!r}; it must be "last" or "any"')
     threat = checks.checked_threat(threat, batch_size, dtype)
+    checks.check_inside_box(images, threat)
     start_name, start_images = checks.checked_start(start, images, threat, restarts)
+    if targets is not None:
+        if target is not None:
+            raise ValueError("target and targets are both given; a targeted attack has no other")
+        targets = target = checks.checked_targets(targets, batch_size)
+        loss = Lowered(loss)
+    if step_size is None:
+        step_size = _default_step_size(threat, steps)
+    step_size = checks.checked_scale("step_size", step_size, batch_size, dtype)
+    checks.warn_if_short(threat.epsilon, steps, step_size)
     inputs = _Inputs(
         start_name=start_name,
         rule_class=type(stop),
@@ -134,13 +156,15 @@ def pgd(
         labels=labels,
         target=checks.checked_target(labels if target is None else target, batch_size),
         threat=threat,
-        step_size=checks.checked_step_size(step_size, batch_size, dtype),
+        step_size=step_size,
         budget=checks.checked_budget(budget, steps, batch_size),
-        noise=checks.checked_noise(noise, batch_size, dtype),
+        noise=None if noise is None else checks.checked_scale("noise", noise, batch_size, dtype),
         rule=checks.checked_rule(stop),
     )
-    attack = _GradientAscent(stop_at_success=success == "any")
-    model = gradient_model(loss, logits_fn, labels)
+    if not batch_size:
+        return AttackResult.empty(images)
+    attack = _GradientAscent(stop_at_success=success == "any", targeted=targets is not None)
+    model = gradient_model(loss, logits_fn, labels, targets)
     examples = (images, inputs.target)
     stops_early = stop is not None or budget is not None or success == "any" or restarts > 1
     kept = iteration.run(
@@ -153,6 +177,14 @@ def pgd(
         compact=independent_rows and stops_early,
     )
     return AttackResult(kept.images, kept.success, kept.backward_passes)
+
+
+def _default_step_size(threat: ThreatModel, steps: int) -> jax.Array:
+    if not checks.has_finite_epsilon(threat):
+        raise ValueError(
+            f"threat.epsilon is {threat.epsilon}, from which no step follows; give a step_size"
+        )
+    return default_step_size(threat.epsilon, steps)
 
 
 @jax.tree_util.register_dataclass
@@ -228,6 +260,7 @@ class _GradientAscent:
     """`pgd` in the parts that `iteration` repeats."""
 
     stop_at_success: bool
+    targeted: bool
 
     def nothing_kept(self, inputs: _Inputs) -> _Kept:
         batch = inputs.images.shape[:1]
@@ -289,9 +322,9 @@ class _GradientAscent:
 
     def _ask(self, rows: _Rows, logits: jax.Array, loss: jax.Array, gradient: jax.Array) -> _Rows:
         """Lets the rule (and success "any") stop rows at the point that was just evaluated."""
-        wrong = misclassified(logits, rows.labels)
+        succeeded = self._succeeded(logits, rows)
         if self.stop_at_success:
-            rows = dataclasses.replace(rows, active=rows.active & ~(wrong & rows.legal))
+            rows = dataclasses.replace(rows, active=rows.active & ~(succeeded & rows.legal))
         if rows.rule is None:
             return rows
         point = Point(
@@ -299,7 +332,7 @@ class _GradientAscent:
             clean=rows.clean,
             labels=rows.labels,
             logits=logits,
-            misclassified=wrong,
+            misclassified=succeeded,
             loss=loss,
             gradient=gradient,
             taken=rows.taken,
@@ -315,14 +348,19 @@ class _GradientAscent:
             active=rows.active & ~decision.stop,
         )
 
+    def _succeeded(self, logits: jax.Array, rows: _Rows) -> jax.Array:
+        """Whether the target is reached, or, without one, the label left, bool `[B]`."""
+        if self.targeted:
+            return predicted(logits) == rows.target
+        return misclassified(logits, rows.labels)
+
     def result(self, model: Callable[..., Any], rows: _Rows, kept: _Kept | None) -> _Kept:
         if _asks_after_last(rows.rule):
             rows = self._ask(rows, *model(rows.images, rows.target))
         images = rows.threat.project(rows.images, rows.clean)
         logits, loss, _ = model(images, rows.target)
-        found = _Kept(
-            images, misclassified(logits, rows.labels), loss.astype(images.dtype), rows.taken
-        )
+        succeeded = self._succeeded(logits, rows)
+        found = _Kept(images, succeeded, loss.astype(images.dtype), rows.taken)
         if kept is None:
             return found
         better = ~kept.success & (

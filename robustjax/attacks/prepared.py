@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from robustjax.attacks import _checks as checks
 from robustjax.attacks import iteration
 from robustjax.attacks.result import AttackResult
 
@@ -43,12 +44,17 @@ class Prepared(NamedTuple):
 
 def runs_whole(prepare: Callable[..., Prepared]) -> Callable[..., AttackResult]:
     """Makes an attack of a function that prepares it, which becomes the attack's `prepare`."""
+    signature = inspect.signature(prepare)
 
     @functools.wraps(prepare)
     def attack(*args: Any, **kwargs: Any) -> AttackResult:
+        images = signature.bind(*args, **kwargs).arguments["images"]
+        if getattr(images, "shape", None) and not len(images):
+            # There is nothing to prepare: no network is made for no images.
+            return AttackResult.empty(checks.checked_images(images))
         return prepare(*args, **kwargs).run()
 
     attack.prepare = prepare
     attack.__annotations__ = {**prepare.__annotations__, "return": AttackResult}
-    attack.__signature__ = inspect.signature(prepare).replace(return_annotation=AttackResult)
+    attack.__signature__ = signature.replace(return_annotation=AttackResult)
     return attack

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.network import clean_logits, one_draw
 from robustjax.attacks.random_keys import checked_key, first_key
-from robustjax.attacks.rows import misclassified
+from robustjax.attacks.rows import misclassified, predicted
 from robustjax.attacks.targets import checked_first_target, runners_up
 from robustjax.attacks.threat_model import ThreatModel
 
@@ -28,7 +28,9 @@ class RankedInputs:
       threat: its leaves scalars or `[B]`.
       ranked: int32 `[B, K - 1]`, the runners-up, the likeliest first.
       first: int32, a scalar or `[B]`, how many of them are passed over.
-      attacked: bool `[B]`, the images that are classified correctly.
+      attacked: bool `[B]`, the images that are classified correctly; all of a random network's.
+      prediction: int32 `[B]`, of the clean images.
+      chosen: int32 `[B]`, the classes that they are to reach; None: none in particular.
     """
 
     key: jax.Array
@@ -38,6 +40,13 @@ class RankedInputs:
     ranked: jax.Array
     first: jax.Array
     attacked: jax.Array
+    prediction: jax.Array
+    chosen: jax.Array | None = None
+
+    def towards(self, targets: jax.Array, random: bool) -> RankedInputs:
+        """With classes to reach, int32 `[B]`; what is predicted so already is not attacked."""
+        attacked = self.attacked if random else self.prediction != targets
+        return dataclasses.replace(self, chosen=targets, attacked=attacked)
 
     def aimed(self, first_target: jax.Array | int, num_targets: int) -> RankedInputs:
         """With targets from a runner-up on; refuses what there are too few classes for."""
@@ -72,15 +81,17 @@ def ranked_inputs(
       images: clean images, floating, `[B, ...]`.
       labels: int `[B]`.
       threat: the norm ball and the box.
-      random: whether the network is.
+      random: whether the network is; then one draw of it decides nothing, and all are attacked.
 
     Raises:
       ValueError: an argument has a shape, dtype or value that is not accepted.
     """
+    checks.checked_logits_fn(logits_fn)
     images = checks.checked_images(images)
     batch_size = len(images)
     labels = checks.checked_hard_labels(labels, batch_size)
     threat = checks.checked_threat(threat, batch_size, images.dtype)
+    checks.check_inside_box(images, threat)
     key = checked_key(key, batch_size)
     predict = one_draw(logits_fn, first_key(key)) if random else logits_fn
     logits = clean_logits(predict, images, labels)
@@ -91,5 +102,6 @@ def ranked_inputs(
         threat=threat,
         ranked=runners_up(logits),
         first=jnp.zeros((), jnp.int32),
-        attacked=~misclassified(logits, labels),
+        attacked=jnp.ones(batch_size, bool) if random else ~misclassified(logits, labels),
+        prediction=predicted(logits),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 
 @jax.tree_util.register_dataclass
@@ -14,7 +15,8 @@ class AttackResult:
 
     Attributes:
       images: float `[B, ...]`, inside the ball and the box.
-      success: bool `[B]`, the model's argmax at `images` differs from the label.
+      success: bool `[B]`, the model does not predict the label at `images` (logits that are NaN or
+        +inf predict nothing); of a targeted attack, it predicts the target.
       backward_passes: int32 `[B]`, gradients whose step was tried, reverted ones included, over all
         restarts.
     """
@@ -22,3 +24,8 @@ class AttackResult:
     images: jax.Array
     success: jax.Array
     backward_passes: jax.Array
+
+    @classmethod
+    def empty(cls, images: jax.Array) -> AttackResult:
+        """The result for no images, `[0, ...]`."""
+        return cls(images, jnp.zeros(0, bool), jnp.zeros(0, jnp.int32))

@@ -8,22 +8,43 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+Array = jax.Array | np.ndarray
+
 
 def where_rows(rows: jax.Array, chosen: jax.Array, other: jax.Array) -> jax.Array:
     """Selects whole examples `[B, ...]` by a bool `[B]`: `chosen` where it holds, else `other`."""
     return jnp.where(rows.reshape(rows.shape + (1,) * (chosen.ndim - 1)), chosen, other)
 
 
-def misclassified(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Whether the argmax of logits `[B, K]` differs from the label, hard `[B]` or soft `[B, K]`."""
+def predicted(logits: Array) -> Array:
+    """What a network predicts, everywhere in this package.
+
+    Args:
+      logits: `[B, K]`; of NumPy on the host, where NumPy computes.
+
+    Returns:
+      int32 `[B]`: the class of the largest logit, the first of equal ones. -1, no class at all,
+      where a logit is NaN or +inf, of which the largest says nothing, or where all are -inf. A
+      class whose logit is -inf is ruled out, and does no harm otherwise.
+    """
+    xp = np if isinstance(logits, np.ndarray) else jnp
+    says_something = xp.isfinite(xp.max(logits, axis=-1))
+    return xp.where(says_something, xp.argmax(logits, axis=-1), -1).astype(np.int32)
+
+
+def misclassified(logits: Array, labels: Array) -> Array:
+    """Whether the class that is `predicted` from logits `[B, K]` is not the label.
+
+    Args:
+      logits: `[B, K]`.
+      labels: hard `[B]`, or soft `[B, K]`, of which the largest counts.
+
+    Returns:
+      bool `[B]`; True where no class is predicted.
+    """
     if labels.ndim == 2:
-        labels = jnp.argmax(labels, axis=-1)
-    return jnp.argmax(logits, axis=-1) != labels
-
-
-def predicted(logits: np.ndarray) -> np.ndarray:
-    """The classes `[B]` of logits `[B, K]` on the host; -1 where a logit is not finite."""
-    return np.where(np.isfinite(logits).all(axis=-1), np.argmax(logits, axis=-1), -1)
+        labels = labels.argmax(axis=-1)
+    return predicted(logits) != labels
 
 
 def flat_rows(images: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from robustjax import losses
@@ -18,9 +19,11 @@ from robustjax.attacks.network import logits_model
 from robustjax.attacks.random_keys import checked_key, per_example_keys
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.rows import misclassified, where_rows
-from robustjax.attacks.threat_model import ThreatModel
+from robustjax.attacks.threat_model import ThreatModel, per_example
 
 Model = Callable[[jax.Array], jax.Array]
+
+_SHARE_OF_BOX = 0.01
 
 
 def spsa(
@@ -32,8 +35,8 @@ def spsa(
     *,
     steps: int = 100,
     samples: int = 8192,
-    delta: float = 0.01,
-    learning_rate: float = 0.01,
+    delta: jax.Array | float | None = None,
+    learning_rate: jax.Array | float | None = None,
     chunk: int = 256,
 ) -> AttackResult:
     r"""Simultaneous perturbation stochastic approximation of the margin's gradient.
@@ -60,8 +63,11 @@ def spsa(
         rate, is made for no other.
       steps: number of steps, at least 1.
       samples: points per step at which the loss is taken: an even number, 2 n.
-      delta: the distance of these points in every pixel, in units of the images, above 0.
-      learning_rate: Adam's, in units of the images; its other constants are the usual ones.
+      delta: the distance of these points in every pixel, in units of the images, above 0; a scalar
+        or `[B]`. None: see `default_scales`, 0.01 in the box (0, 1).
+      learning_rate: Adam's, in units of the images, at least 0; a scalar or `[B]`; its other
+        constants are the usual ones. None: see `default_scales`, 0.01 in the box (0, 1) unless so
+        many steps of that cannot cross the ball.
       chunk: how many of the points the network is shown at once, an even number. It bounds the
         memory, and is to fill the device.
 
@@ -79,25 +85,60 @@ def spsa(
       shares them among the images of a batch. 100 steps with 8192 samples are what NAP (2021)
       reports; its code asks AdverTorch for 100 steps with the default of 128.
     """
+    checks.checked_logits_fn(logits_fn)
     images = checks.checked_images(images)
     batch_size = len(images)
     labels = checks.checked_hard_labels(labels, batch_size)
     steps = checks.checked_count("steps", steps, 1)
     samples = _checked_even("samples", samples)
     chunk = min(_checked_even("chunk", chunk), samples)
-    delta = checks.checked_number("delta", delta, 0)
-    if delta == 0:
-        raise ValueError("delta is 0; it must be above 0")
-    learning_rate = checks.checked_number("learning_rate", learning_rate, 0)
     threat = checks.checked_threat(threat, batch_size, images.dtype)
     if threat.norm != "linf":
         raise ValueError(f'threat.norm is {threat.norm!r}; spsa needs "linf"')
-    inputs = _Inputs(checked_key(key, batch_size), images, labels, threat)
-    attack = _Spsa(samples // 2, chunk, delta, learning_rate)
+    checks.check_inside_box(images, threat)
+    usual_delta, usual_rate = default_scales(threat, steps)
+    delta, learning_rate = (
+        checks.checked_scale(name, usual if value is None else value, batch_size, images.dtype)
+        for name, value, usual in (
+            ("delta", delta, usual_delta),
+            ("learning_rate", learning_rate, usual_rate),
+        )
+    )
+    values = checks.known(delta)
+    if values is not None and not np.all(values > 0):
+        raise ValueError(f"delta is {values.min():g}; it must be above 0")
+    # A step of Adam's moves a pixel by about the learning rate.
+    checks.warn_if_short(threat.epsilon, steps, learning_rate)
+    key = checked_key(key, batch_size)
+    if not batch_size:
+        return AttackResult.empty(images)
+    inputs = _Inputs(key, images, labels, threat, delta, learning_rate)
+    attack = _Spsa(samples // 2, chunk)
     # The network always sees so many images: of one example to estimate, of all to judge.
     example = jax.ShapeDtypeStruct((chunk, *images.shape[1:]), images.dtype)
     kept = iteration.run(attack, logits_model(logits_fn, labels), (example,), inputs, steps)
     return AttackResult(kept.images, kept.success, jnp.zeros(batch_size, jnp.int32))
+
+
+def default_scales(threat: ThreatModel, steps: int) -> tuple[jax.Array, jax.Array]:
+    r"""The distance of the points and the learning rate, where they are not given.
+
+    Args:
+      threat: the norm ball and the box.
+      steps: K.
+
+    Returns:
+      A hundredth of the box's width each, as published for (0, 1), but a learning rate of at least
+      :math:`2 \epsilon / K`, so that the steps can cross the ball. Without a box its width is taken
+      to be 255/8 times epsilon, as where epsilon is 8/255.
+    """
+    epsilon = threat.epsilon
+    low, high = (0, epsilon * (255 / 8)) if threat.bounds is None else threat.bounds
+    plain = all(isinstance(part, int | float) for part in (epsilon, low, high))
+    xp = np if plain else jnp
+    scale = _SHARE_OF_BOX * (high - low)
+    crossing = xp.where(xp.isfinite(epsilon), 2 * epsilon / max(steps, 1), 0)
+    return scale, xp.maximum(scale, crossing)
 
 
 def sign_vectors(key: jax.Array, first: jax.Array | int, count: int, shape: Any) -> jax.Array:
@@ -106,7 +147,7 @@ def sign_vectors(key: jax.Array, first: jax.Array | int, count: int, shape: Any)
 
     def signs(number):
         drawn = jax.random.bits(jax.random.fold_in(key, number), (-(-size // 8),), jnp.uint8)
-        return 2.0 * jnp.unpackbits(drawn, count=size) - 1
+        return 2 * jnp.unpackbits(drawn, count=size).astype(jnp.float32) - 1
 
     return jax.vmap(signs)(first + jnp.arange(count)).reshape(count, *shape)
 
@@ -119,7 +160,7 @@ def estimated_gradient(
     *,
     directions: int,
     chunk: int,
-    delta: float,
+    delta: jax.Array | float,
 ) -> jax.Array:
     """The estimate of the margin's gradient at one image.
 
@@ -158,6 +199,8 @@ class _Inputs:
     images: jax.Array
     labels: jax.Array
     threat: ThreatModel
+    delta: jax.Array
+    learning_rate: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -169,6 +212,8 @@ class _Rows:
     clean: jax.Array
     labels: jax.Array
     threat: ThreatModel
+    delta: jax.Array
+    learning_rate: jax.Array
     keys: jax.Array
     adam: Any
     taken: jax.Array
@@ -194,8 +239,6 @@ class _Spsa:
 
     directions: int
     chunk: int
-    delta: float
-    learning_rate: float
 
     def nothing_kept(self, inputs: _Inputs) -> _Kept:
         return _Kept(inputs.images, jnp.zeros(len(inputs.images), bool))
@@ -208,6 +251,8 @@ class _Spsa:
             clean=inputs.images,
             labels=inputs.labels,
             threat=inputs.threat.for_batch(batch_size, inputs.images.dtype),
+            delta=jnp.broadcast_to(inputs.delta, (batch_size,)),
+            learning_rate=jnp.broadcast_to(inputs.learning_rate, (batch_size,)),
             keys=per_example_keys(inputs.key, batch_size),
             adam=jax.vmap(_ADAM.init)(inputs.images),
             taken=jnp.zeros(batch_size, jnp.int32),
@@ -217,8 +262,12 @@ class _Spsa:
 
     def step(self, model: Model, rows: _Rows) -> _Rows:
         rows = self._judged(model, rows)
-        update, adam = jax.vmap(_ADAM.update)(self._gradients(model, rows), rows.adam)
-        moved = rows.threat.project(rows.images + self.learning_rate * update, rows.clean)
+        gradients = self._gradients(model, rows)
+        # Optax raises numbers to whole powers, which JAX forbids where it is strict about dtypes.
+        with jax.numpy_dtype_promotion("standard"):
+            update, adam = jax.vmap(_ADAM.update)(gradients, rows.adam)
+        ahead = per_example(rows.learning_rate, rows.images) * update
+        moved = rows.threat.project(rows.images + ahead, rows.clean)
         return dataclasses.replace(
             rows,
             images=where_rows(rows.active, moved, rows.images),
@@ -246,7 +295,7 @@ class _Spsa:
         """The estimates `[B, ...]`, one example after the other; 0 without work where inactive."""
 
         def of_one(row):
-            active, key, taken, image, label = row
+            active, key, taken, image, label, delta = row
             return jax.lax.cond(
                 active,
                 lambda: estimated_gradient(
@@ -256,12 +305,13 @@ class _Spsa:
                     label,
                     directions=self.directions,
                     chunk=self.chunk,
-                    delta=self.delta,
+                    delta=delta,
                 ),
                 lambda: jnp.zeros_like(image),
             )
 
-        return jax.lax.map(of_one, (rows.active, rows.keys, rows.taken, rows.images, rows.labels))
+        rows = (rows.active, rows.keys, rows.taken, rows.images, rows.labels, rows.delta)
+        return jax.lax.map(of_one, rows)
 
 
 def _checked_even(name: str, value: Any) -> int:

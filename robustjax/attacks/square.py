@@ -70,6 +70,7 @@ def square(
     Source: Square Attack (Andriushchenko et al., 2020), Algorithms 1 to 3, with the margin loss and
       the settings of AutoAttack (Croce & Hein, 2020).
     """
+    checks.checked_logits_fn(logits_fn)
     images = checks.checked_images(images)
     if images.ndim != 4:
         raise ValueError(f"images has shape {images.shape}; square needs [B, H, W, C]")
@@ -77,14 +78,16 @@ def square(
     labels = checks.checked_hard_labels(labels, batch_size)
     queries = checks.checked_count("queries", queries, 1)
     restarts = checks.checked_count("restarts", restarts, 1)
-    if not 0 < initial_share <= 1:
-        raise ValueError(f"initial_share is {initial_share!r}; it must lie in (0, 1]")
+    initial_share = checks.checked_number("initial_share", initial_share, 0, 1)
+    if not initial_share:
+        raise ValueError(f"initial_share is {initial_share}; it must lie in (0, 1]")
     threat = checks.checked_threat(threat, batch_size, images.dtype)
+    checks.check_inside_box(images, threat)
     if not checks.has_finite_epsilon(threat):
         raise ValueError(f"threat.epsilon is {threat.epsilon}; square needs a finite one")
     key = checked_key(key, batch_size)
     logits = clean_logits(logits_fn, images, labels)
-    attack = _Square(queries, float(initial_share), bool(rescale_schedule))
+    attack = _Square(queries, initial_share, bool(rescale_schedule))
     inputs = _Inputs(key, images, labels, threat, ~misclassified(logits, labels))
     model = logits_model(logits_fn, labels)
     # The look at the start is one more.

@@ -197,7 +197,8 @@ def _uniform(keys: jax.Array, count: int) -> jax.Array:
 def _corner(draws: jax.Array, side: jax.Array, size: int) -> jax.Array:
     """The first row or column of a window, in [0, size - side)."""
     room = jnp.maximum(size - side, 0)
-    return jnp.minimum((draws * room).astype(jnp.int32), jnp.maximum(room - 1, 0))
+    inside = (draws * room.astype(draws.dtype)).astype(jnp.int32)
+    return jnp.minimum(inside, jnp.maximum(room - 1, 0))
 
 
 def _window(draws: jax.Array, side: jax.Array, shape: tuple[int, ...]) -> jax.Array:

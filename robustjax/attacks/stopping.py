@@ -29,6 +29,7 @@ import numpy as np
 
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.losses._checks import at_least_float32
 
 
 class Point(NamedTuple):
@@ -39,7 +40,8 @@ class Point(NamedTuple):
       clean: `[B, ...]`, the clean images.
       labels: int `[B]` or probabilities `[B, K]`.
       logits: `[B, K]` at the current points.
-      misclassified: bool `[B]`, the argmax of the logits differs from the label.
+      misclassified: bool `[B]`, the label is not what is predicted; of a targeted attack, the
+        target is.
       loss: `[B]`, the ascended loss at the current points.
       gradient: `[B, ...]`, its gradient there. Of no cost after the last step if it goes unread.
       taken: int32 `[B]`, the steps taken so far; 0 at the start.
@@ -103,8 +105,15 @@ def _kind(name: str) -> Any:
 
 def _threshold(value: Any) -> jax.Array:
     """A threshold in its own precision, and at least float32."""
-    value = jnp.asarray(value)
-    return value.astype(jnp.promote_types(value.dtype, jnp.float32))
+    array = checks.strong("threshold", value)
+    numbers = checks.known(array)
+    if not jnp.issubdtype(array.dtype, jnp.number) or (
+        numbers is not None and np.isnan(numbers).any()
+    ):
+        raise ValueError(
+            f"threshold is {value!r:.60}; it must be a number, or one for each example"
+        )
+    return array.astype(at_least_float32(array.dtype))
 
 
 def _spread(name: str, value: jax.Array, batch_size: int) -> jax.Array:
@@ -196,7 +205,7 @@ def misclassified(tau: jax.Array | int) -> Misclassified:
 
     Source: Friendly Adversarial Training (Zhang et al., 2020), Algorithm 1.
     """
-    count = jnp.asarray(tau)
+    count = checks.strong("tau", tau)
     if not jnp.issubdtype(count.dtype, jnp.integer):
         raise ValueError(f"tau is {tau}; it counts steps and must be of an integer type")
     values = checks.known(tau)

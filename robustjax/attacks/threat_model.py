@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from robustjax.arguments import did_you_mean
+
 NORMS = ("linf", "l2")
 
 
@@ -81,13 +83,18 @@ class ThreatModel:
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
-            raise ValueError(f"norm is {self.norm!r}; it must be one of {', '.join(NORMS)}")
+            raise ValueError(
+                f"norm is {self.norm!r}; it must be one of {', '.join(NORMS)}"
+                f"{did_you_mean(self.norm, NORMS)}"
+            )
         # JAX rebuilds this object with tracers and placeholders as leaves: judge only what is a
         # plain number or a NumPy array.
         if isinstance(self.epsilon, int | float | np.ndarray) and not np.all(self.epsilon >= 0):
             raise ValueError(
                 f"epsilon is {self.epsilon}; it must be at least 0 (infinity: no ball)"
             )
+        if isinstance(self.bounds, int | float | str):
+            raise ValueError(f"bounds is {self.bounds!r}; it must be (low, high) or None")
         if isinstance(self.bounds, tuple | list):
             if len(self.bounds) != 2:
                 raise ValueError(

@@ -57,11 +57,14 @@ def transfer(
       source that is given instead of trained on the target's answers; used so in Towards Deep
       Learning Models Resistant to Adversarial Attacks (Madry et al., 2018), section 5.
     """
-    if not callable(attack):
-        raise ValueError(f"attack is {attack!r}; it must be an attack, such as attacks.pgd")
+    checks.checked_function("attack", attack, "an attack, such as attacks.pgd")
+    checks.checked_logits_fn(logits_fn)
     images = checks.checked_images(images)
     labels = checks.checked_labels(labels, len(images))
     threat = checks.checked_threat(threat, len(images), images.dtype)
+    checks.check_inside_box(images, threat)
+    if not len(images):
+        return AttackResult.empty(images)
     found = attack(key, source_fn, images, labels, threat, **options)
     # Of this package's attacks they are inside already.
     shown = threat.project(found.images, images)

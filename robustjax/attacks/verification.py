@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-# Rounding of single precision: in units of pixels, and relative to a length.
 _PIXEL, _LENGTH = 1e-6, 1e-5
+"""Rounding of single precision, relative to the largest pixel, and to a length."""
 
 
 def is_inside(
@@ -25,17 +25,26 @@ def is_inside(
       bounds: (low, high), or None: no box.
 
     Returns:
-      bool [N]. Pixels may exceed the radius by 1e-6 and lengths by a hundred-thousandth of them;
-      the box by nothing. A pixel that is not finite is outside.
+      bool [N]. Pixels may exceed the radius by a millionth of the largest that could occur, and
+      lengths by a hundred-thousandth of them besides, whatever the unit; the box by nothing. A
+      pixel that is not finite is outside.
     """
     moved = (np.asarray(adversarial, np.float64) - np.asarray(clean, np.float64)).reshape(
         len(clean), -1
     )
     epsilon = np.asarray(epsilon, np.float64)
-    if norm == "linf":
-        inside = np.abs(moved).max(axis=1, initial=0) <= epsilon + _PIXEL
+    if bounds is not None:
+        largest = max(abs(float(bound)) for bound in bounds)
     else:
-        inside = np.linalg.norm(moved, axis=1) <= epsilon * (1 + _LENGTH) + _PIXEL
+        largest = (
+            np.abs(np.asarray(clean, np.float64)).reshape(len(clean), -1).max(axis=1, initial=0)
+        )
+        largest += np.where(np.isfinite(epsilon), epsilon, 0)
+    rounding = _PIXEL * largest
+    if norm == "linf":
+        inside = np.abs(moved).max(axis=1, initial=0) <= epsilon + rounding
+    else:
+        inside = np.linalg.norm(moved, axis=1) <= epsilon * (1 + _LENGTH) + rounding
     inside &= np.isfinite(moved).all(axis=1)
     if bounds is not None:
         flat = np.asarray(adversarial).reshape(len(clean), -1)

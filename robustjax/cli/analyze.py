@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import re
 import sys
 
 import jax
@@ -11,9 +13,11 @@ from absl import flags
 from tqdm import tqdm
 
 from robustjax import data
-from robustjax.cli import app, compilation
+from robustjax.arguments import did_you_mean, require_choice
+from robustjax.cli import app, checks, compilation
 from robustjax.cli.analysis_kinds import COUNT, KINDS, SPECIAL_FLAGS, Kind
 from robustjax.cli.analysis_subject import Subject
+from robustjax.cli.evaluate import STEP_SIZE_HELP
 from robustjax.evaluation.attack_names import ACCEPTED, AttackSpec, parse_attack
 from robustjax.evaluation.embedding import METHODS
 from robustjax.evaluation.layer_features import PENULTIMATE
@@ -21,7 +25,7 @@ from robustjax.evaluation.model_statistics import Progress
 from robustjax.evaluation.run_folder import short_names
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path
-from robustjax.flags import NumberParser
+from robustjax.flags import NumberParser, define_choice
 from robustjax.progress import terminal_bar
 
 DESCRIPTION = """\
@@ -44,7 +48,7 @@ convergence: loss and accuracy over the steps and restarts of PGD (SENSE, figure
 GROUPS = {
     "what": ["kind", "workdirs", "checkpoint", "data_dir", "output"],
     "examples": ["examples", "classes", "indices", "count"],
-    "attack": ["attack", "epsilon", "step_size", "tau", "extent"],
+    "attack": ["attack", "epsilon", "step_size", "tau", "extent", "allow_whole_box"],
     "layer": ["layer", "method"],
     "run": ["batch_size", "seed"],
 }
@@ -65,7 +69,7 @@ def define_analysis_flags(values: flags.FlagValues | None = None) -> None:
         flags.DEFINE, NumberParser(), flag_values=values, serializer=flags.ArgumentSerializer()
     )
     kinds = f"of figure: {', '.join(KINDS)}"
-    flags.DEFINE_enum("kind", "probabilities", list(KINDS), kinds, flag_values=values)
+    define_choice("kind", "probabilities", tuple(KINDS), kinds, values)
     names("workdirs", [], "folders of runs; one for --kind=examples")
     string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
     string("data_dir", "", "where the data lie; as in training if not given")
@@ -79,7 +83,8 @@ def define_analysis_flags(values: flags.FlagValues | None = None) -> None:
     whole("count", None, f"images to draw if no positions are given; see there [{COUNT}]")
     string("attack", None, f"accepted are {ACCEPTED} [pgd-20]")
     number("epsilon", None, help="radius of the ball; as in training if not given")
-    number("step_size", None, help="of PGD and CW; epsilon/10 if not given")
+    number("step_size", None, help=STEP_SIZE_HELP)
+    checks.define_allow_whole_box(values)
     whole("tau", None, "steps after the first misclassification of friendly PGD, for embedding [0]")
     number("extent", None, help="how far surface reaches, in units of epsilon [1]")
     string("layer", None, f"whose output is embedded; a wrong name lists them [{PENULTIMATE}]")
@@ -117,18 +122,11 @@ def _check_flags(kind: Kind) -> None:
         if values[name].value not in (None, []) and name not in kind.uses:
             users = ", ".join(other for other, own in KINDS.items() if name in own.uses)
             raise app.CommandError(f"--{name}: --kind={values.kind} has no use for it; {users} do")
-    for name, least in (("examples", 0), ("batch_size", 0), ("seed", 0), ("count", 1), ("tau", 0)):
-        value = values[name].value
-        if value is not None and value < least:
-            raise app.CommandError(f"--{name}={value}: accepted are {least} or more")
-    for name in ("epsilon", "step_size"):
-        value = values[name].value
-        if value is not None and not 0 <= value < float("inf"):
-            raise app.CommandError(f"--{name}={value}: accepted are finite numbers, 0 or more")
-    if values.extent is not None and not 0 < values.extent < float("inf"):
-        raise app.CommandError(f"--extent={values.extent}: accepted are finite numbers above 0")
-    if values.method not in (None, *METHODS):
-        raise app.CommandError(f"--method={values.method}: accepted are {', '.join(METHODS)}")
+    checks.require_counts(examples=0, batch_size=0, seed=0, count=1, tau=0)
+    checks.require_distances("epsilon", "step_size")
+    checks.require_distances("extent", above_zero=True)
+    if values.method is not None:
+        require_choice("--method", values.method, tuple(METHODS))
     if values.indices and (values.classes or values.examples is not None):
         raise app.CommandError("--indices names the images; --classes and --examples choose others")
 
@@ -148,11 +146,13 @@ def _output() -> Path:
     values = flags.FLAGS
     if not values.output:
         first = Path(values.workdirs[0])
+        if not first.is_dir():
+            raise app.CommandError(f"--workdirs: {first} holds no run: there is no such folder")
         folder = first / "figures" if len(values.workdirs) == 1 else first.parent
-        return folder / f"{values.kind}.png"
+        return checks.require_output(folder / f"{values.kind}.png", "--output is not given, and")
     if not values.output.endswith(".png"):
         raise app.CommandError(f"--output={values.output}: accepted is the name of a .png file")
-    return Path(values.output)
+    return checks.require_output(values.output, f"--output={values.output}")
 
 
 def _subject(workdir: str, spec: AttackSpec, kind: Kind, report: Progress) -> Subject:
@@ -160,11 +160,9 @@ def _subject(workdir: str, spec: AttackSpec, kind: Kind, report: Progress) -> Su
     network = load_network(workdir, values.checkpoint, data_dir=values.data_dir)
     positions = _chosen(network, kind.examples if values.examples is None else values.examples)
     network = network._replace(test_set=data.select(network.test_set, positions))
-    epsilon = float(network.threat(values.epsilon).epsilon)
-    step_size = epsilon / 10 if values.step_size is None else values.step_size
-    completed = spec.completed(
-        epsilon=epsilon, step_size=step_size, start="uniform", success="last"
-    )
+    checks.require_units(network.config.norm, math.prod(network.test_set.images.shape[1:]))
+    threat, num_classes = network.threat(values.epsilon), network.test_set.num_classes
+    completed = spec.completed(threat, num_classes, step_size=values.step_size)
     batch_size = values.batch_size or network.config.batch_size
     key = jax.random.key(values.seed)
     return Subject(network, positions, completed, key, batch_size, report)
@@ -185,7 +183,7 @@ def _chosen(network: TrainedNetwork, examples: int) -> np.ndarray:
 
 
 def _index(text: str, total: int) -> int:
-    if not text.isdecimal() or int(text) >= total:
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= total:
         raise app.CommandError(f"--indices: {text!r} is none of the positions 0 to {total - 1}")
     return int(text)
 
@@ -199,7 +197,8 @@ def _label(text: str, network: TrainedNetwork) -> int:
         if text in accepted:
             return accepted.index(text)
     named = f", or their names {', '.join(names)}" if names and list(names) != numbers else ""
-    raise app.CommandError(f"--classes: {text!r}; accepted are {', '.join(numbers)}{named}")
+    hint = did_you_mean(text, names)
+    raise app.CommandError(f"--classes: {text!r}; accepted are {', '.join(numbers)}{named}{hint}")
 
 
 def _tell(report: Progress, run: str, name: str, done: int, of: int) -> None:

@@ -1,13 +1,19 @@
 """What every launcher shares: parsing flags, a readable --help, and errors as one sentence."""
 
 import os
+import re
 import sys
 import textwrap
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
+
+from robustjax.arguments import nearest
+from robustjax.cli import flag_files
+from robustjax.cli.start import INTERRUPTED
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -40,25 +46,48 @@ def run(
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     values = flags.FLAGS
+    _said.clear()
     define_flags()
     if any(argument in HELP for argument in arguments):
         print(help_text(description, groups, values))
         sys.exit(0)
     try:
-        left_over = values([sys.argv[0], *arguments])[1:]
-        if left_over:
-            raise CommandError(f"{left_over[0]!r} is not a flag; flags are written as --name=value")
-        main()
+        with warnings.catch_warnings():
+            warnings.showwarning = warn
+            _parse(values, arguments)
+            main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
-        if not _foreseen(error) or os.environ.get("ROBUSTJAX_TRACEBACK"):
+        if not is_foreseen(error) or os.environ.get("ROBUSTJAX_TRACEBACK"):
             traceback.print_exc()
         else:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {describe(error)}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
+
+
+def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+    flag_files.check(arguments)
+    try:
+        left_over = values([sys.argv[0], *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        near = nearest(error.flagname, values)
+        hint = "--help lists those there are" if near is None else f"did you mean --{near}?"
+        raise CommandError(f"unknown flag --{error.flagname}; {hint}") from None
+    if left_over:
+        raise CommandError(f"{left_over[0]!r} is not a flag; flags are written as --name=value")
+
+
+def warn(message: Warning | str, *_: object) -> None:
+    """A warning as the person at the terminal reads it: without the line of code, and once."""
+    if str(message) not in _said:
+        _said.add(str(message))
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+_said: set[str] = set()
 
 
 def help_text(
@@ -88,10 +117,43 @@ def _default_text(flag: flags.Flag) -> str:
     return flag.default_as_str.strip("'")
 
 
-def _foreseen(error: Exception) -> bool:
-    """Whether the error was raised by this package (or the flag parser) to be read by a person."""
-    if isinstance(error, flags.Error | CommandError | UnicodeDecodeError):
+def describe(error: Exception) -> str:
+    """An error that was foreseen, as one line; a word of hundreds of letters is cut."""
+    said = " ".join(_said_of(error).split())
+    return re.sub(r"\S{400,}", lambda word: f"{word[0][:200]}...{word[0][-100:]}", said)
+
+
+def _said_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if _is_missing_bucket_package(error):
+        return (
+            "paths of a bucket (gs://) need the package gcsfs, which is not installed: "
+            "pip install 'etils[epath-gcs]'"
+        )
+    if _is_out_of_memory(error):
+        return "the device has not enough memory; a smaller --batch_size needs less"
+    return str(error)
+
+
+def is_foreseen(error: Exception) -> bool:
+    """Whether the error is for the person at the terminal, and not for us.
+
+    Such are those of the flag parser, those of the system (a full disk, a folder that may not be
+    written), and those that this package raised.
+    """
+    if isinstance(error, flags.Error | CommandError | OSError):
+        return True
+    if _is_out_of_memory(error) or _is_missing_bucket_package(error):
         return True
     frames = traceback.extract_tb(error.__traceback__)
-    expected = isinstance(error, ValueError | RuntimeError | OSError)
+    expected = isinstance(error, ValueError | RuntimeError)
     return expected and PACKAGE in Path(frames[-1].filename).parents
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and str(error).startswith("RESOURCE_EXHAUSTED")
+
+
+def _is_missing_bucket_package(error: Exception) -> bool:
+    return isinstance(error, ImportError) and "gcsfs" in str(error)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
+import re
 import sys
 import time
 
@@ -13,16 +15,18 @@ import numpy as np
 from absl import flags
 
 from robustjax import evaluation
-from robustjax.cli import app, compilation
+from robustjax.arguments import LARGEST_COUNT
+from robustjax.cli import app, checks, compilation
 from robustjax.evaluation import gradient_masking, masking_evidence, masking_report
 from robustjax.evaluation.masking_evidence import Progress
 from robustjax.evaluation.masking_figures import draw_diagnosis
 from robustjax.evaluation.masking_records import Settings
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.evaluation.unfinished import Unfinished
-from robustjax.files import Path, write_whole
+from robustjax.files import Path, require_writable, write_whole
 from robustjax.flags import NumberParser
 from robustjax.progress import terminal_bar
+from robustjax.step_size import default_step_size
 
 DESCRIPTION = """\
 Looks for masked gradients, which make a network seem robust because gradient attacks fail on it:
@@ -38,6 +42,7 @@ GROUPS = {
     "what": ["workdir", "source", "checkpoint", "examples", "data_dir", "output_dir"],
     "attacks": [
         "epsilon", "step_size", "steps", "attack_steps", "restarts", "queries", "random_points",
+        "allow_whole_box",
     ],
     "run": ["batch_size", "seed"],
 }  # fmt: skip
@@ -65,7 +70,12 @@ def define_diagnosis_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     string("data_dir", "", "where the data lie; as in training if not given")
     string("output_dir", "", "written into; --workdir if not given")
     number("epsilon", None, help="radius of the ball; as in training if not given")
-    number("step_size", None, help="of PGD; epsilon/10 if not given")
+    number(
+        "step_size",
+        None,
+        help="of PGD; the larger of epsilon/10 and 2 epsilon/K (K: --attack_steps) if not given",
+    )
+    checks.define_allow_whole_box(values)
     flags.DEFINE_list(
         "steps", ["1", "5", "10", "20", "50", "100"], "of PGD, ascending", flag_values=values
     )
@@ -80,18 +90,28 @@ def define_diagnosis_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 def _main() -> None:
     values = flags.FLAGS
     steps = _check_flags()
+    output = Path(values.output_dir or values.workdir)
+    if values.output_dir or output.is_dir():
+        require_writable(
+            output, f"--output_dir={output}" if values.output_dir else f"--workdir={output}"
+        )
     compilation.enable_cache()
     load = functools.partial(load_network, examples=values.examples, data_dir=values.data_dir)
     network = load(values.workdir, values.checkpoint)
     source = load(values.source, values.checkpoint) if values.source else None
     if source is not None:
         _require_its_data_set(network, source)
+    checks.require_units(network.config.norm, math.prod(network.test_set.images.shape[1:]))
     threat = network.threat(values.epsilon)
     epsilon = float(threat.epsilon)
     if epsilon == 0:
         raise app.CommandError("--epsilon is 0; a diagnosis needs a ball")
     settings = Settings(
-        step_size=epsilon / 10 if values.step_size is None else values.step_size,
+        step_size=(
+            default_step_size(epsilon, values.attack_steps)
+            if values.step_size is None
+            else values.step_size
+        ),
         steps=steps,
         attack_steps=values.attack_steps,
         restarts=values.restarts,
@@ -99,7 +119,6 @@ def _main() -> None:
         random_points=values.random_points,
     )
     size = min(values.batch_size or network.config.batch_size, len(network.test_set))
-    output = Path(values.output_dir or values.workdir)
     unfinished = Unfinished(
         output / UNFINISHED,
         network.variables,
@@ -155,23 +174,23 @@ def _check_flags() -> tuple[int, ...]:
     values = flags.FLAGS
     if not values.workdir:
         raise app.CommandError("--workdir is not given; name the folder of a run")
-    for name, least in (
-        ("examples", 0), ("batch_size", 0), ("seed", 0), ("queries", 0), ("attack_steps", 1),
-        ("restarts", 2), ("random_points", 1),
-    ):  # fmt: skip
-        if values[name].value < least:
-            raise app.CommandError(f"--{name}={values[name].value}: accepted are {least} or more")
-    for name in ("epsilon", "step_size"):
-        value = values[name].value
-        if value is not None and not 0 < value < float("inf"):
-            raise app.CommandError(f"--{name}={value}: accepted are finite numbers above 0")
-    steps = tuple(int(text) if text.isdigit() else 0 for text in values.steps)
+    checks.require_counts(
+        examples=0, batch_size=0, seed=0, queries=0, attack_steps=1, restarts=2, random_points=1
+    )
+    checks.require_distances("epsilon", "step_size", above_zero=True)
+    steps = tuple(_count(text) for text in values.steps)
     if len(steps) < 2 or 0 in steps or list(steps) != sorted(set(steps)):
         raise app.CommandError(
             f"--steps={','.join(values.steps)}: accepted are two numbers or more, ascending, such "
             "as 1,5,10,20,50,100,1000"
         )
     return steps
+
+
+def _count(text: str) -> int:
+    """A number of steps; 0 for what is none."""
+    small = re.fullmatch("[0-9]{1,10}", text) and int(text) <= LARGEST_COUNT
+    return int(text) if small else 0
 
 
 def _require_its_data_set(network: TrainedNetwork, source: TrainedNetwork) -> None:

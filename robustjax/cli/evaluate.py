@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 from absl import flags
 from tqdm import tqdm
 
 from robustjax import evaluation, parallel
-from robustjax.cli import app, compilation
-from robustjax.evaluation import adversarial_images, protocols
+from robustjax.arguments import require_choice
+from robustjax.cli import app, checks, compilation
+from robustjax.config import TrainConfig
+from robustjax.digest import digest
+from robustjax.evaluation import accumulated, adversarial_images, protocols
 from robustjax.evaluation.attack_names import AttackSpec
 from robustjax.evaluation.suite import Progress
 from robustjax.evaluation.trained import load_network
 from robustjax.evaluation.unfinished import Unfinished
-from robustjax.files import Path
+from robustjax.files import Path, require_writable
 from robustjax.flags import NumberParser
 from robustjax.progress import terminal_bar
+from robustjax.training.units import require_inside_box
 
 DESCRIPTION = """\
-Attacks the network of a run; writes evaluation.json and evaluation.md into its --workdir. The same
-command goes on where it was interrupted.
+Attacks the network of a run; adds what it finds to evaluation.json and evaluation.md in its
+--workdir, which sum up all that was ever measured. The same command goes on where it was
+interrupted.
 
   python launch/evaluate.py --workdir=runs/trades --attacks=clean,fgsm,pgd-20,cw-30,autoattack
   python launch/evaluate.py --workdir=runs/trades --attacks=autoattack --examples=1000
@@ -33,7 +40,7 @@ command goes on where it was interrupted.
 
 GROUPS = {
     "what": ["workdir", "checkpoint", "attacks", "protocol", "examples", "data_dir"],
-    "attack": ["epsilon", "step_size", "start", "success"],
+    "attack": ["epsilon", "step_size", "start", "success", "allow_whole_box"],
     "run": ["batch_size", "devices", "cpu_devices", "seed", "save_images"],
 }
 
@@ -41,33 +48,41 @@ UNFINISHED = "evaluation.unfinished"
 ADVERSARIAL = "adversarial"
 """The folders in a run's, of an interrupted evaluation and of the adversarial images."""
 
+STEP_SIZE_HELP = "of PGD and CW; the larger of epsilon/10 and 2 epsilon/K if not given"
+
 _DEFAULT_ATTACKS = ("clean", "pgd-20")
 
 
 def main() -> None:
     """Parses the command line and evaluates."""
-    app.run(_main, _define_flags, description=DESCRIPTION, groups=GROUPS)
+    app.run(_main, define_evaluate_flags, description=DESCRIPTION, groups=GROUPS)
 
 
-def _define_flags() -> None:
+def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags of launch/evaluate.py."""
     number = functools.partial(
-        flags.DEFINE, NumberParser(), flag_values=flags.FLAGS, serializer=flags.ArgumentSerializer()
+        flags.DEFINE, NumberParser(), flag_values=values, serializer=flags.ArgumentSerializer()
     )
-    flags.DEFINE_string("workdir", "", "the folder of the run")
-    flags.DEFINE_string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
-    flags.DEFINE_list("attacks", None, f"accepted are {evaluation.ACCEPTED} [clean,pgd-20]")
-    flags.DEFINE_string("protocol", "", f"a paper's: {', '.join(protocols.PROTOCOLS)}; or help")
-    flags.DEFINE_integer("examples", 0, "the first N of the test set; 0: all")
-    flags.DEFINE_string("data_dir", "", "where the data lie; as in training if not given")
+    text = functools.partial(flags.DEFINE_string, flag_values=values)
+    count = functools.partial(flags.DEFINE_integer, flag_values=values)
+    text("workdir", "", "the folder of the run")
+    text("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
+    accepted = f"accepted are {evaluation.ACCEPTED} [clean,pgd-20]"
+    flags.DEFINE_list("attacks", None, accepted, flag_values=values)
+    text("protocol", "", f"a paper's: {', '.join(protocols.PROTOCOLS)}; or help")
+    count("examples", 0, "the first N of the test set; 0: all")
+    text("data_dir", "", "where the data lie; as in training if not given")
     number("epsilon", None, help="radius of the ball; as in training if not given")
-    number("step_size", None, help="of PGD and CW; epsilon/10 if not given")
-    flags.DEFINE_string("start", None, "of PGD and CW: uniform or clean [uniform]")
-    flags.DEFINE_string("success", None, "of PGD and CW: the last iterate or any [last]")
-    flags.DEFINE_integer("batch_size", 0, "examples attacked at once; as in training if 0")
-    flags.DEFINE_integer("devices", 0, "devices that share a batch; 0: all")
-    flags.DEFINE_integer("cpu_devices", 0, "makes the CPU this many devices")
-    flags.DEFINE_integer("seed", 0, "of the random starts")
-    flags.DEFINE_bool("save_images", False, "writes the adversarial images, for launch/verify.py")
+    number("step_size", None, help=STEP_SIZE_HELP)
+    text("start", None, "of PGD and CW: uniform or clean [uniform]")
+    text("success", None, "of PGD and CW: the last iterate or any [last]")
+    count("batch_size", 0, "examples attacked at once; as in training if 0")
+    count("devices", 0, "devices that share a batch; 0: all")
+    count("cpu_devices", 0, "makes the CPU this many devices")
+    count("seed", 0, "of the random starts")
+    checks.define_allow_whole_box(values)
+    saves = "writes the adversarial images, for launch/verify.py"
+    flags.DEFINE_bool("save_images", False, saves, flag_values=values)
 
 
 def _main() -> None:
@@ -79,7 +94,7 @@ def _main() -> None:
     if values.cpu_devices:
         parallel.force_cpu_devices(values.cpu_devices)
     compilation.enable_cache()
-    summary = evaluate_run(
+    found = evaluate_run(
         values.workdir,
         values.attacks or ([] if values.protocol else _DEFAULT_ATTACKS),
         protocol=values.protocol,
@@ -94,14 +109,15 @@ def _main() -> None:
         devices=parallel.local_devices(values.devices or None),
         seed=values.seed,
         save_images=values.save_images,
+        allow_whole_box=values.allow_whole_box,
         resume=True,
     )
-    print(evaluation.to_table(summary))
-    for warning in evaluation.warnings(summary):
-        print(f"warning: {warning}", file=sys.stderr)
-    paths = evaluation.write_report(summary, Path(values.workdir))
-    Unfinished(Path(values.workdir) / UNFINISHED).remove()
-    print(f"report: {paths[1]}   figures for programs: {paths[0]}", file=sys.stderr)
+    print(evaluation.to_table(found.summary))
+    for warning in evaluation.warnings(found.summary):
+        app.warn(warning)
+    report, numbers = found.files[1], found.files[0]
+    print(f"report: {report}   figures for programs: {numbers}", file=sys.stderr)
+    found.raise_failures()
 
 
 def _check_flags() -> None:
@@ -110,18 +126,11 @@ def _check_flags() -> None:
         raise app.CommandError("--workdir is not given; name the folder of a run")
     for name in values.attacks or ():
         evaluation.parse_attack(name)
-    for name in ("examples", "batch_size", "seed", "devices", "cpu_devices"):
-        if values[name].value < 0:
-            raise app.CommandError(f"--{name}={values[name].value}: accepted are 0 or more")
-    for name in ("epsilon", "step_size"):
-        value = values[name].value
-        if value is not None and not 0 <= value < float("inf"):
-            raise app.CommandError(f"--{name}={value}: accepted are finite numbers, 0 or more")
+    checks.require_counts(examples=0, batch_size=0, seed=0, devices=0, cpu_devices=0)
+    checks.require_distances("epsilon", "step_size")
     for name, accepted in (("start", ("uniform", "clean")), ("success", ("last", "any"))):
-        if values[name].value not in (None, *accepted):
-            raise app.CommandError(
-                f"--{name}={values[name].value}: accepted are {', '.join(accepted)}"
-            )
+        if values[name].value is not None:
+            require_choice(f"--{name}", values[name].value, accepted)
     if values.protocol:
         fixed = ("attacks", "epsilon", "step_size", "start", "success")
         for name in fixed:
@@ -129,6 +138,30 @@ def _check_flags() -> None:
                 raise app.CommandError(
                     f"--{name}: --protocol={values.protocol} says what it is; give one of the two"
                 )
+
+
+class Evaluated(NamedTuple):
+    """What an evaluation found, and what became of it.
+
+    Attributes:
+      summary: of this evaluation alone, as `evaluation.summarize` has it.
+      files: evaluation.json and evaluation.md, which sum up all evaluations of the run.
+      failures: the attacks that failed, and why.
+    """
+
+    summary: dict
+    files: tuple[Path, Path]
+    failures: dict[str, Exception]
+
+    def raise_failures(self) -> None:
+        """Raises, now that the rest is written, what went wrong with an attack."""
+        if not self.failures:
+            return
+        first = next(iter(self.failures.values()))
+        if not app.is_foreseen(first):
+            raise first
+        lines = [f"{name}: {app.describe(error)}" for name, error in self.failures.items()]
+        raise app.CommandError("the other attacks are in the report; " + "; ".join(lines))
 
 
 def evaluate_run(
@@ -147,20 +180,32 @@ def evaluate_run(
     devices: Sequence[jax.Device] = (),
     seed: int = 0,
     save_images: bool = False,
+    allow_whole_box: bool = False,
     resume: bool = False,
     quiet: bool = False,
-) -> dict:
-    """Evaluates the network of a run on its test set; see the flags for the arguments.
+) -> Evaluated:
+    """Evaluates the network of a run on its test set, and adds what is found to its records.
 
-    With `resume`, what is found is kept in the run's folder until the evaluation is whole; with
-    `quiet` nothing is told meanwhile.
-
-    Returns:
-      The content of evaluation.json.
+    See the flags for the arguments. With `resume`, what is found is kept in the run's folder until
+    the evaluation is whole; with `quiet` nothing is told meanwhile.
     """
+    folder = require_writable(workdir, f"--workdir={workdir}") if Path(workdir).is_dir() else None
     network = load_network(workdir, checkpoint, data_dir=data_dir)
     config = network.config
+    if not allow_whole_box:
+        height, width, channels = network.test_set.images.shape[1:]
+        for name, value in (("epsilon", epsilon), ("step_size", step_size)):
+            if value is not None:
+                require_inside_box(
+                    f"--{name}={value:g}", value, config.norm, height * width * channels
+                )
     available = len(network.test_set.labels)
+    data = {
+        "digest": digest(network.test_set.images, network.test_set.labels),
+        "dataset": f"{config.dataset} test",
+        "available_examples": available,
+        "own": _is_own_data(config, data_dir),
+    }
     network = network.first(examples or available)
     wanted: Sequence[str | AttackSpec] = attack_names
     if protocol:
@@ -175,20 +220,21 @@ def evaluate_run(
     unfinished = None
     if resume:
         unfinished = Unfinished(
-            Path(workdir) / UNFINISHED,
+            folder / UNFINISHED,
             network.variables,
             network.test_set.images,
             network.test_set.labels,
             seed,
         )
     started = time.monotonic()
+    failures: dict[str, Exception] = {}
     scores = evaluation.evaluate(
         wanted,
         jax.random.key(seed),
         network.logits_fn,
         network.test_set,
         threat,
-        step_size=threat.epsilon / 10 if step_size is None else step_size,
+        step_size=step_size,
         start=start,
         success=success,
         batch_size=size,
@@ -196,30 +242,52 @@ def evaluate_run(
         keep_images=save_images,
         unfinished=unfinished,
         devices=devices,
+        failures=failures,
     )
+    weights = digest(network.variables)
     if save_images:
         for name, score in scores.items():
             if score.images is not None:
-                path = Path(workdir) / ADVERSARIAL / f"{name}.npz"
-                adversarial_images.save(path, score, network.test_set.labels)
-    return evaluation.summarize(
+                path, kept = adversarial_images.save(
+                    folder / ADVERSARIAL, name, score, network.test_set.labels, weights
+                )
+                if kept is not None:
+                    print(f"{path} is new; what it was before is {kept}", file=sys.stderr)
+    source = f"{protocol}: {protocols.PROTOCOLS[protocol].source}" if protocol else None
+    records = accumulated.records_of(
         scores,
-        **({"protocol": f"{protocol}: {protocols.PROTOCOLS[protocol].source}"} if protocol else {}),
+        data=data,
         checkpoint={
+            "digest": weights,
             "kind": checkpoint,
             "step": network.step,
             "moving_average": network.averaged,
         },
-        method=config.method,
-        model=config.model,
-        dataset=f"{config.dataset} test",
-        precision=config.precision,
-        seed=seed,
-        batch_size=size,
-        available_examples=available,
-        trained_epochs=config.epochs,
-        elapsed_seconds=time.monotonic() - started,
+        about={
+            "protocol": source,
+            "method": config.method,
+            "model": config.model,
+            "precision": config.precision,
+            "seed": seed,
+            "batch_size": size,
+            "trained_epochs": config.epochs,
+            "elapsed_seconds": time.monotonic() - started,
+            "versions": evaluation.versions(),
+        },
     )
+    files = accumulated.add_to_run(
+        folder, records, config.norm, config.test_epsilon, functools.partial(print, file=sys.stderr)
+    )
+    if unfinished is not None and not failures:
+        unfinished.remove()
+    return Evaluated(accumulated.summary_of(records), files, failures)
+
+
+def _is_own_data(config: TrainConfig, data_dir: str) -> bool:
+    """Whether the test set is the run's own: of an .npz, whether the file is."""
+    if config.dataset != "npz" or not data_dir:
+        return True
+    return os.path.realpath(data_dir) == os.path.realpath(config.data_dir)
 
 
 def _bars() -> Progress:

@@ -7,7 +7,7 @@ from absl import flags
 
 from robustjax.cli import app
 from robustjax.experiments import registry
-from robustjax.files import Path
+from robustjax.files import require_writable
 
 DESCRIPTION = """\
 Runs one of the papers' small experiments; writes its figures, NAME.json and NAME.md into --output.
@@ -38,7 +38,7 @@ def _main() -> None:
     chosen = registry.settings(values.name, values.set)
     if not values.output:
         raise app.CommandError("--output is not given; name the folder to write to")
-    output = Path(values.output)
+    output = require_writable(values.output, f"--output={values.output}")
     report = functools.partial(print, file=sys.stderr, flush=True)
     registry.run(values.name, chosen, output, report)
     print((output / f"{values.name}.md").read_text(), end="")

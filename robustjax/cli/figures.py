@@ -1,18 +1,19 @@
 """`launch/figures.py`: the figures that the papers draw from training, from the logs of runs."""
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
-from robustjax.cli import app
+from robustjax.cli import app, checks
 from robustjax.cli.paper_figures import list_figures
 from robustjax.evaluation import log_figures, sweep_figures
 from robustjax.evaluation.log_figures import LoggedRun
 from robustjax.evaluation.run_folder import short_names
+from robustjax.evaluation.sweep import read_settings
 from robustjax.files import Path
+from robustjax.flags import define_choice
 from robustjax.training.log import read_rows
 
 DESCRIPTION = """\
@@ -45,7 +46,7 @@ def define_figure_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags of a figure."""
     string, names = flags.DEFINE_string, flags.DEFINE_list
     kinds = f"of figure: {', '.join(KINDS)}"
-    flags.DEFINE_enum("kind", "curves", KINDS, kinds, flag_values=values)
+    define_choice("kind", "curves", KINDS, kinds, values)
     names("workdirs", [], "folders of runs, for curves and backward_passes", flag_values=values)
     names("sweep_dirs", [], "folders of sweeps", flag_values=values)
     help_text = "swept flag along the axis of --kind=sweep; the first with numbers if not given"
@@ -96,12 +97,15 @@ def _main() -> None:
 def _output(folders: Sequence[Path]) -> Path:
     """Where to draw: in the one folder that is drawn, or in the folder that holds the first."""
     values = flags.FLAGS
+    for folder in folders:
+        if not folder.is_dir():
+            raise app.CommandError(f"--workdirs, --sweep_dirs: there is no folder {folder}")
     if not values.output:
         beside = folders[0] if len(folders) == 1 else folders[0].parent
-        return beside / f"{values.kind}.png"
+        return checks.require_output(beside / f"{values.kind}.png", "--output is not given, and")
     if not values.output.endswith(".png"):
         raise app.CommandError(f"--output={values.output}: accepted is the name of a .png file")
-    return Path(values.output)
+    return checks.require_output(values.output, f"--output={values.output}")
 
 
 def _logged(workdir: Path) -> LoggedRun:
@@ -116,12 +120,7 @@ def _settings(folder: Path) -> list[dict[str, Any]]:
     path = folder / "sweep.json"
     if not path.exists():
         raise app.CommandError(f"--sweep_dirs: {folder} has no sweep.json; run launch/sweep.py")
-    settings = [entry for entry in json.loads(path.read_text())["settings"] if entry["accuracy"]]
+    settings = [entry for entry in read_settings(path) if entry["accuracy"]]
     if not settings:
         raise app.CommandError(f"--sweep_dirs: {folder} has no run that is evaluated yet")
-    if any("runs" not in entry for entry in settings):
-        raise app.CommandError(
-            f"--sweep_dirs: {path} does not list its runs; repeat the sweep's command, which "
-            "trains nothing again"
-        )
     return settings

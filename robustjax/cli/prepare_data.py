@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from robustjax.data import DataError, default_data_dir, prepare
+from robustjax.arguments import nearest, require_choice
+from robustjax.data import default_data_dir, prepare
 from robustjax.data.originals import ORIGINALS
+from robustjax.files import require_writable
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -15,7 +17,8 @@ def define_flags(values: flags.FlagValues) -> None:
     Args:
         values: Where to; nothing is registered globally.
     """
-    flags.DEFINE_enum("dataset", None, list(ORIGINALS), "Data set to prepare.", flag_values=values)
+    accepted = f"Data set to prepare: {', '.join(ORIGINALS)}."
+    flags.DEFINE_string("dataset", None, accepted, flag_values=values)
     flags.DEFINE_string(
         "data_dir",
         None,
@@ -45,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     define_flags(values)
     try:
         unknown = values(list(sys.argv if argv is None else argv))[1:]
+    except flags.UnrecognizedFlagError as error:
+        near = nearest(error.flagname, values)
+        hint = "see --help" if near is None else f"did you mean --{near}?"
+        sys.exit(f"error: unknown flag --{error.flagname}; {hint}")
     except flags.Error as error:
         sys.exit(f"error: {error}")
     if values.help:
@@ -56,12 +63,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"error: --dataset is missing; it may be {', '.join(ORIGINALS)}")
     data_dir = values.data_dir or default_data_dir()
     try:
+        require_choice("--dataset", values.dataset, list(ORIGINALS))
+        require_writable(data_dir, f"--data_dir={data_dir}")
         directory = prepare(
             values.dataset,
             data_dir,
             base_url=values.base_url,
             progress=lambda line: print(line, file=sys.stderr, flush=True),
         )
-    except DataError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{values.dataset} is prepared in {directory}; use it with --data_dir={data_dir}")

@@ -1,5 +1,6 @@
 """`launch/pseudo_label.py`: labels images with a run's network, for semi-supervised training."""
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -10,8 +11,9 @@ import numpy as np
 from absl import flags
 
 from robustjax import data, training
+from robustjax.attacks.rows import predicted
 from robustjax.cli import app, compilation
-from robustjax.files import PARTIAL, Path
+from robustjax.files import Path, require_writable, write_whole
 from robustjax.progress import terminal_bar
 
 DESCRIPTION = """\
@@ -60,6 +62,7 @@ def _main() -> None:
             f"--skip_first={values.skip_first} --batch_size={values.batch_size}: accepted are 0 or "
             "more, and 1 or more"
         )
+    require_writable(Path(values.output).parent, f"--output={values.output}")
     compilation.enable_cache()
     labels = label_images(
         values.workdir,
@@ -102,23 +105,24 @@ def label_images(
       ValueError: the images have another shape than the network's.
     """
     run = training.load_run(workdir, checkpoint)
-    model = training.create_model(run.config, _num_classes(run))
+    try:
+        num_classes = run.num_classes(images.shape[1:])
+    except ValueError as error:
+        raise ValueError(f"--workdir={workdir}: {error}") from error
+    model = training.create_model(run.config, num_classes)
     variables = jax.tree.map(jnp.asarray, run.variables)
-    first = jnp.zeros((1, *images.shape[1:]), jnp.float32)
-    expected = jax.eval_shape(model.init, jax.random.key(0), first)
-    shapes = jax.tree.map(jnp.shape, dict(variables)), jax.tree.map(jnp.shape, dict(expected))
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"images of shape {list(images.shape[1:])} do not fit the network of "
-            f"--workdir={workdir}, which was trained on {run.config.dataset}"
-        )
 
     @jax.jit
     def predict(images: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits = model.apply(variables, data.to_float(images), train=False)
-        return jnp.argmax(logits, -1), jnp.max(jax.nn.softmax(logits), -1)
+        return predicted(logits), jnp.max(jax.nn.softmax(logits), -1)
 
     labels, confidence = _in_batches(predict, images, batch_size)
+    if np.any(labels < 0):
+        raise ValueError(
+            f"--workdir={workdir}: the network predicts nothing for {np.sum(labels < 0)} of "
+            f"{len(labels)} images (its logits are not finite)"
+        )
     about = {
         "workdir": str(workdir),
         "checkpoint": checkpoint,
@@ -129,14 +133,6 @@ def label_images(
     }
     _write(output, images=images, labels=labels, confidence=confidence, made_by=json.dumps(about))
     return labels
-
-
-def _num_classes(run: training.TrainedRun) -> int:
-    config = run.config
-    if config.classes:
-        return len(config.classes)
-    test_set = data.load(config.dataset, "test", data_dir=config.data_dir or None)
-    return test_set.num_classes
 
 
 def _in_batches(
@@ -175,11 +171,6 @@ def _images(values: flags.FlagValues) -> np.ndarray:
 
 
 def _write(output: Path, **arrays: np.ndarray | str) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(output.name + PARTIAL)
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_whole(output, content.getbuffer())

@@ -44,8 +44,8 @@ def _main() -> None:
         print(f"training: {method}", file=sys.stderr, flush=True)
         training.train(config)
         # The robust accuracy of natural training is noise, nothing to choose a checkpoint by.
-        summary = evaluate_run(config.workdir, ["clean", "pgd-20"], checkpoint="latest", quiet=True)
-        evaluation.write_report(summary, Path(config.workdir))
+        found = evaluate_run(config.workdir, ["clean", "pgd-20"], checkpoint="latest", quiet=True)
+        summary = found.summary
         accuracies[method] = {
             "clean": summary["clean_accuracy"],
             "PGD-20": summary["attacks"]["pgd-20"]["robust_accuracy"],

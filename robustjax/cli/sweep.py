@@ -4,20 +4,29 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
 from robustjax import evaluation
-from robustjax.cli import app
-from robustjax.cli.sweep_plan import PlannedRun, common_flags, planned_runs, recorded_runs
+from robustjax.arguments import is_number, require_choice, require_finite
+from robustjax.cli import app, checks
+from robustjax.cli.sweep_plan import (
+    PlannedRun,
+    common_flags,
+    planned_runs,
+    recorded_evaluation,
+    recorded_runs,
+)
 from robustjax.cli.sweep_processes import run_all
 from robustjax.cli.train import train_groups
+from robustjax.config import TrainConfig
 from robustjax.evaluation import sweep as results
 from robustjax.evaluation import sweep_figures
-from robustjax.files import Path, write_whole
-from robustjax.flags import define_flags
+from robustjax.files import Path, read_json, require_writable, write_whole
+from robustjax.flags import define_choice, define_flags
+from robustjax.runs.lock import Lock
 from robustjax.text import parse_number
 from robustjax.training.log import read_rows
 
@@ -43,6 +52,9 @@ OWN_GROUPS = {
 }
 
 
+_LOCK = "sweep.lock"
+
+
 def main() -> None:
     """Parses the command line and runs the sweep."""
     groups = {**OWN_GROUPS, **{f"training, {name}": of for name, of in train_groups().items()}}
@@ -63,9 +75,7 @@ def define_sweep_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_bool(
         "report_only", False, "only make the table and figure of what is there", flag_values=values
     )
-    flags.DEFINE_enum(
-        "center", "median", list(results.CENTRES), "over the seeds", flag_values=values
-    )
+    define_choice("center", "median", tuple(results.CENTRES), "over the seeds", values)
     flags.DEFINE_list(
         "attacks", ["clean", "pgd-20"], f"accepted are {evaluation.ACCEPTED}", flag_values=values
     )
@@ -73,7 +83,7 @@ def define_sweep_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string(
         "attack_step_size",
         "",
-        "of PGD and CW in evaluation; a tenth of epsilon",
+        "of PGD and CW in evaluation; the larger of epsilon/10 and 2 epsilon/K if not given",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -89,35 +99,50 @@ def _main() -> None:
     _check_options()
     folder = Path(values.sweep_dir)
     record = _read_record(folder)
-    if values.report_only and "plan" in record and not (values.grid or values["seeds"].present):
-        centre = values.center if values["center"].present else record["center"]
-        settings = write_results(
-            folder, recorded_runs(folder, record), {**record, "center": centre}
-        )
-        _show(folder, settings, centre)
-        return
-    if values.report_only and not values.grid:
+    as_recorded = values.report_only and not (values.grid or values["seeds"].present)
+    if as_recorded and "plan" not in record:
         raise app.CommandError(
             f"--report_only: {folder} has no sweep.json that lists its runs; give the sweep's flags"
         )
-    plan = planned_runs(folder, values.grid, values.seeds, values)
+    plan = [] if as_recorded else planned_runs(folder, values.grid, values.seeds, values)
     _check_attacks(plan)
+    require_writable(folder, f"--sweep_dir={folder}")
+    with Lock(folder / _LOCK, "a sweep"):
+        if as_recorded:
+            _report(folder, record)
+        else:
+            _sweep(folder, plan, record)
+
+
+def _report(folder: Path, record: dict[str, Any]) -> None:
+    """Writes the results of the runs that a sweep.json lists."""
+    values = flags.FLAGS
+    centre = values.center if values["center"].present else record.get("center", "median")
+    runs, wanted = recorded_runs(folder, record), recorded_evaluation(folder, record)
+    _show(folder, write_results(folder, runs, {**record, "center": centre}, wanted), centre)
+
+
+def _sweep(folder: Path, plan: Sequence[PlannedRun], record: dict[str, Any]) -> None:
+    """Trains and evaluates what is not done yet, and writes the results of all."""
+    values = flags.FLAGS
+    wanted = {planned.run.workdir: _wanted(planned.config) for planned in plan}
     about = {
         "command": shlex.join(["python", *sys.argv]),
         "center": values.center,
         "flags": common_flags(planned.config for planned in plan),
     }
-    started, before = time.monotonic(), record.get("total_seconds", 0.0)
+    before = record.get("total_seconds", 0.0)
+    started, before = time.monotonic(), before if is_number(before) else 0.0
     failures: dict[Path, str] = {}
 
     def report() -> list[dict[str, Any]]:
         runs = [run._replace(error=failures.get(run.workdir, "")) for run, _ in plan]
         seconds = before + time.monotonic() - started
-        return write_results(folder, runs, {**about, "total_seconds": round(seconds, 1)})
+        return write_results(folder, runs, {**about, "total_seconds": round(seconds, 1)}, wanted)
 
     if not values.report_only:
         report()
-        waiting = [planned for planned in plan if not _is_done(planned)]
+        waiting = [planned for planned in plan if not _is_done(planned, wanted)]
         if len(waiting) < len(plan):
             print(f"{len(plan) - len(waiting)} of {len(plan)} runs are done", file=sys.stderr)
         options = {
@@ -139,13 +164,8 @@ def _check_options() -> None:
     values = flags.FLAGS
     if not values.sweep_dir:
         raise app.CommandError("--sweep_dir is not given; name the folder of the sweep")
-    if values.parallel < 1:
-        raise app.CommandError(f"--parallel={values.parallel}: accepted are 1 or more")
-    for name in ("examples", "attack_batch_size"):
-        if values[name].value < 0:
-            raise app.CommandError(f"--{name}={values[name].value}: accepted are 0 or more")
-    if values.checkpoint not in ("best", "latest"):
-        raise app.CommandError(f"--checkpoint={values.checkpoint}: accepted are best, latest")
+    checks.require_counts(parallel=1, examples=0, attack_batch_size=0)
+    require_choice("--checkpoint", values.checkpoint, ("best", "latest"))
     if not values.seeds:
         raise app.CommandError("--seeds= is empty: accepted are whole numbers, as 0,1,2")
     for name in values.attacks:
@@ -155,11 +175,8 @@ def _check_options() -> None:
             step_size = parse_number(values.attack_step_size)
         except ValueError as error:
             raise app.CommandError(f"--attack_step_size: {error}") from None
-        if not 0 <= step_size < float("inf"):
-            raise app.CommandError(
-                f"--attack_step_size={values.attack_step_size}: accepted are finite numbers, 0 or "
-                "more"
-            )
+        accepted = "finite numbers, 0 or more"
+        require_finite("--attack_step_size", step_size, 0, accepted=accepted)
 
 
 def _check_attacks(plan: Sequence[PlannedRun]) -> None:
@@ -173,25 +190,40 @@ def _check_attacks(plan: Sequence[PlannedRun]) -> None:
             )
 
 
-def _is_done(planned: PlannedRun) -> bool:
+def _wanted(config: TrainConfig) -> results.Wanted:
+    """The evaluation that a run is to have."""
+    values = flags.FLAGS
+    step_size = parse_number(values.attack_step_size) if values.attack_step_size else None
+    return results.Wanted(
+        values.attacks,
+        values.examples,
+        values.checkpoint,
+        config.test_epsilon,
+        step_size,
+        config.epochs,
+    )
+
+
+def _is_done(planned: PlannedRun, wanted: Mapping[Path, results.Wanted]) -> bool:
     """Whether a run is trained to its end and evaluated as asked for."""
-    values, (run, config) = flags.FLAGS, planned
+    run, config = planned
     metrics = run.workdir / "metrics.jsonl"
     rows = read_rows(metrics) if metrics.exists() else []
-    if not rows or rows[-1]["epoch"] != config.epochs:
+    if [row["epoch"] for row in rows] != list(range(1, config.epochs + 1)):
         return False
-    epsilon = config.test_epsilon
-    step_size = parse_number(values.attack_step_size) if values.attack_step_size else epsilon / 10
-    wanted = results.Wanted(
-        values.attacks, values.examples, values.checkpoint, epsilon, step_size, config.epochs
-    )
-    return results.is_evaluated(run, wanted)
+    return results.is_evaluated(run, wanted[run.workdir])
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    """The sweep.json of an earlier call; empty if there is none."""
+    """The sweep.json of an earlier call; empty if there is none, or it is damaged."""
     path = folder / "sweep.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        return read_json(path)
+    except ValueError as error:
+        print(f"{error}; it is made again from the runs", file=sys.stderr)
+        return {}
 
 
 def _show(folder: Path, settings: Sequence[dict[str, Any]], centre: str) -> None:
@@ -200,7 +232,10 @@ def _show(folder: Path, settings: Sequence[dict[str, Any]], centre: str) -> None
 
 
 def write_results(
-    folder: Path, runs: Sequence[results.SweepRun], about: dict[str, Any]
+    folder: Path,
+    runs: Sequence[results.SweepRun],
+    about: dict[str, Any],
+    wanted: Mapping[Path, results.Wanted] | None = None,
 ) -> list[dict[str, Any]]:
     """Writes sweep.json, sweep.md, and the figure of what is there.
 
@@ -208,13 +243,20 @@ def write_results(
       folder: of the sweep.
       runs: that it has or is to have.
       about: what else sweep.json is to record: the command, the "center", the common flags.
+      wanted: the evaluation that each is to have, see `evaluation.sweep.gather`.
 
     Returns:
       The settings of `evaluation.sweep.gather`.
     """
-    settings = results.gather(runs, about["center"])
+    settings = results.gather(runs, about["center"], wanted)
     plan = [
-        {"values": dict(run.values), "seed": run.seed, "folder": run.workdir.name} for run in runs
+        {
+            "values": dict(run.values),
+            "seed": run.seed,
+            "folder": run.workdir.name,
+            **({} if wanted is None else {"evaluation": wanted[run.workdir]._asdict()}),
+        }
+        for run in runs
     ]
     done = [run for entry in settings for run in entry["runs"]]
     measured = {key: done[-1][key] for key in ("versions", "examples")} if done else {}

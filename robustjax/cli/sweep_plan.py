@@ -7,9 +7,17 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from robustjax import training
+from robustjax.arguments import (
+    LARGEST_SEED,
+    did_you_mean,
+    require_choice,
+    require_finite,
+    require_whole,
+)
 from robustjax.cli import app
 from robustjax.config import TrainConfig
-from robustjax.evaluation.sweep import SweepRun
+from robustjax.evaluation.attack_names import parse_attack
+from robustjax.evaluation.sweep import CENTRES, SweepRun, Wanted
 from robustjax.files import Path
 from robustjax.flags import config_from_flags, define_flags, own_hyperparameters, read_flags
 from robustjax.training.workdir import FLAGS, has_begun
@@ -79,7 +87,7 @@ def parse_axis(text: str) -> list[dict[str, str]]:
         if name not in known or name in ("seed", "workdir"):
             raise app.CommandError(
                 f"--grid={text}: {name!r} is not a flag of launch/train.py that can be swept "
-                "(seeds are given by --seeds)"
+                f"(seeds are given by --seeds){did_you_mean(name, known - {'seed', 'workdir'})}"
             )
     return [dict(zip(names, row, strict=True)) for row in rows]
 
@@ -90,19 +98,69 @@ def recorded_runs(folder: Path, content: Mapping[str, Any]) -> list[SweepRun]:
     Args:
       folder: of the sweep, wherever it lies now.
       content: of its sweep.json.
+
+    Raises:
+      CommandError: it is damaged.
     """
-    failed = {
-        name: error for entry in content["settings"] for name, error in entry["failed"].items()
-    }
-    return [
-        SweepRun(
-            entry["values"],
-            entry["seed"],
-            folder / RUNS / entry["folder"],
-            failed.get(entry["folder"], ""),
-        )
-        for entry in content["plan"]
-    ]
+    try:
+        _require_text("command", content["command"])
+        require_choice("center", content.get("center", "median"), tuple(CENTRES))
+        require_finite("total_seconds", content.get("total_seconds", 0))
+        failed = {
+            name: error for entry in content["settings"] for name, error in entry["failed"].items()
+        }
+        return [
+            SweepRun(
+                {str(name): str(value) for name, value in entry["values"].items()},
+                int(entry["seed"]),
+                folder / RUNS / Path(entry["folder"]).name,
+                failed.get(entry["folder"], ""),
+            )
+            for entry in content["plan"]
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(folder, error) from error
+
+
+def recorded_evaluation(folder: Path, content: Mapping[str, Any]) -> dict[Path, Wanted] | None:
+    """The evaluation that each run of a sweep.json is to have; None if it does not say.
+
+    Raises:
+      CommandError: it is damaged.
+    """
+    try:
+        if not all("evaluation" in entry for entry in content["plan"]):
+            return None
+        return {
+            folder / RUNS / Path(entry["folder"]).name: _wanted(entry["evaluation"])
+            for entry in content["plan"]
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _require_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is no text")
+
+
+def _wanted(entry: Mapping[str, Any]) -> Wanted:
+    wanted = Wanted(**entry)
+    for attack in wanted.attacks:
+        parse_attack(attack)
+    require_whole("examples", wanted.examples)
+    require_whole("epochs", wanted.epochs)
+    require_finite("epsilon", wanted.epsilon)
+    if wanted.step_size is not None:
+        require_finite("step_size", wanted.step_size)
+    return wanted
+
+
+def _damaged(folder: Path, error: Exception) -> app.CommandError:
+    return app.CommandError(
+        f"{folder / 'sweep.json'} is damaged ({type(error).__name__}: {error}); repeat the sweep's "
+        "command without --report_only, which trains nothing again"
+    )
 
 
 def common_flags(configs: Iterable[TrainConfig]) -> list[str]:
@@ -113,10 +171,11 @@ def common_flags(configs: Iterable[TrainConfig]) -> list[str]:
 
 
 def _parse_seed(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise app.CommandError(f"--seeds={text}: accepted are whole numbers") from None
+    if not text.isdecimal() or len(text) > len(str(LARGEST_SEED)) or int(text) > LARGEST_SEED:
+        raise app.CommandError(
+            f"--seeds={text:.40}: accepted are whole numbers from 0 to {LARGEST_SEED}"
+        )
+    return int(text)
 
 
 def _plan_run(
@@ -132,7 +191,7 @@ def _plan_run(
     except (ValueError, flags.Error) as error:
         raise app.CommandError(f"{run.name}: {error}") from error
     if has_begun(config.workdir):
-        differences = config.differences(read_flags(run.workdir / FLAGS))
+        differences = config.differences(read_flags(run.workdir / FLAGS, alone=True))
         if differences:
             raise app.CommandError(
                 f"--sweep_dir={folder}: {run.workdir} holds a run with other options: "

@@ -81,7 +81,8 @@ def _start(planned: PlannedRun, evaluation: Mapping[str, Any], parallel: int) ->
     if parallel > 1:
         cores = max((os.cpu_count() or 1) // parallel, 1)
         environment.setdefault("OMP_NUM_THREADS", str(cores))
-    command = [sys.executable, "-m", "robustjax.cli.sweep_run", json.dumps(evaluation)]
+    # -P: whatever lies in the working directory is not to be imported.
+    command = [sys.executable, "-P", "-m", "robustjax.cli.sweep_run", json.dumps(evaluation)]
     # A run that goes on keeps the log of what came before.
     with open(os.fspath(_log_of(run.workdir)), "a") as log:
         return subprocess.Popen(

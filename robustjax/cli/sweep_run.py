@@ -12,7 +12,7 @@ from absl import flags
 from robustjax import evaluation
 from robustjax.cli import app, train
 from robustjax.cli.evaluate import evaluate_run
-from robustjax.files import Path
+from robustjax.cli.start import forget_working_directory
 from robustjax.flags import define_flags
 from robustjax.text import parse_number
 
@@ -27,9 +27,9 @@ def main() -> None:
         result = train.run_training()
         if not result.finished:
             raise app.CommandError("stopped; the same sweep resumes it")
-        summary = evaluate_run(flags.FLAGS.workdir, quiet=True, **options)
-        evaluation.write_report(summary, Path(flags.FLAGS.workdir))
-        print("  ".join(evaluation.to_table(summary).split("\n")))
+        found = evaluate_run(flags.FLAGS.workdir, quiet=True, **options)
+        print("  ".join(evaluation.to_table(found.summary).split("\n")), flush=True)
+        found.raise_failures()
 
     app.run(train_and_evaluate, define_flags, description="", groups={}, arguments=sys.argv[2:])
 
@@ -46,4 +46,5 @@ def _stop_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
+    forget_working_directory()
     main()

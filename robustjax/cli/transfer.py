@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,14 @@ import numpy as np
 from absl import flags
 
 from robustjax import evaluation
-from robustjax.cli import app, compilation
+from robustjax.arguments import require_choice
+from robustjax.cli import app, checks, compilation
+from robustjax.cli.evaluate import STEP_SIZE_HELP
 from robustjax.evaluation import transfer_matrix
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.evaluation.transfer_matrix import Progress, parse_transfer_attack
 from robustjax.evaluation.unfinished import Unfinished
-from robustjax.files import Path
+from robustjax.files import Path, require_writable
 from robustjax.flags import NumberParser
 from robustjax.progress import terminal_bar
 
@@ -31,7 +34,7 @@ same command goes on where it was interrupted.
 
 GROUPS = {
     "what": ["workdirs", "sources", "targets", "checkpoint", "examples", "data_dir", "output_dir"],
-    "attack": ["attack", "epsilon", "step_size", "start"],
+    "attack": ["attack", "epsilon", "step_size", "start", "allow_whole_box"],
     "run": ["batch_size", "seed"],
 }
 
@@ -61,7 +64,8 @@ def define_transfer_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     string("output_dir", "", "written into; the folder that holds the first run if not given")
     string("attack", "pgd-20", f"accepted are {transfer_matrix.ACCEPTED}")
     number("epsilon", None, help="radius of the ball; as in training if not given")
-    number("step_size", None, help="of PGD and CW; epsilon/10 if not given")
+    number("step_size", None, help=STEP_SIZE_HELP)
+    checks.define_allow_whole_box(values)
     string("start", "uniform", "of PGD and CW: uniform or clean")
     integer("batch_size", 0, "examples attacked at once; as the first run trained if 0")
     integer("seed", 0, "of the random starts")
@@ -71,6 +75,8 @@ def _main() -> None:
     values = flags.FLAGS
     sources, targets = _check_flags()
     names = _short_names([*sources, *targets])
+    output = Path(values.output_dir) if values.output_dir else Path(sources[0]).parent
+    require_writable(output, f"--output_dir={output}")
     compilation.enable_cache()
     networks = {
         name: load_network(
@@ -81,7 +87,7 @@ def _main() -> None:
     _require_one_data_set(networks)
     epsilon = _epsilon(networks) if values.epsilon is None else values.epsilon
     first = next(iter(networks.values()))
-    output = Path(values.output_dir) if values.output_dir else Path(sources[0]).parent
+    checks.require_units(first.config.norm, math.prod(first.test_set.images.shape[1:]))
     threat = first.threat(epsilon)
     size = min(values.batch_size or first.config.batch_size, len(first.test_set))
     unfinished = {
@@ -102,7 +108,7 @@ def _main() -> None:
         {names[folder]: networks[names[folder]].logits_fn for folder in targets},
         first.test_set,
         threat,
-        step_size=epsilon / 10 if values.step_size is None else values.step_size,
+        step_size=values.step_size,
         start=values.start,
         batch_size=size,
         progress=_bar(),
@@ -118,7 +124,8 @@ def _main() -> None:
         runs={names[folder]: _about(folder, networks[names[folder]]) for folder in names},
     )
     path = transfer_matrix.write(summary, output)
-    Unfinished(output / UNFINISHED).remove()
+    for part in unfinished.values():
+        part.remove()
     print(path.with_suffix(".md").read_text().split("\n\n")[2])
     report, figure = path.with_suffix(".md"), path.with_suffix(".png")
     print(f"report: {report}   figure: {figure}   for programs: {path}", file=sys.stderr)
@@ -136,15 +143,9 @@ def _check_flags() -> tuple[Sequence[str], Sequence[str]]:
     if values.workdirs and values.sources and values.targets:
         raise app.CommandError("--workdirs: --sources and --targets are both given already")
     parse_transfer_attack(values.attack)
-    for name in ("examples", "batch_size", "seed"):
-        if values[name].value < 0:
-            raise app.CommandError(f"--{name}={values[name].value}: accepted are 0 or more")
-    for name in ("epsilon", "step_size"):
-        value = values[name].value
-        if value is not None and not 0 <= value < float("inf"):
-            raise app.CommandError(f"--{name}={value}: accepted are finite numbers, 0 or more")
-    if values.start not in ("uniform", "clean"):
-        raise app.CommandError(f"--start={values.start}: accepted are uniform, clean")
+    checks.require_counts(examples=0, batch_size=0, seed=0)
+    checks.require_distances("epsilon", "step_size")
+    require_choice("--start", values.start, ("uniform", "clean"))
     return sources, targets
 
 

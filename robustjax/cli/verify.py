@@ -11,9 +11,12 @@ import numpy as np
 from absl import flags
 
 from robustjax import data
+from robustjax.arguments import is_finite, is_number
 from robustjax.attacks.rows import predicted
-from robustjax.cli import app, compilation
+from robustjax.attacks.threat_model import NORMS
+from robustjax.cli import app, checks, compilation
 from robustjax.cli.evaluate import ADVERSARIAL
+from robustjax.digest import digest
 from robustjax.evaluation import adversarial_images
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path
@@ -22,7 +25,8 @@ from robustjax.flags import NumberParser
 DESCRIPTION = """\
 Checks the adversarial images that launch/evaluate.py --save_images has written: that they lie in
 the ball around the clean images of the data set and in the box, and what the checkpoint says of
-them. Trusts nothing but the images and the checkpoint; exit status 1 if anything does not hold.
+them. Trusts nothing but the images and the checkpoint; exit status 1 if anything does not hold. The
+ball is the one that the file says its attack had, and is printed; --epsilon asks for another.
 
   python launch/verify.py --workdir=runs/trades
   python launch/verify.py --workdir=runs/trades --images=pgd-20.npz --epsilon=8/255"""
@@ -32,34 +36,38 @@ GROUPS = {"what": ["workdir", "checkpoint", "images", "epsilon", "data_dir", "ba
 
 def main() -> None:
     """Parses the command line and verifies."""
-    app.run(_main, _define_flags, description=DESCRIPTION, groups=GROUPS)
+    app.run(_main, define_verify_flags, description=DESCRIPTION, groups=GROUPS)
 
 
-def _define_flags() -> None:
-    flags.DEFINE_string("workdir", "", "the folder of the run")
-    flags.DEFINE_string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
-    flags.DEFINE_list("images", [], "files; all of the run's folder if not given")
+def define_verify_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags of launch/verify.py."""
+    text = functools.partial(flags.DEFINE_string, flag_values=values)
+    text("workdir", "", "the folder of the run")
+    text("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
+    files = "files; all of the run's folder if not given"
+    flags.DEFINE_list("images", [], files, flag_values=values)
     flags.DEFINE(
         NumberParser(),
         "epsilon",
         None,
-        "radius that the images must keep; as in training if not given",
-        flags.FLAGS,
+        "radius that the images must keep; that of the attack, which the file says, if not given",
+        values,
         flags.ArgumentSerializer(),
     )
-    flags.DEFINE_string("data_dir", "", "where the data lie; as in training if not given")
-    flags.DEFINE_integer("batch_size", 250, "images looked at at once")
+    text("data_dir", "", "where the data lie; as in training if not given")
+    flags.DEFINE_integer("batch_size", 250, "images looked at at once", flag_values=values)
 
 
 def _main() -> None:
     values = flags.FLAGS
     if not values.workdir:
         raise app.CommandError("--workdir is not given; name the folder of a run")
-    if values.batch_size < 1:
-        raise app.CommandError(f"--batch_size={values.batch_size}: accepted are 1 or more")
+    checks.require_counts(batch_size=1)
+    checks.require_distances("epsilon")
     folder = Path(values.workdir) / ADVERSARIAL
     files = [Path(name) for name in values.images]
-    if not files:
+    named = bool(files)
+    if not named:
         files = sorted(folder.glob("*.npz")) if folder.exists() else []
     if not files:
         raise app.CommandError(
@@ -68,35 +76,65 @@ def _main() -> None:
         )
     compilation.enable_cache()
     network = load_network(values.workdir, values.checkpoint, data_dir=values.data_dir)
-    held = [_verify(network, path) for path in files]
+    weights, held = digest(network.variables), []
+    for path in files:
+        try:
+            found = adversarial_images.load(path)
+            if not named and found.weights not in ("", weights):
+                print(
+                    f"{path.name}: other weights were attacked, of another --checkpoint or before "
+                    "training went on; not looked at"
+                )
+                continue
+            held.append(_verify(network, path, found))
+        except ValueError as error:
+            if len(files) == 1:
+                raise
+            print(f"{path.name}: {error}\n  DOES NOT HOLD")
+            held.append(False)
+    if not held:
+        raise app.CommandError(
+            f"--workdir={values.workdir}: none of its files is of this checkpoint"
+        )
     if not all(held):
         sys.exit(1)
 
 
-def _verify(network: TrainedNetwork, path: Path) -> bool:
+def _verify(
+    network: TrainedNetwork, path: Path, found: adversarial_images.AdversarialImages
+) -> bool:
     """Prints what a second look at a file found."""
     values = flags.FLAGS
-    found = adversarial_images.load(path)
     test_set = network.first(len(found.images)).test_set
     if len(test_set.labels) < len(found.images):
         raise app.CommandError(
             f"{path} holds {len(found.images)} images, the test set {len(test_set.labels)}"
         )
     clean = np.asarray(data.to_float(jnp.asarray(test_set.images)))
+    if found.images.shape != clean.shape:
+        raise app.CommandError(
+            f"{path}: its images have shape {list(found.images.shape)}, those of the test set "
+            f"{list(clean.shape)}"
+        )
     predict = functools.partial(_predict, network, values.batch_size)
-    threat = network.threat(values.epsilon)
-    verdict = adversarial_images.verify(
-        found,
-        clean,
-        test_set.labels,
-        predict(clean),
-        predict(found.images),
-        threat.norm,
-        float(threat.epsilon),
+    norm, epsilon = _ball(found, path)
+    if values.epsilon is not None:
+        epsilon = values.epsilon
+    try:
+        verdict = adversarial_images.verify(
+            found, clean, test_set.labels, predict(clean), predict(found.images), norm, epsilon
+        )
+    except ValueError as error:
+        raise app.CommandError(f"{path}: {error}") from error
+    own = network.threat()
+    other = (
+        ""
+        if (norm, epsilon) == (own.norm, float(own.epsilon))
+        else (f" (the run's own: {own.norm} {float(own.epsilon):.6g})")
     )
     print(
-        f"{path.name}: {len(found.images)} images, {threat.norm} ball of "
-        f"{float(threat.epsilon):.6g}: {100 * verdict.robust_accuracy:.2f} % robust"
+        f"{path.name}: {len(found.images)} images, {norm} ball of {epsilon:.6g}{other}: "
+        f"{100 * verdict.robust_accuracy:.2f} % robust"
     )
     for positions, complaint in (
         (verdict.outside, "outside of the ball or the box"),
@@ -109,6 +147,14 @@ def _verify(network: TrainedNetwork, path: Path) -> bool:
             print(f"  {len(positions)} {complaint}: {shown}{more}")
     print("  holds" if verdict.holds else "  DOES NOT HOLD")
     return verdict.holds
+
+
+def _ball(found: adversarial_images.AdversarialImages, path: Path) -> tuple[str, float]:
+    """The norm and the radius that a file says its attack had."""
+    norm, epsilon = found.settings.get("norm"), found.settings.get("epsilon")
+    if norm not in NORMS or not is_number(epsilon) or not is_finite(epsilon) or epsilon < 0:
+        raise app.CommandError(f"{path} does not say the norm and the radius of its attack")
+    return norm, float(epsilon)
 
 
 def _predict(network: TrainedNetwork, batch_size: int, images: np.ndarray) -> np.ndarray:

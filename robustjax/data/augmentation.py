@@ -49,7 +49,7 @@ class Augmentation:
         if text == "none":
             return cls()
         first, *rest = text.split("-")
-        crop = re.fullmatch(r"(crop|reflect)([1-9]\d*)", first)
+        crop = re.fullmatch(r"(crop|reflect)([1-9][0-9]{0,8})", first)
         others = rest if crop else [first, *rest]
         if others not in ([], ["flip"]):
             raise ValueError(f"--augmentation must be {_CHOICES}; got {text!r}")
@@ -57,6 +57,21 @@ class Augmentation:
             return cls(flip=True)
         mode = "reflect" if crop[1] == "reflect" else "zero"
         return cls(int(crop[2]), mode, flip=bool(others))
+
+    def require_fitting(self, size: tuple[int, int]) -> None:
+        """See that something of an image is left by any crop, and that a border can be mirrored.
+
+        Args:
+            size: Height and width of the images.
+
+        Raises:
+            ValueError: If not; the message says how many pixels may be added.
+        """
+        if self.crop_padding >= min(size):
+            raise ValueError(
+                f"images of {size[0]}x{size[1]} may be padded by 0 to {min(size) - 1} pixels, not "
+                f"by {self.crop_padding}"
+            )
 
     def __str__(self) -> str:
         crop = {"zero": "crop", "reflect": "reflect"}[self.padding_mode]
@@ -98,7 +113,7 @@ def augment(
         keys: Typed PRNG keys, [B].
         images: Images, [B, H, W, C]; float32 in [0, 1], though any dtype passes unchanged.
         crop_padding: P in pixels, 0 for no crop.
-        padding_mode: "zero" or "reflect"; the latter needs P < min(H, W).
+        padding_mode: "zero" or "reflect"; either needs P < min(H, W).
         flip: Whether to mirror at all.
 
     Returns:
@@ -118,11 +133,7 @@ def augment(
             f"(jax.random.split(jax.random.key(0), B)), got {keys.dtype} {list(keys.shape)}"
         )
     height, width = images.shape[1:3]
-    if padding_mode == "reflect" and crop_padding >= min(height, width):
-        raise ValueError(
-            f"crop_padding={crop_padding} cannot be reflected in images of {height}x{width}: "
-            f"it must be smaller than {min(height, width)}"
-        )
+    Augmentation(crop_padding, padding_mode, flip).require_fitting((height, width))
     if crop_padding:
         margin = (crop_padding, crop_padding)
         mode = "constant" if padding_mode == "zero" else "reflect"
@@ -142,20 +153,22 @@ def augment(
 
 
 def to_float(images: jax.Array) -> jax.Array:
-    """Bring bytes to the unit interval: x / 255.
+    """Bring the images of a data set to the unit interval: bytes become x / 255.
 
     Args:
-        images: Pixels, uint8, any shape.
+        images: Pixels, uint8, or float32 in [0, 1], which stay as they are; any shape.
 
     Returns:
         float32 in [0, 1], same shape.
 
     Raises:
-        ValueError: If the images are not uint8 (they may have been converted before).
+        ValueError: If the images are neither.
     """
     images = jnp.asarray(images)
+    if images.dtype == jnp.float32:
+        return images
     if images.dtype != jnp.uint8:
-        raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}")
+        raise ValueError(f"images must be uint8 in 0..255 or float32 in [0, 1], got {images.dtype}")
     return images.astype(jnp.float32) / 255
 
 

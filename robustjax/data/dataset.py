@@ -4,6 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robustjax.arguments import require_whole
+
+MOST_CLASSES = 100_000
+"""More than any image data set has; a larger number is a mistake, and a network of no use."""
+
 
 class DataError(ValueError):
     """A data set cannot be had; the message tells a person what is wrong and what to do next."""
@@ -15,7 +20,7 @@ class Dataset:
 
     Attributes:
         name: Name of the data set, as in `--dataset`.
-        images: Pixels, uint8 [N, H, W, C] in 0..255.
+        images: Pixels, uint8 [N, H, W, C] in 0..255, or float32 in [0, 1].
         labels: Class of each image, int32 [N] in 0..num_classes - 1.
         num_classes: Number of classes K of the task (not only those that occur in this split).
         class_names: One name per class, or empty where the source has none.
@@ -31,9 +36,16 @@ class Dataset:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+        for part in ("images", "labels"):
+            value = getattr(self, part)
+            if not hasattr(value, "dtype"):
+                raise ValueError(
+                    f"{part} of {self.name!r} must be a NumPy array, got {type(value).__name__}"
+                )
+            object.__setattr__(self, part, np.asarray(value))
+        if self.images.dtype not in (np.uint8, np.float32) or self.images.ndim != 4:
             raise ValueError(
-                f"images of {self.name!r} must be uint8 [N, H, W, C], "
+                f"images of {self.name!r} must be uint8 or float32 [N, H, W, C], "
                 f"got {self.images.dtype} {list(self.images.shape)}"
             )
         if 0 in self.images.shape:
@@ -43,6 +55,16 @@ class Dataset:
                 f"labels of {self.name!r} must be int32 [{len(self.images)}], one per image, "
                 f"got {self.labels.dtype} {list(self.labels.shape)}"
             )
+        if self.images.dtype == np.float32 and not (
+            self.images.min() >= 0 and self.images.max() <= 1
+        ):
+            raise ValueError(
+                f"images of {self.name!r} must lie in [0, 1] where they are float32, "
+                f"got {self.images.min():.6g}..{self.images.max():.6g}"
+            )
+        require_whole(
+            f"num_classes of {self.name!r}: num_classes", self.num_classes, 1, MOST_CLASSES
+        )
         lowest, highest = int(self.labels.min()), int(self.labels.max())
         if lowest < 0 or highest >= self.num_classes:
             raise ValueError(

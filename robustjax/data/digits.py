@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from robustjax.arguments import did_you_mean
 from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.splits import select, stratified_positions
 
@@ -29,6 +30,7 @@ def load_digits(split: str) -> Dataset:
     if split not in ("train", "test"):
         raise DataError(
             f'the splits of the data set "digits" are "train" and "test", not {split!r}'
+            f"{did_you_mean(split, ('train', 'test'))}"
         )
     try:
         from sklearn import datasets

@@ -1,14 +1,12 @@
 """Extra training images beside a labelled set: generated, pseudo-labelled, or without labels."""
 
 import math
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
 from robustjax.data.dataset import DataError
 from robustjax.data.mapped import mapped
+from robustjax.npz import NpzError, NpzFile
 
 READ_WHOLE = 4 * 2**30
 """Bytes of images up to which a file is read at once, and compared with its checksum."""
@@ -96,40 +94,30 @@ def load_images(path: str) -> np.ndarray:
     return images
 
 
-@contextmanager
-def _open(flag: str, path: str) -> Iterator[np.lib.npyio.NpzFile]:
+def _open(flag: str, path: str) -> NpzFile:
     try:
-        archive = np.load(path, allow_pickle=False)
+        return NpzFile(path)
     except FileNotFoundError as error:
         raise DataError(f"{flag}: no such file; accepted is an .npz file with {LAYOUT}") from error
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{flag} is incomplete or damaged ({error}); fetch it again") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:  # NpzError, or a path that no system takes.
         raise DataError(
-            f"{flag} is not an .npz file that can be read without pickle ({error})"
+            f"{flag} cannot be read: {error}; accepted is an .npz file with {LAYOUT}"
         ) from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataError(f"{flag} holds one array; accepted is an .npz file with {LAYOUT}")
-    with archive:
-        yield archive
 
 
 def _array(
-    flag: str, archive: np.lib.npyio.NpzFile, *names: str, read_whole: float = math.inf
+    flag: str, archive: NpzFile, *names: str, read_whole: float = math.inf
 ) -> np.ndarray | None:
     """The array of the first of these names that the file has; a larger one may stay there."""
     name = next((name for name in names if name in archive), None)
     if name is None:
         return None
     try:
-        found = mapped(archive.zip, f"{name}.npy", read_whole)
+        found = mapped(archive, name, read_whole)
         return archive[name] if found is None else found
-    except Exception as error:
-        # A damaged member raises errors of zipfile, zlib, struct or numpy, whichever notices first.
-        raise DataError(
-            f"{flag}: the array {name!r} is damaged, or cannot be read without pickle: {error}"
-        ) from error
+    except (OSError, NpzError) as error:
+        raise DataError(f"{flag}: {error}") from error
 
 
-def _without_images(flag: str, archive: np.lib.npyio.NpzFile) -> DataError:
-    return DataError(f"{flag} has the arrays {sorted(archive.files)}; accepted are {LAYOUT}")
+def _without_images(flag: str, archive: NpzFile) -> DataError:
+    return DataError(f"{flag} has the arrays {sorted(archive)}; accepted are {LAYOUT}")

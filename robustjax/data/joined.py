@@ -12,6 +12,9 @@ class JoinedRows:
       second: [M, ...], of the same row shape and dtype; may lie in a file, see
         `robustjax.data.mapped`.
 
+    Attributes:
+      parts: the two arrays.
+
     Raises:
       ValueError: the two do not fit each other.
     """
@@ -22,7 +25,7 @@ class JoinedRows:
                 f"rows of {first.dtype}{list(first.shape[1:])} cannot be joined with rows of "
                 f"{second.dtype}{list(second.shape[1:])}"
             )
-        self._first, self._second = first, second
+        self._first, self._second = self.parts = first, second
         self.shape = (len(first) + len(second), *first.shape[1:])
         self.dtype = first.dtype
 

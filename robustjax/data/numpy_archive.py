@@ -1,16 +1,18 @@
 """A user's own arrays, from one .npz file."""
 
-import zipfile
-from collections.abc import Mapping
-
 import numpy as np
 
-from robustjax.data.dataset import DataError, Dataset
+from robustjax.arguments import did_you_mean
+from robustjax.data.dataset import MOST_CLASSES, DataError, Dataset
+from robustjax.npz import NpzError, NpzFile
 
 LAYOUT = (
     'the keys "images" and "labels" for training and "test_images" and "test_labels" for testing '
     '(optionally "extra_images", "extra_labels", "num_classes" and "class_names")'
 )
+
+_BYTE_ERROR = 1e-3
+"""Of 255, and the rounding of the dtype: so near to whole numbers are bytes divided by 255."""
 
 
 def load_npz(path: str, split: str) -> Dataset:
@@ -18,9 +20,10 @@ def load_npz(path: str, split: str) -> Dataset:
 
     The file holds `images` and `labels` (split "train") and `test_images` and `test_labels` (split
     "test"); any other split "s" is `s_images` and `s_labels`. Images are uint8 [N, H, W, C] in
-    0..255, or floating point in [0, 1], which become round(255 x); labels are integers [N].
-    `num_classes` (an integer) is otherwise one more than the largest label of the file, and
-    `class_names` (an array of strings) is optional. Pickled arrays are never read.
+    0..255, or floating point in [0, 1], which stay as they are, float32, unless they are bytes that
+    were divided by 255. Labels are integers [N]. `num_classes` (an integer) is otherwise one more
+    than the largest label of the file, and `class_names` (an array of strings) is optional. Pickled
+    arrays are never read, and every array that is read is compared with its checksum.
 
     Args:
         path: The file; in flags `--dataset=npz --data_dir=FILE.npz`.
@@ -33,31 +36,24 @@ def load_npz(path: str, split: str) -> Dataset:
         DataError: If the file, a key, a shape, a dtype or a value is not as described.
     """
     try:
-        archive = np.load(path, allow_pickle=False)
+        archive = NpzFile(path)
     except FileNotFoundError as error:
         raise DataError(
             f"--data_dir={path}: no such file. --dataset=npz reads an .npz file with {LAYOUT}"
         ) from error
-    except zipfile.BadZipFile as error:
+    except (OSError, NpzError) as error:
         raise DataError(
-            f"--data_dir={path} is incomplete or damaged ({error}); write or copy it again"
+            f"--data_dir={path} cannot be read: {error}. --dataset=npz reads an .npz file with "
+            f"{LAYOUT}"
         ) from error
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"--data_dir={path} is not an .npz file that can be read without pickle ({error}). "
-            "Write it with numpy.savez"
-        ) from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataError(
-            f"--data_dir={path} holds one array, but --dataset=npz reads an .npz file with {LAYOUT}"
-        )
+    prefix = "" if split == "train" else f"{split}_"
     with archive:
-        prefix = "" if split == "train" else f"{split}_"
         for key in (f"{prefix}images", f"{prefix}labels"):
             if key not in archive:
                 raise DataError(
-                    f"--data_dir={path} has no array {key!r} for the split {split!r}; it has "
-                    f"{sorted(archive)}. --dataset=npz reads {LAYOUT}"
+                    f"--data_dir={path} has no array {key!r} for the split {split!r}"
+                    f"{did_you_mean(key, archive)}; it has {sorted(archive)}. --dataset=npz reads "
+                    f"{LAYOUT}"
                 )
         images = _images(f"{path}: {prefix}images", _array(archive, path, f"{prefix}images"))
         label_keys = [key for key in archive if key == "labels" or key.endswith("_labels")]
@@ -74,12 +70,11 @@ def load_npz(path: str, split: str) -> Dataset:
         raise DataError(f"--data_dir={path}: {error}") from error
 
 
-def _array(archive: Mapping[str, np.ndarray], path: str, key: str) -> np.ndarray:
+def _array(archive: NpzFile, path: str, key: str) -> np.ndarray:
     try:
         return archive[key]
-    except Exception as error:
-        # A damaged member raises errors of zipfile, zlib, struct or numpy, whichever notices first.
-        raise DataError(f"--data_dir={path}: the array {key!r} cannot be read: {error}") from error
+    except NpzError as error:
+        raise DataError(f"--data_dir={path}: {error}") from error
 
 
 def _images(where: str, images: np.ndarray) -> np.ndarray:
@@ -101,7 +96,13 @@ def _images(where: str, images: np.ndarray) -> np.ndarray:
             f"{where} must be {expected}, got {images.dtype} in "
             f"[{images.min():.6g}, {images.max():.6g}]; divide by 255, or store uint8"
         )
-    return np.round(images * 255).astype(np.uint8)
+    allowed = _BYTE_ERROR + 255 * float(np.finfo(images.dtype).eps) / 2
+    images = images.astype(np.float32)
+    scaled = images * 255
+    whole = np.round(scaled)
+    if np.all(np.abs(scaled - whole) <= allowed):
+        return whole.astype(np.uint8)
+    return images
 
 
 def _labels(path: str, key: str, labels: np.ndarray) -> np.ndarray:
@@ -110,9 +111,10 @@ def _labels(path: str, key: str, labels: np.ndarray) -> np.ndarray:
             f"{path}: {key} must be integers [N], one class per image, "
             f"got {labels.dtype} {list(labels.shape)}"
         )
-    if labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
+    if labels.min() < 0 or labels.max() >= MOST_CLASSES:
         raise DataError(
-            f"{path}: {key} must be classes 0, 1, 2, ..., got {labels.min()}..{labels.max()}"
+            f"{path}: {key} must be classes 0, 1, 2, ... below {MOST_CLASSES}, "
+            f"got {labels.min()}..{labels.max()}"
         )
     return labels.astype(np.int32)
 
@@ -120,4 +122,7 @@ def _labels(path: str, key: str, labels: np.ndarray) -> np.ndarray:
 def _num_classes(path: str, value: np.ndarray) -> int:
     if value.size != 1 or not np.issubdtype(value.dtype, np.integer):
         raise DataError(f"{path}: num_classes must be one integer, got {value!r}")
-    return int(value.item())
+    number = int(value.item())
+    if not 1 <= number <= MOST_CLASSES:
+        raise DataError(f"{path}: num_classes must be 1 to {MOST_CLASSES}, got {number}")
+    return number

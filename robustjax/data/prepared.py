@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robustjax.arguments import did_you_mean
 from robustjax.data import cache
 from robustjax.data.dataset import DataError, Dataset
+from robustjax.data.feature_classes import require_own_classes
 
 if TYPE_CHECKING:
     from etils import epath
@@ -135,7 +137,7 @@ def read(name: str, prepared: Prepared, split: str) -> Dataset:
     if split not in prepared.splits:
         raise DataError(
             f"--dataset={name} has no split {split!r}; {prepared.directory} has "
-            f"{', '.join(prepared.splits)}"
+            f"{', '.join(prepared.splits)}{did_you_mean(split, prepared.splits)}"
         )
     entry = "-".join(
         [re.sub(r"\W", "_", name), re.sub(r"\W", "_", split), cache.digest(prepared.directory)[:12]]
@@ -174,7 +176,7 @@ def _read_info(path: "epath.Path") -> dict[str, Any]:
             split["name"]: sum(int(length) for length in split.get("shardLengths", []))
             for split in info["splits"]
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path} is damaged ({type(error).__name__}: {error}); delete its folder and prepare "
             "the data set again"
@@ -195,10 +197,15 @@ def _describe(folder: "epath.Path", info: dict[str, Any]) -> Prepared:
 
 def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
     import tensorflow_datasets as tfds
+    from etils import epath
 
+    features_path = epath.Path(prepared.directory) / "features.json"
     try:
+        require_own_classes(features_path.read_bytes(), os.fspath(features_path))
         builder = tfds.builder_from_directory(prepared.directory)
         features = dict(builder.info.features.items())
+    except DataError:
+        raise
     except Exception as error:
         raise _damaged(name, prepared, error) from error
     label, image = features.get("label"), features.get("image")
@@ -214,11 +221,12 @@ def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
             f"robustjax reads uint8 with {', '.join(map(str, _MODES))}"
         )
     count = prepared.splits[split]
-    images, labels = None, np.empty(count, np.int32)
+    images = None
     try:
         source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
         if len(source) != count:
             raise ValueError(f"the split {split!r} has {len(source)} examples instead of {count}")
+        labels = np.empty(count, np.int32)
         for start in range(0, count, _CHUNK):
             examples = source.__getitems__(list(range(start, min(start + _CHUNK, count))))
             for row, example in enumerate(examples, start):

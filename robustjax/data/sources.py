@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from robustjax.arguments import did_you_mean, shown
 from robustjax.data import prepared
 from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.digits import load_digits
 from robustjax.data.numpy_archive import load_npz
 from robustjax.data.originals import ORIGINALS
 from robustjax.data.preparation import prepare
+
+_OWN = ("digits", "npz")
 
 # Without a network, `load` has to say so within five seconds.
 _PATIENCE_SECONDS = 3.0
@@ -49,6 +52,9 @@ def load(
     Raises:
         DataError: If the data set cannot be had; the message says what to do.
     """
+    for argument, value in (("name", name), ("split", split)):
+        if not isinstance(value, str):
+            raise DataError(f"{argument}={shown(value)}: accepted are texts")
     parts = [_load_part(name, part, data_dir, allow_prepare) for part in split.split("+")]
     return parts[0] if len(parts) == 1 else _join(parts)
 
@@ -75,8 +81,9 @@ def _prepare_or_explain(name: str, directory: str, allow_prepare: bool) -> None:
     embedded = "or train on the embedded set: --dataset=digits"
     if name not in ORIGINALS:
         raise DataError(
-            f"{place} as {name}/VERSION with array_record files. Robustjax itself prepares "
-            f"{', '.join(ORIGINALS)}; for your own arrays there is --dataset=npz, {embedded}"
+            f"--dataset={shown(name)}: accepted are {', '.join((*_OWN, *ORIGINALS))}, and what "
+            f"lies prepared in --data_dir={directory} as NAME/VERSION with array_record files"
+            f"{did_you_mean(name, (*_OWN, *ORIGINALS))}"
         )
     reason = ""
     if allow_prepare and "://" not in directory:

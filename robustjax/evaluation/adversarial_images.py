@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from robustjax.attacks.verification import is_inside
+from robustjax.evaluation.report import MEASURED
 from robustjax.evaluation.suite import AttackScore
-from robustjax.files import Path, write_whole
+from robustjax.files import Path, parse_json, write_whole
+from robustjax.npz import NpzFile
 
 
 class AdversarialImages(NamedTuple):
@@ -22,12 +23,14 @@ class AdversarialImages(NamedTuple):
       labels: int [N].
       robust: bool [N], the examples that the attack says it could not break.
       settings: of the attack; "norm" and "epsilon" among them.
+      weights: digest of what was attacked; "" if the file does not say.
     """
 
     images: np.ndarray
     labels: np.ndarray
     robust: np.ndarray
     settings: dict[str, Any]
+    weights: str = ""
 
 
 class Verdict(NamedTuple):
@@ -53,8 +56,28 @@ class Verdict(NamedTuple):
         return not (len(self.outside) or len(self.not_broken) or len(self.wrongly_robust))
 
 
-def save(path: Path, score: AttackScore, labels: np.ndarray) -> Path:
-    """Writes the images of an attack, whole or not at all."""
+def save(
+    folder: Path, name: str, score: AttackScore, labels: np.ndarray, weights: str
+) -> tuple[Path, Path | None]:
+    """Writes the images of an attack, whole or not at all.
+
+    Args:
+      folder: where to.
+      name: of the attack.
+      score: with its images.
+      labels: int [N], of as many examples or more.
+      weights: digest of what was attacked.
+
+    Returns:
+      The path of the file; and that of an earlier one, of another attack by that name or of more
+      images, which is kept under another name. None if there is none.
+    """
+    path, kept = folder / f"{name}.npz", None
+    if path.exists() and not _replaces(score, weights, path):
+        number = 1
+        while (kept := folder / f"{name}.{number}.npz").exists():
+            number += 1
+        path.rename(kept)
     content = io.BytesIO()
     np.savez_compressed(
         content,
@@ -62,31 +85,56 @@ def save(path: Path, score: AttackScore, labels: np.ndarray) -> Path:
         labels=labels[: len(score.images)],
         robust=score.correct,
         settings=json.dumps(score.settings),
+        weights=weights,
     )
-    return write_whole(path, content.getvalue())
+    return write_whole(path, content.getvalue()), kept
+
+
+def _replaces(score: AttackScore, weights: str, path: Path) -> bool:
+    """Whether a file has nothing that the images of the same attack do not have too."""
+    try:
+        before = load(path)
+    except ValueError:
+        return False
+    mine = {key: value for key, value in score.settings.items() if key not in MEASURED}
+    other = {key: value for key, value in before.settings.items() if key not in MEASURED}
+    return (mine, weights) == (other, before.weights) and len(before.images) <= len(score.images)
 
 
 def load(path: Path) -> AdversarialImages:
     """Reads a file of `save`; nothing in it is executed.
 
     Raises:
-      ValueError: the file is not there, or is not such a file.
+      ValueError: the file is not there, or is not such a file; names it.
     """
     if not path.exists():
         raise ValueError(f"{path} is not there; launch/evaluate.py --save_images writes such files")
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            found = AdversarialImages(
-                stored["images"],
-                stored["labels"],
-                stored["robust"],
-                json.loads(str(stored["settings"])),
+        with NpzFile(path.read_bytes()) as stored:
+            images, labels, robust = (stored[name] for name in ("images", "labels", "robust"))
+            settings = parse_json(stored.text("settings"))
+            weights = stored.text("weights") if "weights" in stored else ""
+    except KeyError as error:
+        raise ValueError(f"{path} holds no adversarial images: it has no array {error}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} holds no adversarial images: {error}") from error
+    for name, array, kinds, what in (
+        ("images", images, "f", "floating point [N, H, W, C]"),
+        ("labels", labels, "iu", "integers [N]"),
+        ("robust", robust, "b", "truth values [N]"),
+    ):
+        if array.dtype.kind not in kinds or array.ndim != (4 if name == "images" else 1):
+            raise ValueError(
+                f"{path} holds no adversarial images: {name} is {array.dtype} "
+                f"{list(array.shape)}, not {what}"
             )
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} holds no adversarial images ({error})") from error
-    if not len(found.images) == len(found.labels) == len(found.robust):
+    if not len(images) == len(labels) == len(robust):
         raise ValueError(f"{path}: its images, labels and verdicts differ in number")
-    return found
+    if not len(images):
+        raise ValueError(f"{path} holds no image")
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds no adversarial images: its settings are no JSON object")
+    return AdversarialImages(images, labels, robust, settings, weights)
 
 
 def verify(

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from robustjax.evaluation.html_elements import Child, command, element, figure, heading, table
+from robustjax.evaluation.html_elements import (
+    Child,
+    command,
+    element,
+    figure,
+    folded,
+    heading,
+    table,
+)
 from robustjax.evaluation.html_values import columns_of_numbers, render, title
 from robustjax.evaluation.recorded_scores import (
     WORST,
@@ -15,6 +24,7 @@ from robustjax.evaluation.recorded_scores import (
     common_settings,
     describe_settings,
     recorded_facts,
+    recorded_others,
     recorded_scores,
     recorded_warnings,
 )
@@ -64,7 +74,14 @@ def accuracy(run: RunFolder, level: int) -> Child:
         ),
         drawn,
         [_details(score, level) for score in scores if score.details],
+        [_other(run, title, content, level) for title, content in recorded_others(run.evaluation)],
     ]
+
+
+def _other(run: RunFolder, name: str, content: Mapping[str, Any], level: int) -> Child:
+    """What was measured of other data, in another ball, or at another checkpoint."""
+    apart = accuracy(dataclasses.replace(run, evaluation=content), level + 1)
+    return folded(f"Elsewhere: {name}", element("div", apart))
 
 
 def _warnings(run: RunFolder) -> Child:

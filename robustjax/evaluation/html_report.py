@@ -10,7 +10,7 @@ from robustjax.evaluation import html_comparison, html_run, markdown_report
 from robustjax.evaluation.html_elements import Child, Markup, element, heading, join
 from robustjax.evaluation.html_style import STYLE
 from robustjax.evaluation.run_folder import RunFolder, read_runs
-from robustjax.files import Path, write_whole
+from robustjax.files import Path, require_writable, write_whole
 
 # The page loads nothing and runs nothing; the empty icon spares the request for one.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'"
@@ -62,6 +62,7 @@ def write_html_report(workdirs: Sequence[str], output: str | os.PathLike = "") -
         raise ValueError(
             f"--output={page}: the table would overwrite {beside}, which is no report; name another"
         )
+    require_writable(page.parent, f"--output={page}")
     if len(runs) == 1:
         title = f"Report: {html_run.headline(runs[0])}"
         content, markdown = page_of_run(runs[0]), markdown_report.of_run(runs[0], title)

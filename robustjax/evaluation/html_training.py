@@ -22,6 +22,7 @@ from robustjax.evaluation.html_values import duration, is_number, known, title
 from robustjax.evaluation.repeat_commands import resume_command
 from robustjax.evaluation.run_folder import RunFolder
 from robustjax.files import Path
+from robustjax.text import parse_number
 from robustjax.training.checkpoint import METRIC
 from robustjax.training.log import format_seconds
 
@@ -53,7 +54,7 @@ def training(run: RunFolder) -> Child:
     planned = run.flags.get("epochs")
     epochs = f"{last['epoch']}" + (f" of {planned}" if planned else "")
     unfinished = None
-    if planned and planned.isdigit() and is_number(last["epoch"]) and last["epoch"] < int(planned):
+    if _is_above(planned, last["epoch"]):
         unfinished = element(
             "div",
             element("p", "Training is not complete. This goes on with it:"),
@@ -76,6 +77,13 @@ def training(run: RunFolder) -> Child:
         *_best(run),
     )
     return [unfinished, facts(pairs), _curves(run), _log(rows)]
+
+
+def _is_above(planned: str | None, epoch: Any) -> bool:
+    try:
+        return is_number(epoch) and epoch < parse_number(planned or "")
+    except (OverflowError, ValueError):
+        return False
 
 
 def _curves(run: RunFolder) -> Child:

@@ -1,7 +1,8 @@
 """The table of a report in Markdown."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from robustjax.evaluation.html_comparison import BEST, columns_of, leads_of, mark
 from robustjax.evaluation.recorded_scores import (
@@ -10,6 +11,7 @@ from robustjax.evaluation.recorded_scores import (
     common_settings,
     describe_settings,
     recorded_facts,
+    recorded_others,
     recorded_scores,
     recorded_warnings,
 )
@@ -25,9 +27,18 @@ def of_run(run: RunFolder, title: str) -> str:
     lines = [FIRST_LINE, "", f"# {_text(title)}", ""]
     if run.evaluation is None:
         return "\n".join([*lines, *_not_evaluated([run])])
-    scores = recorded_scores(run.evaluation)
+    lines += _accuracies(run.evaluation)
+    for name, content in recorded_others(run.evaluation):
+        lines += ["", f"## Elsewhere: {_text(name)}", "", *_accuracies(content)]
+    lines += ["", "Made by"]
+    return "\n".join([*lines, "", *_code([evaluation_command(run)])])
+
+
+def _accuracies(evaluation: Mapping[str, Any]) -> list[str]:
+    """The table of an evaluation, and what is to be known of it."""
+    scores = recorded_scores(evaluation)
     shared = common_settings(scores)
-    lines += [
+    lines = [
         "| attack | accuracy (%) | 95 % interval (%) | settings |",
         "| --- | ---: | ---: | --- |",
     ]
@@ -37,14 +48,13 @@ def of_run(run: RunFolder, title: str) -> str:
     lines.append("")
     if shared:
         lines.append(f"* All attacks: {_text(describe_settings(shared))}")
-    facts = recorded_facts(run.evaluation)
+    facts = recorded_facts(evaluation)
     lines.append(f"* Examples: {_text(facts.get('examples', 'not recorded'))}")
     lines += [
         f"* Warning{_text(f' of {attack}' if attack else '')}: {_text(text)}"
-        for attack, text in recorded_warnings(run.evaluation)
+        for attack, text in recorded_warnings(evaluation)
     ]
-    lines += ["", "Made by"]
-    return "\n".join([*lines, "", *_code([evaluation_command(run)])])
+    return lines
 
 
 def of_runs(runs: Sequence[RunFolder], title: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -117,7 +118,10 @@ class Attacked(NamedTuple):
         """One PGD, looked at on its way: what goes on is the last iterate."""
         right, loss, iterate, taken = [], [], "uniform", 0
         for step in self.curve:
-            iterate = self.pgd(keys, images, labels, steps=step - taken, start=iterate).images
+            with warnings.catch_warnings():
+                # A part of the way need not cross the ball.
+                warnings.simplefilter("ignore")
+                iterate = self.pgd(keys, images, labels, steps=step - taken, start=iterate).images
             taken = step
             correct, cross_entropy = self.judged(iterate, labels)
             right.append(correct)

@@ -162,7 +162,9 @@ class _Runner:
         return {name: np.asarray(value) for name, value in measured.items()}
 
     def _load(self, part: Measurement) -> Arrays | None:
-        return None if self.unfinished is None else self.unfinished.load(part.name, self.about)
+        if self.unfinished is None:
+            return None
+        return self.unfinished.load(part.name, self.about, len(self.dataset))
 
     def _save(self, part: Measurement, found: Arrays, done: int, whole: bool) -> None:
         if self.unfinished is not None:

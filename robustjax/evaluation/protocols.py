@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from robustjax.arguments import did_you_mean
 from robustjax.evaluation.attack_names import AttackSpec, parse_attack
 
 
@@ -112,7 +113,9 @@ def protocol_attacks(name: str, dataset: str) -> Sequence[AttackSpec]:
       ValueError: there is no such protocol, or the paper does not evaluate on that data set.
     """
     if name not in PROTOCOLS:
-        raise ValueError(f"--protocol={name}: accepted are {', '.join(PROTOCOLS)}")
+        raise ValueError(
+            f"--protocol={name}: accepted are {', '.join(PROTOCOLS)}{did_you_mean(name, PROTOCOLS)}"
+        )
     by_dataset = PROTOCOLS[name].attacks
     if dataset not in by_dataset:
         raise ValueError(

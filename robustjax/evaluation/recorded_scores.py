@@ -11,7 +11,8 @@ CLEAN, WORST = "clean", "worst case"
 
 _WORST_KEYS = ("worst_case_robust_accuracy", "worst_case_interval_95")
 _OF_A_SCORE = ("robust_accuracy", "interval_95", "warnings")
-_NOT_FACTS = ("clean_accuracy", "interval_95", "attacks", "warnings", *_WORST_KEYS)
+_OTHERS = "others"
+_NOT_FACTS = ("clean_accuracy", "interval_95", "attacks", "warnings", _OTHERS, *_WORST_KEYS)
 
 
 _EXACT = 1e15
@@ -68,6 +69,23 @@ def recorded_scores(evaluation: Mapping[str, Any] | None) -> list[Score]:
     if _WORST_KEYS[0] in evaluation:
         scores.append(_score(WORST, evaluation, *_WORST_KEYS))
     return scores
+
+
+def recorded_others(evaluation: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+    """What an evaluation.json has of other data, in other balls, or at other checkpoints.
+
+    Returns:
+      A title and the content for each, in the form of the whole.
+    """
+    found = []
+    others = _mapping(evaluation).get(_OTHERS)
+    for other in others if isinstance(others, list) else ():
+        content = _mapping(other)
+        named = {name: content[name] for name in ("norm", "epsilon") if content.get(name)}
+        checkpoint = _mapping(content.get("checkpoint")).get("kind")
+        parts = [describe_settings(named), content.get("dataset"), checkpoint]
+        found.append((", ".join(str(part) for part in parts if part), content))
+    return found
 
 
 def recorded_facts(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:

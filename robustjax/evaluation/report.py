@@ -13,9 +13,10 @@ import numpy as np
 from robustjax import __version__
 from robustjax.evaluation.suite import AttackScore, wilson_interval
 from robustjax.files import Path, write_whole
+from robustjax.runs.evaluations import WORST_CASE, WORST_CASE_INTERVAL
 
-WORST_CASE = "worst_case_robust_accuracy"
-"""The key of the share of examples that withstand every attack of the list."""
+OTHERS = "others"
+"""The key of what was measured of other data, in other balls, or at other checkpoints."""
 
 MEASURED = ("robust_accuracy", "interval_95", "after_each", "seconds", "warnings")
 """What an attack's entry has beside its settings."""
@@ -48,7 +49,7 @@ def summarize(scores: Mapping[str, AttackScore], **about: Any) -> dict[str, Any]
     }
     summary = {**_accuracy("clean_accuracy", clean), "attacks": attacks}
     if attacks:
-        summary |= _accuracy(WORST_CASE, worst, "worst_case_interval_95")
+        summary |= _accuracy(WORST_CASE, worst, WORST_CASE_INTERVAL)
     return {**summary, "examples": len(clean), **about, "versions": versions()}
 
 
@@ -75,9 +76,22 @@ def write_report(summary: Mapping[str, Any], workdir: Path) -> tuple[Path, Path]
 
 
 def to_markdown(summary: Mapping[str, Any]) -> str:
-    """A table of the accuracies, and below it everything needed to repeat it."""
+    """A table of the accuracies, and below it everything needed to repeat it.
+
+    What was measured of other data, in other balls, or at other checkpoints has tables of its own.
+    """
+    parts = [_section(summary, f"# Evaluation on {summary['examples']} examples")]
+    for other in summary.get(OTHERS, ()):
+        ball = f"{other['norm']} {other['epsilon']:.6g}" if other["norm"] else "no known ball"
+        ball = ball if other["attacks"] else "no attack"
+        parts.append(_section(other, f"## {ball}, {other['examples']} examples"))
+    return "\n".join(parts)
+
+
+def _section(summary: Mapping[str, Any], title: str) -> str:
+    """The table of one subject in one ball, with its facts."""
     lines = [
-        f"# Evaluation on {summary['examples']} examples",
+        title,
         "",
         "| attack | accuracy | 95 % interval | settings |",
         "| --- | ---: | ---: | --- |",
@@ -90,16 +104,17 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
             if key not in MEASURED
         )
         lines.append(_row(name, score["robust_accuracy"], score["interval_95"], settings))
-    if summary["attacks"]:
+    if WORST_CASE in summary:
+        partial = any("examples" in score for score in summary["attacks"].values())
         lines.append(
             _row(
                 "worst case",
                 summary[WORST_CASE],
-                summary["worst_case_interval_95"],
-                "correct under every attack above",
+                summary[WORST_CASE_INTERVAL],
+                f"correct under every attack above{' that had all examples' if partial else ''}",
             )
         )
-    shown = ("clean_accuracy", "interval_95", "attacks", "examples")
+    shown = ("clean_accuracy", "interval_95", "attacks", "examples", OTHERS)
     facts = {
         key: value
         for key, value in summary.items()
@@ -133,9 +148,8 @@ def to_table(summary: Mapping[str, Any]) -> str:
         (name, score["robust_accuracy"], score["interval_95"])
         for name, score in summary["attacks"].items()
     ]
-    if len(rows) > 2:
-        worst, interval = WORST_CASE, "worst_case_interval_95"
-        rows.append(("worst case", summary[worst], summary[interval]))
+    if len(rows) > 2 and WORST_CASE in summary:
+        rows.append(("worst case", summary[WORST_CASE], summary[WORST_CASE_INTERVAL]))
     width = max(len(name) for name, _, _ in rows)
     return "\n".join(
         f"{name:<{width}}  {100 * accuracy:6.2f} %   [{100 * low:.2f}, {100 * high:.2f}]"

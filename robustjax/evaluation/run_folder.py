@@ -1,19 +1,21 @@
 """What the folder of a run holds, read without loading its network or its data."""
 
 import dataclasses
-import json
 import os
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from robustjax.config import TrainConfig
-from robustjax.files import Path
+from robustjax.files import Path, parse_json
 from robustjax.training.checkpoint import Checkpoints
 from robustjax.training.log import read_rows
 
 FLAGS, METRICS, CHECKPOINTS = "flags.txt", "metrics.jsonl", "checkpoints"
 EVALUATION, DIAGNOSIS, TRANSFER = "evaluation.json", "diagnosis.json", "transfer.json"
+
+_LEAST_PNG = 44
+"""Bytes of a PNG's signature, head and end."""
 
 _SIGNATURE, _END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
@@ -99,9 +101,7 @@ def read_run(workdir: str, name: str) -> RunFolder:
         there = "there is no such folder" if not folder.is_dir() else f"it has no {FLAGS}"
         raise ValueError(f"--workdirs: {workdir} holds no run: {there}")
     figures, damaged = _figures(folder)
-    log, evaluation = folder / METRICS, _json(folder / EVALUATION)
-    if evaluation is not None and not isinstance(evaluation, dict):
-        raise ValueError(f"{folder / EVALUATION} is not an evaluation: it is no JSON object")
+    log, evaluation = folder / METRICS, _evaluation(folder)
     return RunFolder(
         name=name,
         workdir=str(workdir),
@@ -151,16 +151,24 @@ def _json(path: Path) -> Any:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        return parse_json(path.read_bytes())
+    except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; make it again, or remove it") from None
+
+
+def _evaluation(folder: Path) -> Mapping[str, Any] | None:
+    """The evaluation.json of a run."""
+    evaluation = _json(folder / EVALUATION)
+    if evaluation is not None and not isinstance(evaluation, dict):
+        raise ValueError(f"{folder / EVALUATION} is not an evaluation: it is no JSON object")
+    return evaluation
 
 
 def _best_step(directory: Path) -> int | None:
     try:
         with Checkpoints(directory, keep_best=True, read_only=True) as checkpoints:
             return checkpoints.best_step()
-    except (OSError, ValueError):  # What is damaged, or is removed by a run that goes on.
+    except Exception:  # Orbax's, of what is damaged, or is removed by a run that goes on.
         return None
 
 
@@ -173,7 +181,8 @@ def _figures(folder: Path) -> tuple[list[FoundFigure], list[str]]:
             if path.suffix.lower() != ".png" or not path.is_file():
                 continue
             content = path.read_bytes()
-            if content.startswith(_SIGNATURE) and content.endswith(_END):
+            whole = content.startswith(_SIGNATURE) and content.endswith(_END)
+            if whole and len(content) > _LEAST_PNG:
                 found.append(FoundFigure(prefix + path.name, content, *size_of_png(content)))
             else:
                 damaged.append(prefix + path.name)

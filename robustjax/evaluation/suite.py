@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,20 +12,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import attacks, data, parallel
-from robustjax.attacks.rows import predicted
+from robustjax.attacks._checks import checked_count
+from robustjax.attacks.inspection import rows_depend_on_each_other
+from robustjax.attacks.rows import misclassified
 from robustjax.evaluation.attack_names import (
     ACCEPTED,
     ENSEMBLES,
     STEPPED,
     AttackSpec,
     parse_attack,
-    require_norm,
+    require_possible,
 )
 from robustjax.evaluation.unfinished import Unfinished
+from robustjax.step_size import ReachWarning
 
 __all__ = ["ACCEPTED", "AttackScore", "AttackSpec", "evaluate", "parse_attack", "run_attack"]
 
 LogitsFn = Callable[[jax.Array], jax.Array]
+
+_LOOKED_AT = 8
+"""Examples that are looked at in two companies, before any attack."""
 
 Progress = Callable[[str, int, int, float], None]
 """Told the attack, how many examples are done, of how many, and the accuracy so far."""
@@ -52,7 +59,7 @@ def run_attack(
     dataset: data.Dataset,
     threat: attacks.ThreatModel,
     *,
-    step_size: float,
+    step_size: float | None = None,
     start: str = "uniform",
     success: str = "last",
     batch_size: int = 128,
@@ -74,7 +81,8 @@ def run_attack(
         batch.
       dataset: what to attack.
       threat: the norm ball and the box.
-      step_size: of PGD and CW, in the units of the norm.
+      step_size: of PGD and CW, in the units of the norm; None: see
+        `step_size.default_step_size`.
       start: of PGD and CW, see `attacks.pgd`.
       success: of PGD and CW, see `attacks.pgd`.
       batch_size: the last batch is padded to it.
@@ -85,21 +93,29 @@ def run_attack(
       devices: share every batch, whose size they must divide; none: the default one.
 
     Raises:
-      ValueError: the attack is not made for the norm.
+      ValueError: the attack is not made for the norm, or for so few classes.
+
+    Warns:
+      ReachWarning: the attack's steps reach less far than epsilon.
     """
-    require_norm(spec, threat.norm)
-    spec = spec.completed(
-        epsilon=float(threat.epsilon), step_size=step_size, start=start, success=success
-    )
+    batch_size = checked_count("batch_size", batch_size, 1)
+    num_classes = _num_classes(logits_fn, dataset, batch_size)
+    require_possible(spec, threat.norm, num_classes)
+    spec = spec.completed(threat, num_classes, step_size=step_size, start=start, success=success)
+    if spec.complaint():
+        warnings.warn(f"{spec.name}: {spec.complaint()}", ReachWarning, stacklevel=2)
     if spec.examples is not None:
         dataset = data.select(dataset, np.arange(min(spec.examples, len(dataset.labels))))
     threat = attacks.ThreatModel(threat.norm, spec.epsilon, threat.bounds)
     one_run = _OneRun(
         spec, key, logits_fn, dataset, threat, batch_size, report or _silent, tuple(devices)
     )
-    if spec.kind in ENSEMBLES:
-        return one_run.ensemble(keep_images, unfinished)
-    return one_run.batches(keep_images, unfinished)
+    with warnings.catch_warnings():
+        # Said above, with the attack's name.
+        warnings.simplefilter("ignore", ReachWarning)
+        if spec.kind in ENSEMBLES:
+            return one_run.ensemble(keep_images, unfinished)
+        return one_run.batches(keep_images, unfinished)
 
 
 class _OneRun(NamedTuple):
@@ -123,7 +139,9 @@ class _OneRun(NamedTuple):
         total, saves_images = len(self.dataset.labels), keep_images and self.spec.kind != "clean"
         correct, done = np.zeros(total, bool), 0
         images = np.array(data.to_float(self.dataset.images)) if saves_images else None
-        stored = None if unfinished is None else unfinished.load(self.spec.name, self.settings)
+        stored = (
+            None if unfinished is None else unfinished.load(self.spec.name, self.settings, total)
+        )
         if stored is not None and (images is None or "images" in stored):
             correct, done = stored["correct"], int(stored["done"])
             images = stored["images"] if saves_images else None
@@ -153,7 +171,9 @@ class _OneRun(NamedTuple):
                 found |= {} if images is None else {"images": images}
                 unfinished.save(self.spec.name, self.settings, now=last == total, **found)
             self._tell(correct, last)
-        return AttackScore(correct, self.settings, images)
+        complaint = self.spec.complaint()
+        warned = {"warnings": [complaint]} if complaint else {}
+        return AttackScore(correct, {**self.settings, **warned}, images)
 
     def ensemble(self, keep_images: bool, unfinished: Unfinished | None) -> AttackScore:
         """Runs AutoAttack, which keeps its own state."""
@@ -162,9 +182,10 @@ class _OneRun(NamedTuple):
             self.report(f"{self.spec.name}: {attack}", done, of, robust_accuracy)
 
         path = None if unfinished is None else unfinished.path(self.spec.name, self.settings)
+        random = ENSEMBLES[self.spec.kind] == "rand"
         found = attacks.autoattack(
             self.key,
-            self.logits_fn,
+            _without_draws(self.logits_fn) if random else self.logits_fn,
             np.array(data.to_float(self.dataset.images)),
             self.dataset.labels,
             self.threat,
@@ -198,7 +219,16 @@ class _OneRun(NamedTuple):
                 "independent_rows": len(self.devices) < 2,
             }
         elif spec.kind == "spsa":
-            options = {"steps": spec.steps, "samples": spec.samples}
+            options = {
+                "steps": spec.steps,
+                "samples": spec.samples,
+                "delta": spec.delta,
+                "learning_rate": spec.learning_rate,
+            }
+        elif spec.kind == "apgd-t":
+            options = {"num_targets": spec.targets, "loss": spec.loss}
+        elif spec.kind == "fab-t":
+            options = {"num_targets": spec.targets}
         elif spec.kind == "random":
             options = {"draws": spec.restarts}
         return _ATTACKS[spec.kind](keys, logits_fn, images, labels, self.threat, **options)
@@ -235,9 +265,9 @@ def _fold_in_each(key: jax.Array, positions: jax.Array) -> jax.Array:
 
 
 def _is_right(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> np.ndarray:
-    """Whether images are classified correctly; never where a logit is not finite."""
+    """Whether images are classified correctly."""
     predict = _logits_of_partial if isinstance(logits_fn, jax.tree_util.Partial) else _logits
-    return predicted(np.asarray(predict(logits_fn, images))) == np.asarray(labels)
+    return ~misclassified(np.asarray(predict(logits_fn, images)), np.asarray(labels))
 
 
 def _logits(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
@@ -245,6 +275,26 @@ def _logits(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
 
 
 _logits_of_partial = jax.jit(_logits)
+
+
+def _num_classes(logits_fn: LogitsFn, dataset: data.Dataset, batch_size: int) -> int:
+    """How many logits the network gives."""
+    shape = (min(batch_size, len(dataset)), *dataset.images.shape[1:])
+    logits = jax.eval_shape(logits_fn, jax.ShapeDtypeStruct(shape, jnp.float32))
+    if getattr(logits, "ndim", 0) != 2:
+        raise ValueError(f"logits_fn gives {logits}; it must give logits [B, K]")
+    return logits.shape[1]
+
+
+def _without_draws(logits_fn: LogitsFn) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """A network without randomness as one that could draw."""
+    if isinstance(logits_fn, jax.tree_util.Partial):
+        return jax.tree_util.Partial(_ignoring_key, logits_fn)
+    return lambda images, key: logits_fn(images)
+
+
+def _ignoring_key(logits_fn: LogitsFn, images: jax.Array, key: jax.Array) -> jax.Array:
+    return logits_fn(images)
 
 
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
@@ -263,38 +313,64 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
 
 
 def evaluate(
-    names: Sequence[str | AttackSpec],
+    names: Sequence[str | AttackSpec] | str,
     key: jax.Array,
     logits_fn: LogitsFn,
     dataset: data.Dataset,
     threat: attacks.ThreatModel,
     *,
-    step_size: float,
+    step_size: float | None = None,
+    failures: dict[str, Exception] | None = None,
     **options: Any,
 ) -> dict[str, AttackScore]:
     """Scores a network under each attack of a list; "clean" is always among the scores.
 
     Args:
-      names: of attacks, see `ACCEPTED`, or attacks with settings of their own.
+      names: of attacks, see `ACCEPTED`, or attacks with settings of their own; a text holds names
+        between commas.
       key: as for `run_attack`.
       logits_fn: as for `run_attack`.
       dataset: what to attack.
       threat: the norm ball and the box.
-      step_size: of PGD and CW, in units of the images.
+      step_size: of PGD and CW, in units of the images; None: see
+        `step_size.default_step_size`.
+      failures: is told which attacks failed, and why; the others go on. None: a failure ends all.
       **options: as for `run_attack`.
 
     Returns:
-      The scores by the attacks' names, "clean" first.
+      The scores by the attacks' names, "clean" first; without those that failed.
 
     Raises:
-      ValueError: a name is not accepted, or an attack is not made for the norm; nothing has been
-        run.
+      ValueError: a name is not accepted, or an attack is not made for the norm, or for so few
+        classes; nothing has been run.
+
+    Warns:
+      UserWarning: the network's rows depend on each other, so that every score depends on which
+        images share a batch; or the steps of an attack reach less far than epsilon.
     """
+    names = names.split(",") if isinstance(names, str) else names
     specs = [name if isinstance(name, AttackSpec) else parse_attack(name) for name in names]
     specs = {spec.name: spec for spec in (parse_attack("clean"), *specs)}
+    if not isinstance(dataset, data.Dataset):
+        raise ValueError(f"dataset is a {type(dataset).__name__}; it must be a data.Dataset")
+    num_classes = _num_classes(logits_fn, dataset, options.get("batch_size", 128))
     for spec in specs.values():
-        require_norm(spec, threat.norm)
-    return {
-        name: run_attack(spec, key, logits_fn, dataset, threat, step_size=step_size, **options)
-        for name, spec in specs.items()
-    }
+        require_possible(spec, threat.norm, num_classes)
+    some = jnp.asarray(data.to_float(dataset.images[:_LOOKED_AT]))
+    if rows_depend_on_each_other(logits_fn, some):
+        warnings.warn(
+            "the network's rows depend on each other (batch norm in training mode?): every score "
+            "depends on which images share a batch",
+            stacklevel=2,
+        )
+    scores = {}
+    for name, spec in specs.items():
+        try:
+            scores[name] = run_attack(
+                spec, key, logits_fn, dataset, threat, step_size=step_size, **options
+            )
+        except Exception as error:
+            if failures is None or name == "clean":
+                raise
+            failures[name] = error
+    return scores

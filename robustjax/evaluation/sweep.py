@@ -6,12 +6,18 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from robustjax.arguments import is_finite, is_number
+from robustjax.evaluation.accumulated import earlier_records
+from robustjax.evaluation.attack_names import STEPPED, parse_attack
 from robustjax.evaluation.report import MEASURED, WORST_CASE
-from robustjax.files import Path
+from robustjax.files import Path, read_json
+from robustjax.runs.evaluations import CLEAN, Evaluations, Record, Selection
+from robustjax.step_size import default_step_size
+from robustjax.training.log import read_rows
 
 CENTRES = {"median": statistics.median, "mean": statistics.fmean}
-
-CLEAN = "clean"
 
 WORST = "worst case"
 
@@ -48,7 +54,7 @@ class Wanted(NamedTuple):
       examples: the first N of the test set; 0 for all.
       checkpoint: "best" or "latest".
       epsilon: radius of the ball.
-      step_size: of PGD and CW.
+      step_size: of PGD and CW; None: what follows from the radius.
       epochs: how long the run is to have been trained.
     """
 
@@ -56,8 +62,17 @@ class Wanted(NamedTuple):
     examples: int
     checkpoint: str
     epsilon: float
-    step_size: float
+    step_size: float | None
     epochs: int
+
+    def selection(self, attack: str) -> Selection:
+        """What a record of one of the attacks has to be."""
+        settings: dict[str, Any] = {} if attack == CLEAN else {"epsilon": self.epsilon}
+        spec = parse_attack(attack)
+        if spec.kind in STEPPED:
+            usual = default_step_size(self.epsilon, spec.steps)
+            settings["step_size"] = usual if self.step_size is None else self.step_size
+        return Selection(attack, self.examples or math.inf, self.checkpoint, self.epochs, settings)
 
 
 class Spread(NamedTuple):
@@ -75,35 +90,50 @@ def label(name: str, value: str) -> str:
 
 
 def is_evaluated(run: SweepRun, wanted: Wanted) -> bool:
-    """Whether a run's evaluation.json is of the attacks, settings and examples that are wanted."""
-    path = run.workdir / "evaluation.json"
-    if not path.exists():
-        return False
-    found = json.loads(path.read_text())
-    scores = [found["attacks"].get(name) for name in wanted.attacks if name != CLEAN]
-    available = found.get("available_examples") or math.inf
-    return (
-        all(score is not None and _is_set_as(score, wanted) for score in scores)
-        and found["examples"] == min(wanted.examples or math.inf, available)
-        and found["checkpoint"]["kind"] == wanted.checkpoint
-        and found.get("trained_epochs", wanted.epochs) == wanted.epochs
-    )
+    """Whether a run's records have all attacks, with the settings and examples, that are wanted."""
+    chosen = _chosen(_records(run), wanted)
+    return chosen is not None and all(attack in chosen for attack in wanted.attacks)
 
 
-def _is_set_as(score: Mapping[str, Any], wanted: Wanted) -> bool:
-    # FGSM's step is epsilon, whatever is asked for.
-    step_size = wanted.step_size if "restarts" in score else wanted.epsilon
-    return math.isclose(score["epsilon"], wanted.epsilon, rel_tol=1e-6) and math.isclose(
-        score["step_size"], step_size, rel_tol=1e-6
-    )
+def _records(run: SweepRun) -> list[Record]:
+    """The records of a run's evaluations; what is damaged is as if it had never been made."""
+    store = Evaluations(run.workdir)
+    return store.records() if store.exists() else earlier_records(run.workdir)
 
 
-def gather(runs: Sequence[SweepRun], centre: str = "median") -> list[dict[str, Any]]:
+def _chosen(records: Sequence[Record], wanted: Wanted | None) -> dict[str, Record] | None:
+    """The record of each attack, the newest of those that are wanted; None without a clean one.
+
+    Of what is not wanted by name the newest of each attack is taken.
+    """
+    found: dict[str, Record] = {}
+    names = dict.fromkeys(record.attack for record in records)
+    if wanted is not None:
+        names = dict.fromkeys((CLEAN, *wanted.attacks))
+    for name in names:
+        selection = Selection(name) if wanted is None else wanted.selection(name)
+        accepted = [record for record in records if selection.accepts(record)]
+        if accepted:
+            found[name] = accepted[-1]
+    subjects = {record.subject for record in found.values()}
+    newest = found[CLEAN].subject if CLEAN in found else None
+    if len(subjects) > 1:  # Of two trainings of one run the later one counts.
+        found = {name: record for name, record in found.items() if record.subject == newest}
+    return found if CLEAN in found else None
+
+
+def gather(
+    runs: Sequence[SweepRun],
+    centre: str = "median",
+    wanted: Mapping[Path, Wanted] | None = None,
+) -> list[dict[str, Any]]:
     """One entry for each setting, in the order of the runs.
 
     Args:
       runs: of the sweep; those without an evaluation yet are counted, and left out of the figures.
       centre: "median" or "mean", over the seeds.
+      wanted: folder of a run -> the evaluation that it is to have; whatever else was measured of it
+        has no part in the figures. None: the newest of each attack, if all runs agree in it.
 
     Returns:
       [{"name", "values", "seeds", "failed", "accuracy": {attack: {"centre", "deviation"}},
@@ -111,11 +141,17 @@ def gather(runs: Sequence[SweepRun], centre: str = "median") -> list[dict[str, A
       passes are those per image, averaged over all epochs and the runs, the seconds those of a
       whole run, averaged over the runs. "worst case" is among the attacks where every run has been
       attacked by the same ones. "runs" has the accuracies of each run by itself.
+
+    Raises:
+      ValueError: it is not said which evaluation is wanted, and the runs were not evaluated alike.
     """
     settings: dict[str, list[SweepRun]] = {}
     for run in runs:
         settings.setdefault(run.name, []).append(run)
-    found = {run.workdir: _read_run(run) for run in runs}
+    found = {run.workdir: _read_run(run, (wanted or {}).get(run.workdir)) for run in runs}
+    if wanted is None:
+        for group in settings.values():
+            _require_one_evaluation([found[run.workdir] for run in group])
     lists = {tuple(sorted(entry["accuracy"])) for entry in found.values() if entry}
     if len(lists) > 1:
         for entry in filter(None, found.values()):
@@ -126,31 +162,96 @@ def gather(runs: Sequence[SweepRun], centre: str = "median") -> list[dict[str, A
     ]
 
 
-def _read_run(run: SweepRun) -> dict[str, Any] | None:
-    """What one run has to tell; None if it has failed or is not evaluated yet."""
-    path, log = run.workdir / "evaluation.json", run.workdir / "metrics.jsonl"
-    if run.error or not path.exists():
+def _read_run(run: SweepRun, wanted: Wanted | None) -> dict[str, Any] | None:
+    """What one run has to tell; None if it has failed, or is not trained and evaluated yet."""
+    log = run.workdir / "metrics.jsonl"
+    rows = read_rows(log) if log.exists() else []
+    chosen = _chosen(_records(run), wanted)
+    if run.error or not rows or chosen is None:
         return None
-    if not log.exists():
-        raise ValueError(f"--sweep_dir: {run.workdir} has an evaluation.json and no metrics.jsonl")
-    found = json.loads(path.read_text())
-    scores = {name: score["robust_accuracy"] for name, score in found["attacks"].items()}
-    worst = {WORST: found[WORST_CASE]} if WORST_CASE in found else {}
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    in_the_table = ("robust_accuracy", "interval_95")
+    accuracy = {name: record.accuracy for name, record in chosen.items()}
+    worst = _worst_case(list(chosen.values()))
+    clean = chosen[CLEAN]
     return {
         "seed": run.seed,
         "folder": run.workdir.name,
-        "accuracy": {CLEAN: found["clean_accuracy"], **scores, **worst},
-        "examples": found["examples"],
+        "accuracy": accuracy if worst is None else {**accuracy, WORST: worst},
+        "examples": clean.examples,
         "attacks": {
-            name: {key: value for key, value in score.items() if key not in in_the_table}
-            for name, score in found["attacks"].items()
+            name: {**record.settings, **record.measured}
+            for name, record in chosen.items()
+            if name != CLEAN
         },
-        "versions": found["versions"],
-        "mean_backward_passes": statistics.fmean(row["mean_backward_passes"] for row in rows),
-        "training_seconds": rows[-1]["elapsed_seconds"],
+        "versions": clean.about.get("versions") or {},
+        "mean_backward_passes": _mean(rows, "mean_backward_passes"),
+        "training_seconds": rows[-1].get("elapsed_seconds"),
     }
+
+
+def _worst_case(chosen: Sequence[Record]) -> float | None:
+    """The share of the examples that withstand all attacks; None if that is not known."""
+    on_all = [record for record in chosen if record.examples == chosen[0].examples]
+    if len(on_all) < 2:
+        return None
+    if all(record.correct is not None for record in on_all):
+        return float(np.logical_and.reduce([record.correct for record in on_all]).mean())
+    recorded = next(record for record in chosen if record.attack == CLEAN).measured
+    return recorded.get(WORST_CASE) if len(on_all) == len(chosen) else None
+
+
+def _require_one_evaluation(found: Sequence[dict[str, Any] | None]) -> None:
+    """Refuses runs of one setting whose figures are not of one evaluation."""
+    done = [entry for entry in found if entry is not None]
+    for name in dict.fromkeys(name for entry in done for name in entry["attacks"]):
+        alike = {
+            json.dumps([entry["examples"], _settings_of(entry["attacks"][name])], sort_keys=True)
+            for entry in done
+            if name in entry["attacks"]
+        }
+        if len(alike) > 1:
+            raise ValueError(
+                f"the runs were not evaluated alike by {name}: {' and '.join(sorted(alike))}; "
+                "repeat the sweep's own command, which evaluates what is missing"
+            )
+
+
+def read_settings(path: Path) -> list[dict[str, Any]]:
+    """The settings that a sweep.json lists, as `gather` gives them.
+
+    Raises:
+      ValueError: the file is damaged, or is none; names it.
+    """
+    settings = read_json(path).get("settings")
+    if not isinstance(settings, list) or not all(map(_is_setting, settings)):
+        raise ValueError(
+            f"{path} is damaged, or of an earlier form: it does not list settings with their runs; "
+            "repeat the sweep's command, which trains nothing again"
+        )
+    return settings
+
+
+def _is_setting(entry: Any) -> bool:
+    """Whether a JSON value is an entry of `gather`, as far as figures look at it."""
+
+    def is_spread(value: Any) -> bool:
+        return isinstance(value, dict) and all(
+            is_number(value.get(part)) and is_finite(value[part]) for part in Spread._fields
+        )
+
+    def is_run(value: Any) -> bool:
+        return isinstance(value, dict) and isinstance(value.get("folder"), str)
+
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        return False
+    values, accuracy, runs = (entry.get(part) for part in ("values", "accuracy", "runs"))
+    return (
+        isinstance(values, dict)
+        and all(isinstance(value, str) for value in values.values())
+        and isinstance(accuracy, dict)
+        and all(map(is_spread, accuracy.values()))
+        and isinstance(runs, list)
+        and all(map(is_run, runs))
+    )
 
 
 def _settings_of(attack: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,8 +286,10 @@ def spread(values: Sequence[float], centre: str) -> Spread:
     return Spread(CENTRES[centre](values), deviation)
 
 
-def _mean(rows: Sequence[Mapping[str, float]], key: str) -> float | None:
-    return statistics.fmean(row[key] for row in rows) if rows else None
+def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """The mean of a key; None where no row has it."""
+    known = [row[key] for row in rows if row.get(key) is not None]
+    return statistics.fmean(known) if known else None
 
 
 def to_table(settings: Sequence[Mapping[str, Any]], centre: str = "median") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -64,19 +65,40 @@ def load_network(
       data_dir: where the data lies; that of the run if it is empty.
 
     Raises:
-      ValueError: there is no run, or no such checkpoint.
+      ValueError: there is no run, or no such checkpoint, or the data does not fit its network.
       DataError: the data is not there.
     """
     run = training.load_run(workdir, checkpoint)
     config = run.config
-    test_set = training.restrict(
-        data.load(config.dataset, "test", data_dir=data_dir or config.data_dir or None), config
-    )
-    model = training.create_model(config, test_set.num_classes)
+    place = data_dir or config.data_dir
+    whole = data.load(config.dataset, "test", data_dir=place or None)
+    if config.classes and max(config.classes) >= whole.num_classes:
+        whole = _with_classes(whole, int(max(config.classes)) + 1)
+    test_set = training.restrict(whole, config)
+    where = f"--workdir={workdir} --data_dir={place}"
+    try:
+        num_classes = run.num_classes(test_set.images.shape[1:])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if test_set.labels.max() >= num_classes:
+        raise ValueError(
+            f"{where}: the test labels go up to {test_set.labels.max()}, and the network of the "
+            f"run tells {num_classes} classes apart, 0 to {num_classes - 1}"
+        )
+    test_set = _with_classes(test_set, num_classes)
+    model = training.create_model(config, num_classes)
     variables = jax.tree.map(jnp.asarray, run.variables)
     logits_fn = jax.tree_util.Partial(apply_network(model), variables)
     network = TrainedNetwork(logits_fn, model, variables, test_set, config, run.step, run.averaged)
     return network.first(examples) if examples else network
+
+
+def _with_classes(dataset: data.Dataset, num_classes: int) -> data.Dataset:
+    """A data set as one of so many classes, of which not all need to occur."""
+    if dataset.num_classes == num_classes:
+        return dataset
+    names = dataset.class_names if len(dataset.class_names) == num_classes else ()
+    return dataclasses.replace(dataset, num_classes=num_classes, class_names=names)
 
 
 def apply_network(model: Any) -> Callable[[Any, jax.Array], jax.Array]:

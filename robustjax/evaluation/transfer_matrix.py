@@ -70,7 +70,7 @@ def transfer_matrix(
     dataset: data.Dataset,
     threat: attacks.ThreatModel,
     *,
-    step_size: float,
+    step_size: float | None = None,
     start: str = "uniform",
     batch_size: int = 128,
     progress: Progress | None = None,
@@ -89,7 +89,8 @@ def transfer_matrix(
       targets: likewise.
       dataset: what to attack.
       threat: the norm ball and the box.
-      step_size: of PGD and CW, in units of the images.
+      step_size: of PGD and CW, in units of the images; None: see
+        `step_size.default_step_size`.
       start: of PGD and CW, see `attacks.pgd`.
       batch_size: examples attacked at once.
       progress: told after every batch.

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import io
-import json
 import time
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
+from robustjax.digest import digest
 from robustjax.files import Path, write_whole
+from robustjax.npz import NpzError, read_npz
 
 SECONDS_BETWEEN_SAVES = 30.0
 
 
 class Unfinished:
-    """A folder with one file per attack; the folder goes when the evaluation is whole.
+    """A folder with one file per attack, which goes when the evaluation is whole.
 
     A file's name holds a digest of all that its content depends on, so that another evaluation
-    never goes on with it.
+    never goes on with it, nor takes it away.
 
     Attributes:
       folder: where the files are.
@@ -31,23 +30,41 @@ class Unfinished:
     def __init__(self, folder: Path, *depends_on: Any):
         """Args: the folder, and what every attack depends on: arrays, pytrees of them, or JSON."""
         self.folder = folder
-        self._digest = _digest(*depends_on)
+        self._digest = digest(*depends_on)
         self._saved = time.monotonic()
+        self._files: set[Path] = set()
 
     def path(self, name: str, settings: Mapping[str, Any]) -> Path:
         """The file of an attack with its settings."""
-        return self.folder / f"{name}-{_digest(self._digest, name, dict(settings))[:16]}.npz"
+        path = self.folder / f"{name}-{digest(self._digest, name, dict(settings))[:16]}.npz"
+        self._files.add(path)
+        return path
 
-    def load(self, name: str, settings: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
-        """What was saved of an attack; None if nothing was, or it cannot be read."""
+    def load(
+        self, name: str, settings: Mapping[str, Any], rows: int
+    ) -> dict[str, np.ndarray] | None:
+        """What was saved of an attack; None if nothing was, or it cannot be read.
+
+        Args:
+          name: of the attack.
+          settings: of the attack.
+          rows: how many examples there are.
+
+        Returns:
+          "done", a whole number from 0 to `rows`, and arrays [rows, ...].
+        """
         path = self.path(name, settings)
         if not path.exists():
             return None
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-                return {entry: stored[entry] for entry in stored.files}
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            found = read_npz(path.read_bytes())
+        except NpzError:
             return None
+        done = found.get("done", np.zeros(()))
+        if done.shape or done.dtype.kind != "i" or not 0 <= done <= rows:
+            return None
+        fits = all(array.shape[:1] == (rows,) for name, array in found.items() if name != "done")
+        return found if fits else None
 
     def save(
         self, name: str, settings: Mapping[str, Any], *, now: bool, **arrays: np.ndarray
@@ -61,21 +78,9 @@ class Unfinished:
         self._saved = time.monotonic()
 
     def remove(self) -> None:
-        """Removes the folder, the evaluation being whole."""
-        if self.folder.exists():
-            self.folder.rmtree()
-
-
-def _digest(*parts: Any) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        leaves, structure = jax.tree.flatten(part)
-        digest.update(str(structure).encode())
-        for leaf in leaves:
-            if isinstance(leaf, np.ndarray | jax.Array):
-                array = np.asarray(leaf)
-                digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
-            else:
-                digest.update(json.dumps(leaf).encode())
-    return digest.hexdigest()
+        """Removes what this evaluation has written, now that it is whole; then the empty folder."""
+        for path in self._files:
+            path.unlink(missing_ok=True)
+        # Another evaluation has files in it, or it is not there.
+        with contextlib.suppress(OSError, ValueError):
+            self.folder.rmdir()

@@ -15,11 +15,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from robustjax import attacks, data, evaluation, methods, training
+from robustjax.arguments import require_finite
 from robustjax.config import TrainConfig
 from robustjax.evaluation.figures import line_style, save, write_numbers
 from robustjax.evaluation.sweep_figures import accuracy_against_value
 from robustjax.files import Path
-from robustjax.methods.checks import require_number
 from robustjax.text import format_value, parse_number
 
 SUMMARY = "FAT, figures 9 and 10: friendly images without the projection, by the step size"
@@ -286,7 +286,7 @@ def _numbers(name: str, text: str) -> Sequence[float]:
     try:
         values = [parse_number(part) for part in text.split(",")]
         for value in values:
-            require_number(name, value, 0)
+            require_finite(name, value, 0)
         valid = len(set(values)) == len(values)
     except ValueError:
         valid = False

@@ -5,18 +5,19 @@ that it does not. Then the same network is trained again, one subset treated apa
 """
 
 import dataclasses
+import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
 from robustjax import data, training
+from robustjax.attacks.rows import predicted
 from robustjax.config import TrainConfig
 from robustjax.evaluation.figures import save
-from robustjax.files import Path
+from robustjax.files import Path, write_whole
 from robustjax.methods.mart_subset import TREATMENTS
 
 SUMMARY = "MART, figure 1: misclassified examples treated apart (unperturbed, FGSM, regularised)"
@@ -74,8 +75,9 @@ def run(settings: Settings, output: Path, report: Callable[[str], None]) -> dict
     curves = {"standard": _robust_accuracies(settings, output, "standard", report)}
     for subset, chosen in subsets.items():
         path = output / f"{subset}.npz"
-        with path.open("wb") as file:
-            np.savez(file, chosen=chosen)
+        content = io.BytesIO()
+        np.savez(content, chosen=chosen)
+        write_whole(path, content.getvalue())
         for treatment in TREATMENTS[1:]:
             name = f"{subset}_{treatment}"
             curves[name] = _robust_accuracies(
@@ -127,11 +129,10 @@ def choose(selector: Path, seed: int) -> dict[str, np.ndarray]:
 
     @jax.jit
     def predict(images: jax.Array) -> jax.Array:
-        return jnp.argmax(model.apply(run.variables, data.to_float(images), train=False), -1)
+        return predicted(model.apply(run.variables, data.to_float(images), train=False))
 
     batches = np.array_split(train_set.images, max(len(train_set) // 500, 1))
-    predicted = np.concatenate([predict(images) for images in batches])
-    misclassified = predicted != train_set.labels
+    misclassified = np.concatenate([predict(images) for images in batches]) != train_set.labels
     candidates = np.flatnonzero(~misclassified)
     if not 0 < misclassified.sum() <= len(candidates):
         raise ValueError(

@@ -11,13 +11,13 @@ An experiment is a module of this package with
 """
 
 import dataclasses
-import difflib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from robustjax.arguments import did_you_mean
 from robustjax.evaluation.report import versions
 from robustjax.experiments import (
     fat_unprojected,
@@ -69,7 +69,7 @@ def settings(name: str, assignments: Sequence[str] = ()) -> Any:
         if not equals or key not in fields:
             raise ValueError(
                 f"{assignment!r} sets nothing of {name}; accepted are "
-                f"{', '.join(f'{field}=VALUE' for field in fields)}"
+                f"{', '.join(f'{field}=VALUE' for field in fields)}{did_you_mean(key, fields)}"
             )
         given[key] = _value(key, text, fields[key].type)
     return experiment.Settings(**given)
@@ -122,10 +122,9 @@ def _page(experiment: ModuleType, summary: Mapping[str, Any]) -> str:
 
 def _experiment(name: str) -> ModuleType:
     if name not in _EXPERIMENTS:
-        close = difflib.get_close_matches(name, _EXPERIMENTS, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"there is no experiment {name!r}; accepted are {', '.join(_EXPERIMENTS)}.{hint}"
+            f"there is no experiment {name!r}; accepted are {', '.join(_EXPERIMENTS)}"
+            f"{did_you_mean(name, _EXPERIMENTS)}"
         )
     return _EXPERIMENTS[name]
 

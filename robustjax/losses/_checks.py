@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+_SUM_ERROR, _HALF_SUM_ERROR = 1e-3, 2e-2
+"""By how much the probabilities of a row may miss 1: by rounding, also that of 16 bits."""
+
 
 def checked_logits(
     function: str, minimum_classes: int = 2, **logits: ArrayLike
@@ -26,7 +29,7 @@ def checked_logits(
     Raises:
       ValueError: not floating point, no or too few classes, or shapes that differ.
     """
-    arrays = {name: jnp.asarray(value) for name, value in logits.items()}
+    arrays = {name: as_array(function, name, value) for name, value in logits.items()}
     for name, array in arrays.items():
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
@@ -41,8 +44,13 @@ def checked_logits(
     if len({array.shape for array in arrays.values()}) > 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ValueError(f"{function}: logits must have the same shape, got {shapes}")
-    dtype = jnp.result_type(jnp.float32, *(array.dtype for array in arrays.values()))
+    dtype = at_least_float32(*(array.dtype for array in arrays.values()))
     return tuple(array.astype(dtype) for array in arrays.values())
+
+
+def at_least_float32(*dtypes: jnp.dtype) -> jnp.dtype:
+    """float64 if any of the types is, else float32; also where JAX promotes nothing by itself."""
+    return jnp.dtype(jnp.float64 if jnp.dtype(jnp.float64) in dtypes else jnp.float32)
 
 
 def checked_hard_labels(
@@ -61,7 +69,7 @@ def checked_hard_labels(
       ValueError: not integers, another shape than the logits' less the classes, or a known value
         outside [0, K).
     """
-    array = jnp.asarray(labels)
+    array = as_array(function, name, labels)
     expected = logits.shape[:-1]
     if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape != expected:
         raise ValueError(
@@ -78,11 +86,31 @@ def checked_labels(function: str, logits: jax.Array, labels: ArrayLike) -> jax.A
     Raises:
       ValueError: neither probabilities of the logits' shape nor valid hard labels.
     """
-    array = jnp.asarray(labels)
+    array = as_array(function, "labels", labels)
     if jnp.issubdtype(array.dtype, jnp.floating) and array.shape == logits.shape:
+        check_distributions(function, labels)
         return array
     hint = f"; soft labels, floating point of shape {logits.shape}, are accepted too"
     return checked_hard_labels(function, logits, labels, hint=hint)
+
+
+def check_distributions(function: str, labels: ArrayLike) -> None:
+    """Raises ValueError if known soft labels [B, K] are no distribution in each row."""
+    if not is_known(labels):
+        return
+    array = np.asarray(jax.device_get(labels))
+    values = array.astype(np.float64)
+    if not np.all(values >= 0):
+        raise ValueError(
+            f"{function}: labels must be probabilities, got {values[~(values >= 0)].flat[0]:g}"
+        )
+    sums = values.sum(-1)
+    wrong = ~(np.abs(sums - 1) <= (_SUM_ERROR if array.dtype.itemsize > 2 else _HALF_SUM_ERROR))
+    if wrong.any():
+        raise ValueError(
+            f"{function}: labels must be a distribution in each row, got one that sums to "
+            f"{sums[wrong].flat[0]:g}"
+        )
 
 
 def check_class_range(
@@ -122,7 +150,9 @@ def checked_coefficient(
     Raises:
       ValueError: another shape, or a known value outside [0, maximum] or not finite.
     """
-    array = jnp.asarray(value)
+    array = as_array(function, name, value)
+    if array.dtype == bool or not jnp.issubdtype(array.dtype, jnp.number):
+        raise ValueError(f"{function}: {name} must be a number, got {array.dtype}")
     if array.shape not in ((), shape):
         raise ValueError(
             f"{function}: {name} must be a scalar or have shape {shape}, got shape {array.shape}"
@@ -134,6 +164,15 @@ def checked_coefficient(
             accepted = "finite and >= 0" if maximum == np.inf else f"in [0, {maximum:g}]"
             raise ValueError(f"{function}: {name} must be {accepted}, got {outside.flat[0]:g}")
     return array.astype(dtype)
+
+
+def as_array(function: str, name: str, value: ArrayLike) -> jax.Array:
+    """An array, or a ValueError that names the argument."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = type(value).__name__
+        raise ValueError(f"{function}: {name} must be an array of numbers, got {kind}") from error
 
 
 def is_known(value: ArrayLike) -> bool:

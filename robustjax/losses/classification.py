@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from robustjax.arguments import LARGEST_COUNT
 from robustjax.losses import _checks as checks
 from robustjax.losses._logits import at_class, class_mask, except_class, log_odds, log_softmax
 
@@ -181,9 +182,10 @@ def smooth_labels(labels: ArrayLike, num_classes: int, strength: ArrayLike) -> j
 
     Source: LRM (Summers and Dinneen, 2019), eq. 8.
     """
-    if not isinstance(num_classes, numbers.Integral) or num_classes < 2:
+    whole = isinstance(num_classes, numbers.Integral) and not isinstance(num_classes, bool)
+    if not whole or not 2 <= num_classes <= LARGEST_COUNT:
         raise ValueError(f"smooth_labels: num_classes must be an integer >= 2, got {num_classes!r}")
-    array = jnp.asarray(labels)
+    array = checks.as_array("smooth_labels", "labels", labels)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(
             f"smooth_labels: labels must be hard labels, integers of shape [B]; got {array.dtype} "
@@ -195,7 +197,7 @@ def smooth_labels(labels: ArrayLike, num_classes: int, strength: ArrayLike) -> j
         "strength",
         strength,
         shape=array.shape,
-        dtype=jnp.result_type(jnp.float32, strength),
+        dtype=checks.at_least_float32(getattr(strength, "dtype", jnp.float32)),
         maximum=1,
     )[..., None]
     mask = class_mask(array, num_classes)

@@ -26,7 +26,7 @@ def lrm(
     alpha: ArrayLike = 0.0,
     axis_name: str | None = None,
     direction: str = "clean",
-    detached_reference: bool = False,
+    detached_reference: bool = True,
 ) -> jax.Array:
     """LRM: adversarial cross-entropy, decoupled logit pairing, and logit squeezing.
 
@@ -62,8 +62,9 @@ def lrm(
         the distributions" and leaves it open.
       detached_reference: whether that prediction is held fixed (sg), as a target of a cross-entropy
         often is; then h can only be lowered by agreeing with it. The paper does not say. False
-        differentiates both, and h is lowered by being sure of any one class, too: with a small
-        ratio that can carry a network away early in training.
+        differentiates both, and h is lowered by being sure of any one class, too: that drives h
+        towards 0 and its factor L̄ / h̄ beyond all bounds, and networks ended in NaN or at chance
+        where this was tried (launch/lrm.flags says on what).
 
     Returns:
       [B], the loss per example.

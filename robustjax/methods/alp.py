@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import losses
+from robustjax.arguments import require_choice, require_finite
 from robustjax.attacks.random_keys import fold_in_each
 from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_choice, require_number, require_start
+from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 from robustjax.parallel import AXIS
 
@@ -150,7 +151,7 @@ def _without_attack(
     *,
     couples_rows: bool = False,
 ) -> Method:
-    require_number("noise", noise, 0)
+    require_finite("noise", noise, 0)
 
     def perturb(inner: Inner) -> Perturbation:
         if not noise:
@@ -167,5 +168,10 @@ def _without_attack(
 
     scalars = {"weight": checked_scalar("weight", weight, 0)}
     return Method(
-        name=name, perturb=perturb, outer=outer, scalars=scalars, couples_rows=couples_rows
+        name=name,
+        perturb=perturb,
+        outer=outer,
+        scalars=scalars,
+        couples_rows=couples_rows,
+        goes_by=(),
     )

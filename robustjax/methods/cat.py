@@ -7,14 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import losses
+from robustjax.arguments import require_choice, require_whole
 from robustjax.attacks.random_keys import fold_in_each
 from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import (
-    checked_scalar,
-    require_choice,
-    require_number,
-    require_start,
-)
+from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.method import Inner, Method, Perturbation
 from robustjax.methods.standard import adversarial_outer
 
@@ -64,7 +60,7 @@ def create(
     Source: Cai et al. (2018), the curriculum and its batch mixing.
     """
     require_start(start)
-    require_number("patience", patience, 1)
+    require_whole("patience", patience, 1)
     require_choice("random_step", random_step, (True, False))
 
     def perturb(inner: Inner) -> Perturbation:
@@ -83,7 +79,11 @@ def create(
     def curriculum(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         return {"strength": strength_after(rows, patience)}
 
-    scheduled = {} if strength is None else {"strength": checked_scalar("strength", strength, 0)}
+    scheduled = (
+        {}
+        if strength is None
+        else {"strength": checked_scalar("strength", strength, 0, whole=True)}
+    )
     return Method(
         name="cat",
         perturb=perturb,

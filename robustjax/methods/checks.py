@@ -1,15 +1,20 @@
 """Checks of the hyper-parameters that a method is created with: one clear sentence each."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
+from robustjax.arguments import require_choice, require_finite
 from robustjax.attacks.pgd import STARTS
 from robustjax.epoch_schedule import Scalar, known_values, parse_schedule
 
 
 def checked_scalar(
-    name: str, value: Any, minimum: float = -math.inf, maximum: float = math.inf
+    name: str,
+    value: Any,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    *,
+    whole: bool = False,
 ) -> Scalar:
     """A hyper-parameter that may follow a schedule: a number or a function of the epoch.
 
@@ -18,6 +23,7 @@ def checked_scalar(
       value: a number, a function of the epoch, or the text of a schedule.
       minimum: the least value accepted.
       maximum: the largest.
+      whole: whether it counts something, so that a value that is held is a whole number.
 
     Raises:
       ValueError: it is none of these, or leaves the range.
@@ -28,38 +34,10 @@ def checked_scalar(
         except ValueError as error:
             raise ValueError(f"{name}={error}") from None
     for number in known_values(value):
-        require_number(name, number, minimum, maximum)
+        require_finite(name, number, minimum, maximum)
+        if whole and not float(number).is_integer():
+            raise ValueError(f"{name}={number:g}: accepted are whole numbers")
     return value
-
-
-def require_number(
-    name: str, value: Any, minimum: float = -math.inf, maximum: float = math.inf
-) -> None:
-    """Refuses what is not a finite number in [minimum, maximum].
-
-    Raises:
-      ValueError: names the hyper-parameter, the value and the range.
-    """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and math.isfinite(value) and minimum <= value <= maximum:
-        return
-    limits = [f"at least {minimum:g}"] * math.isfinite(minimum)
-    limits += [f"at most {maximum:g}"] * math.isfinite(maximum)
-    raise ValueError(
-        f"{name}={value!r}: accepted is a finite number{', ' if limits else ''}"
-        f"{' and '.join(limits)}"
-    )
-
-
-def require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    """Refuses what is not one of a few values.
-
-    Raises:
-      ValueError: names the hyper-parameter, the value and the choices.
-    """
-    if isinstance(value, bool) != isinstance(choices[0], bool) or value not in choices:
-        accepted = ", ".join(str(choice) for choice in choices)
-        raise ValueError(f"{name}={value!r}: accepted are {accepted}")
 
 
 def require_start(start: str) -> None:

@@ -54,4 +54,5 @@ def create(
         outer=adversarial_outer(),
         scalars={"step_ratio": checked_scalar("step_ratio", step_ratio, 0)},
         attack_batch_norm=attack_batch_norm,
+        goes_by=(),
     )

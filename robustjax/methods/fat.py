@@ -10,9 +10,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from robustjax import attacks, losses
+from robustjax.arguments import require_choice, require_finite
 from robustjax.epoch_schedule import Scalar
 from robustjax.methods import mart
-from robustjax.methods.checks import checked_scalar, require_choice, require_number, require_start
+from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 from robustjax.methods.standard import adversarial_outer
 from robustjax.methods.trades import ascend_divergence, divergence_outer
@@ -58,7 +59,7 @@ def create(
     Source: Zhang et al. (2020), eq. 5, Algorithms 1 and 2, appendix B.
     """
     tau = _checked(tau, start, projection)
-    require_number("omega", omega, 0)
+    require_finite("omega", omega, 0)
 
     def perturb(inner: Inner) -> Perturbation:
         options = {} if projection else _without_ball(inner)
@@ -182,7 +183,7 @@ def _checked(tau: Scalar, start: str, projection: bool) -> Scalar:
             f"start={start!r}: without a projection there is no ball to draw from; accepted are "
             "clean, gaussian"
         )
-    return checked_scalar("tau", tau, 0)
+    return checked_scalar("tau", tau, 0, whole=True)
 
 
 def _friendly(inner: Inner) -> Any:

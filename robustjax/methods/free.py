@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from robustjax.methods.checks import require_number
+from robustjax.arguments import require_whole
 from robustjax.methods.method import Inner, Method, Perturbation, PyTree
 from robustjax.methods.standard import adversarial_outer
 
@@ -41,7 +41,7 @@ def create(*, replays: int = 8) -> Method:
 
     Source: Shafahi et al. (2019), Algorithm 1.
     """
-    require_number("replays", replays, 1)
+    require_whole("replays", replays, 1)
 
     def perturb(inner: Inner) -> Perturbation:
         images = inner.threat.project(
@@ -65,5 +65,6 @@ def create(*, replays: int = 8) -> Method:
         init=lambda rows, image_shape: {"delta": jnp.zeros((rows, *image_shape))},
         memory_of="position",
         remember=remember,
-        replays=int(replays),
+        replays=replays,
+        goes_by=(),
     )

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import losses
+from robustjax.arguments import require_choice, require_finite
 from robustjax.attacks import AttackResult
 from robustjax.attacks.random_keys import fold_in_each
+from robustjax.attacks.rows import misclassified
 from robustjax.epoch_schedule import EpochSchedule
-from robustjax.methods.checks import require_choice, require_number, require_start
+from robustjax.methods.checks import require_start
 from robustjax.methods.method import Inner, Method, Perturbation
 from robustjax.methods.standard import adversarial_outer
 
@@ -57,17 +59,16 @@ def create(
     Source: Balaji et al. (2019) and the authors' code.
     """
     require_start(start)
-    require_number("growth", growth, 0)
-    require_number("smoothing", smoothing, 0, 1)
+    require_finite("growth", growth, 0)
+    require_finite("smoothing", smoothing, 0, 1)
     if fixed_epsilon_epochs != float("inf"):
-        require_number("fixed_epsilon_epochs", fixed_epsilon_epochs, 0)
+        require_finite("fixed_epsilon_epochs", fixed_epsilon_epochs, 0)
     require_choice("skip_misclassified", skip_misclassified, (True, False))
 
     def perturb(inner: Inner) -> Perturbation:
         logits_fn = inner.network.logits_fn(attack_batch_norm)
         labels = inner.batch.labels
-        hard = jnp.argmax(labels, -1) if labels.ndim == 2 else labels
-        is_right = jnp.argmax(logits_fn(inner.batch.images), -1) == hard
+        is_right = ~misclassified(logits_fn(inner.batch.images), labels)
 
         def attack(radius: jax.Array, keys: jax.Array) -> AttackResult:
             return inner._replace(keys=keys).pgd(

@@ -3,8 +3,9 @@
 import jax
 
 from robustjax import losses
+from robustjax.arguments import require_choice, require_finite
 from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_choice, require_number
+from robustjax.methods.checks import checked_scalar
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 from robustjax.methods.standard import ascend_cross_entropy, require_attack
 from robustjax.parallel import AXIS
@@ -26,7 +27,7 @@ def create(
     squeezing: Scalar = 1e-3,
     reading: str = "A",
     direction: str = "clean",
-    detached_reference: bool = False,
+    detached_reference: bool = True,
     alpha: Scalar = 0.0,
     start: str = "uniform",
     attack_labels: str = "soft",
@@ -47,8 +48,8 @@ def create(
         1 − r pairing); see `losses.lrm`.
       direction: whose prediction h is the expectation under, "clean" or "adversarial". The paper
         does not say.
-      detached_reference: whether that prediction is not differentiated; see `losses.lrm`. The
-        paper does not say.
+      detached_reference: whether that prediction is held fixed; see `losses.lrm`. The paper does
+        not say; with False training ended in NaN or at chance where it was tried.
       alpha: share of the clean loss (eq. 1); 0 in the paper (section 5.2).
       start: PGD's start: "uniform", "gaussian", "sign" or "clean".
       attack_labels: with smoothed or mixed labels, what the attack ascends the cross-entropy of:
@@ -63,7 +64,7 @@ def create(
     require_choice("detached_reference", detached_reference, (False, True))
     if pairing_ratio is not None:
         largest = 1.0 if reading == "B" else float("inf")
-        require_number("pairing_ratio", pairing_ratio, 1e-6, largest)
+        require_finite("pairing_ratio", pairing_ratio, 1e-6, largest)
 
     def perturb(inner: Inner) -> Perturbation:
         return ascend_cross_entropy(inner, start, attack_labels, attack_batch_norm)

@@ -3,9 +3,10 @@
 import jax
 
 from robustjax import losses
+from robustjax.arguments import require_choice, require_finite
 from robustjax.attacks.random_keys import fold_in_each
 from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_choice, require_number, require_start
+from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 from robustjax.methods.trades import ascend_divergence
 
@@ -63,7 +64,7 @@ def create(
     require_choice("classifier", classifier, ("bce", "ce", "natural_bce"))
     require_choice("divergence", divergence, (True, False))
     require_choice("weighted", weighted, (True, False))
-    require_number("proportion", proportion, 0, 1)
+    require_finite("proportion", proportion, 0, 1)
 
     def perturb(inner: Inner) -> Perturbation:
         if attack_loss == "kl":

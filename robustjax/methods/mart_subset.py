@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import losses
+from robustjax.arguments import require_choice
 from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_choice, require_start
+from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.mart import CITATION
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation, PyTree
+from robustjax.npz import NpzError, NpzFile
 
 __all__ = ["CITATION", "SUMMARY", "TREATMENTS", "create"]
 
@@ -44,6 +46,8 @@ def create(
     """
     require_choice("treatment", treatment, TREATMENTS)
     require_start(start)
+    if not isinstance(subset, str | None):
+        raise ValueError(f"subset={subset!r}: accepted is the name of an .npz file")
 
     def init(rows: int, image_shape: tuple[int, ...]) -> PyTree:
         return {"chosen": jnp.asarray(_read(subset, rows), jnp.int32)}
@@ -96,13 +100,14 @@ def _read(path: str | None, rows: int) -> np.ndarray:
     """Which examples are chosen, bool [rows]."""
     if not path:
         return np.zeros(rows, bool)
+    accepted = "accepted is an .npz file with the array 'chosen'"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with NpzFile(path) as archive:
             chosen = archive["chosen"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"--subset={path}: accepted is an .npz file with the array 'chosen' ({error})"
-        ) from error
+    except KeyError as error:
+        raise ValueError(f"--subset={path} has no array 'chosen'; {accepted}") from error
+    except (OSError, NpzError) as error:
+        raise ValueError(f"--subset={path} cannot be read: {error}; {accepted}") from error
     if chosen.shape != (rows,) or chosen.dtype != bool:
         raise ValueError(
             f"--subset={path}: chosen is {chosen.dtype} {list(chosen.shape)}; accepted is bool "

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import attacks
+from robustjax.arguments import require_choice
 from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_choice
+from robustjax.methods.checks import checked_scalar
 
 PyTree = Any
 
@@ -205,6 +206,7 @@ class Method:
       replays: how many steps in a row are made on each batch, augmented and mixed alike.
       soft_labels: whether labels may be distributions (label smoothing, mixup, CutMix).
       unlabelled: whether examples may lack a label (-1).
+      goes_by: of "steps" and "step_size", the options that the perturbation goes by.
       couples_rows: whether the perturbation or the loss of an example depends on other examples of
         the batch, batch norm aside; then a batch cannot be worked on in parts.
     """
@@ -222,6 +224,7 @@ class Method:
     soft_labels: bool = True
     unlabelled: bool = False
     couples_rows: bool = False
+    goes_by: tuple[str, ...] = ("steps", "step_size")
 
     def __post_init__(self) -> None:
         require_choice("attack_batch_norm", self.attack_batch_norm, ("eval", "train"))

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import losses
+from robustjax.arguments import require_finite
 from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_number, require_start
+from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "MMA (Ding et al., 2020): CE at each example's own margin, up to d_max; clean CE if wrong"
@@ -58,8 +59,8 @@ def create(
     Source: Ding et al. (2020) and the authors' code.
     """
     require_start(start)
-    require_number("min_epsilon", min_epsilon, 1e-9)
-    require_number("clean_weight", clean_weight, 0, 1)
+    require_finite("min_epsilon", min_epsilon, 1e-9)
+    require_finite("clean_weight", clean_weight, 0, 1)
 
     def perturb(inner: Inner) -> Perturbation:
         logits_fn = inner.network.logits_fn(attack_batch_norm)
@@ -107,6 +108,7 @@ def create(
         scalars={"d_max": checked_scalar("d_max", d_max, 0)},
         attack_batch_norm=attack_batch_norm,
         soft_labels=False,
+        goes_by=("steps",),
     )
 
 

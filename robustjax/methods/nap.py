@@ -3,8 +3,9 @@
 import jax
 
 from robustjax import losses
+from robustjax.arguments import require_choice
 from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_choice, require_start
+from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "NAP (Chandna and Kutlesa, 2021): BCE(x̂) − β·[p_y(x) − p_y(x̂)]₊·CE(x), x̂ by PGD-K on CE"

@@ -23,7 +23,9 @@ def create(*, loss: str = "ce") -> Method:
         logits, network = outer.network.train(outer.batch.images, outer.key)
         return Objective(loss_fn(logits, outer.batch.labels), network.statistics)
 
-    return Method(name="natural", perturb=_perturb, outer=outer, soft_labels=loss == "ce")
+    return Method(
+        name="natural", perturb=_perturb, outer=outer, soft_labels=loss == "ce", goes_by=()
+    )
 
 
 def _perturb(inner: Inner) -> Perturbation:

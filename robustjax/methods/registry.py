@@ -1,10 +1,10 @@
 """The training methods by name: creating one, listing them, citing them."""
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from robustjax.arguments import did_you_mean, shown
 from robustjax.methods import (
     alp,
     cat,
@@ -84,7 +84,7 @@ def create(name: str, **hyperparameters: Any) -> Method:
         if given not in accepted:
             raise ValueError(
                 f"method {name!r} has no hyper-parameter {given!r}; it has: "
-                f"{', '.join(accepted) or 'none'}"
+                f"{', '.join(accepted) or 'none'}{did_you_mean(given, accepted)}"
             )
     return entry.factory(**hyperparameters)
 
@@ -106,8 +106,9 @@ def cite(name: str) -> str:
 
 
 def _entry(name: str) -> Entry:
-    if name not in _METHODS:
-        near = difflib.get_close_matches(str(name), _METHODS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown method {name!r}{hint} Known methods: {', '.join(_METHODS)}")
+    if not isinstance(name, str) or name not in _METHODS:
+        raise ValueError(
+            f"unknown method {shown(name)!r}; known are {', '.join(_METHODS)}"
+            f"{did_you_mean(name, _METHODS)}"
+        )
     return _METHODS[name]

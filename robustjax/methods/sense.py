@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import losses
+from robustjax.arguments import require_finite
 from robustjax.attacks.stopping import Decision, Point
 from robustjax.epoch_schedule import EpochSchedule, Scalar
-from robustjax.methods.checks import checked_scalar, require_number, require_start
+from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "SENSE-AT (Kim and Wang): CE on images of PGD-K that keeps p_y(x̃) above c"
@@ -58,8 +59,8 @@ def create(
       Algorithm 1 calls the clean images X_adv^(0), which are the points that PGD starts from.
     """
     require_start(start)
-    require_number("full_attack_epochs", full_attack_epochs, 0)
-    require_number("natural_weight", natural_weight, 0)
+    require_finite("full_attack_epochs", full_attack_epochs, 0)
+    require_finite("natural_weight", natural_weight, 0)
 
     def perturb(inner: Inner) -> Perturbation:
         threshold = -jnp.log(inner.scalars["c"])

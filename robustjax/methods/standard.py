@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import losses
+from robustjax.arguments import require_choice
 from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_choice, require_start
+from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "standard adversarial training (Madry et al., 2018): cross-entropy on PGD-K's images"

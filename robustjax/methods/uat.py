@@ -3,8 +3,9 @@
 import jax
 
 from robustjax import losses
+from robustjax.arguments import require_choice
 from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_choice, require_start
+from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.labels import is_labelled, labelled_cross_entropy, or_predicted
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 

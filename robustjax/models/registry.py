@@ -1,7 +1,6 @@
 """Networks by name: which there are, what each is, and how a name and options become a module."""
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from robustjax.arguments import did_you_mean, require_finite, require_whole, shown
 from robustjax.models.cifar_resnet import CifarResNet
 from robustjax.models.digits_cnn import DigitsCNN
 from robustjax.models.fat_small_cnn import FatSmallCNN
@@ -34,6 +34,7 @@ class Network:
         summary: one line with the source.
         sizes: the numbers under which `names` lists it.
         options: options of its own, beside the common ones.
+        largest: of each number; beyond it lie networks that nobody could train.
     """
 
     pattern: str
@@ -41,6 +42,7 @@ class Network:
     summary: str
     sizes: tuple[tuple[int, ...], ...] = ((),)
     options: tuple[str, ...] = ()
+    largest: tuple[int, ...] = ()
 
     def names(self) -> tuple[str, ...]:
         """Returns the pattern with each of the sizes written in."""
@@ -48,9 +50,22 @@ class Network:
         return tuple(template.format(*size) for size in self.sizes)
 
     def match(self, name: str) -> tuple[int, ...] | None:
-        """Returns the numbers in `name`, or None where it is not of this pattern."""
-        found = re.fullmatch(re.sub("[A-Z]", r"([1-9]\\d*)", self.pattern), name)
-        return found and tuple(int(number) for number in found.groups())
+        """Returns the numbers in `name`, or None where it is not of this pattern.
+
+        Raises:
+            ValueError: a number is larger than any that makes sense.
+        """
+        found = re.fullmatch(re.sub("[A-Z]", r"([1-9][0-9]*)", self.pattern), name)
+        if found is None:
+            return None
+        texts = found.groups()
+        for text, largest in zip(texts, self.largest, strict=False):
+            if len(text) > len(str(largest)) or int(text) > largest:
+                raise ValueError(
+                    f"{name:.60} is larger than any network that could be trained; of "
+                    f"{self.pattern} accepted are numbers up to {', '.join(map(str, self.largest))}"
+                )
+        return tuple(int(text) for text in texts)
 
 
 NETWORKS = (
@@ -60,6 +75,7 @@ NETWORKS = (
         "WRN-D-W (Zagoruyko & Komodakis, 2016); 34-10 in TRADES, MART, NAP, FAT and SENSE",
         ((16, 2), (28, 2), (28, 4), (28, 10), (34, 4), (34, 8), (34, 10), (40, 4), (58, 10)),
         ("dropout", "remat"),
+        (2000, 1000),
     ),
     Network(
         "resnet_D",
@@ -67,6 +83,7 @@ NETWORKS = (
         "post-activation ResNet-D of 64 to 512 channels; 18 in MART and FAT, 18 and 8 for LRM",
         ((8,), (18,), (34,), (50,)),
         ("remat",),
+        (2000,),
     ),
     Network(
         "preact_resnet_18",
@@ -80,6 +97,7 @@ NETWORKS = (
         "ResNet-D of 16 to 64 channels (He et al., 2016); capacities of SENSE, §5.3.3",
         ((8,), (20,), (32,), (44,), (56,), (110,)),
         ("remat",),
+        (2000,),
     ),
     Network(
         "madry_simple_resnet",
@@ -115,6 +133,7 @@ NETWORKS = (
         SenseMnistCNN,
         "MNIST network of capacity D of SENSE (Kim & Wang, 2021), §5.2.1",
         tuple((capacity,) for capacity in range(1, 7)),
+        largest=(16,),
     ),
     Network("madry_mnist_cnn", MadryMnistCNN, "MNIST network of Madry et al. (2018)"),
     Network("digits_cnn", DigitsCNN, "three convolutions for 8×8 digits, trained on a CPU"),
@@ -150,13 +169,13 @@ def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
     unknown = [option for option in options if option not in accepted]
     if unknown:
         raise ValueError(
-            f"{name} has no option {', '.join(map(repr, unknown))}; it takes {', '.join(accepted)}"
+            f"{name} has no option {', '.join(map(repr, unknown))}; it takes "
+            f"{', '.join(accepted)}{did_you_mean(unknown[0], accepted)}"
         )
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(f"num_classes={num_classes!r}: expected a whole number of at least 2")
-    dropout = options.get("dropout", 0.0)
-    if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"dropout={dropout}: expected a rate in [0, 1)")
+    require_whole("num_classes", num_classes, 2)
+    require_finite("dropout", options.get("dropout", 0.0), 0.0, accepted="rates in [0, 1)")
+    if options.get("dropout", 0.0) >= 1:
+        raise ValueError(f"dropout={options['dropout']}: accepted are rates in [0, 1)")
     own = {option: value for option, value in options.items() if option in network.options}
     common = {option: value for option, value in options.items() if option in COMMON_OPTIONS}
     model = network.module(*sizes, num_classes=num_classes, **own)
@@ -195,12 +214,11 @@ def describe(name: str) -> str:
 
 def _find(name: str) -> tuple[Network, tuple[int, ...]]:
     for network in NETWORKS:
-        sizes = network.match(name)
+        sizes = network.match(name) if isinstance(name, str) else None
         if sizes is not None:
             return network, sizes
-    near = difflib.get_close_matches(name, names(), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(
-        f"no network is called {name!r}.{hint} There are {', '.join(names())}; and "
-        "wide_resnet_D_W, cifar_resnet_D and sense_mnist_cnn_D in other sizes."
+        f"no network is called {shown(name)}: there are {', '.join(names())}; and wide_resnet_D_W, "
+        "cifar_resnet_D and sense_mnist_cnn_D in other sizes"
+        f"{did_you_mean(name, names())}"
     )

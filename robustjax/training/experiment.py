@@ -1,6 +1,7 @@
 """Turns the options of an experiment into its parts: data, network, method, optimiser, schedule."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,14 +12,18 @@ import numpy as np
 import optax
 
 from robustjax import data, methods, models, parallel
+from robustjax.arguments import LARGEST_COUNT
 from robustjax.config import TrainConfig
+from robustjax.digest import digest
 from robustjax.epoch_schedule import parse_schedule
+from robustjax.step_size import reach_complaint
 from robustjax.training import microbatch
 from robustjax.training.optimizer import create_optimizer
 from robustjax.training.schedules import learning_rate_schedule, warmed_up
 from robustjax.training.state import TrainState, create_state
 from robustjax.training.step import StepSettings, make_train_step
 from robustjax.training.train_set import TrainSet, create_train_set
+from robustjax.training.units import require_units
 
 PyTree = Any
 
@@ -42,7 +47,9 @@ class Experiment:
         """The state before the first step: from the seed, or with the weights of another run."""
         image_shape = self.train_set.images.shape[1:]
         images = jnp.zeros((1, *image_shape), jnp.float32)
-        variables = jax.jit(self.model.init)(jax.random.key(self.config.seed), images)
+        initialize, key = jax.jit(self.model.init), jax.random.key(self.config.seed)
+        _require_trainable_size(self.config, jax.eval_shape(initialize, key, images))
+        variables = initialize(key, images)
         if self.method.attack_batch_norm == "train" and "batch_stats" not in variables:
             raise ValueError(
                 f"--method={self.method.name} with attack_batch_norm=train needs batch norm, which "
@@ -65,6 +72,23 @@ class Experiment:
         step = make_train_step(self.model, self.method, self.optimizer, self.settings)
         return parallel.map_over_devices(step, devices, in_axes=(0, 0, None, None), donate=(0,))
 
+    def warnings(self) -> list[str]:
+        """What in the options is probably not meant."""
+        config = self.config
+        if config.step_size is None or "step_size" not in self.method.goes_by:
+            return []
+        radius = config.epsilon
+        if config.epsilon_schedule:
+            radius = max(parse_schedule(config.epsilon_schedule).values)
+        complaint = reach_complaint(radius, config.steps, config.step_size)
+        return [f"--step_size: {complaint}"] if complaint else []
+
+    def data_digest(self) -> str:
+        """Tells the training examples, and those held out, from any others."""
+        held_out = self.holdout_set
+        others = [] if held_out is None else [held_out.images, held_out.labels]
+        return digest(self.train_set.digest(), *others)[:16]
+
     def order(self, epoch: int) -> np.ndarray:
         """The batches of an epoch, int32 [steps_per_epoch, batch_size]."""
         order = self.train_set.epoch_order(self.config, epoch)
@@ -84,11 +108,12 @@ class Experiment:
             epsilon = parse_schedule(config.epsilon_schedule)(epoch)
         scalars = {
             "epsilon": warmed_up(epsilon, epoch, warmup),
-            "step_size": warmed_up(config.step_size, epoch, warmup),
             **self.method.scalars_at(epoch, log),
         }
+        steps = config.steps
         if config.steps_schedule:
-            scalars["steps"] = parse_schedule(config.steps_schedule)(epoch)
+            scalars["steps"] = steps = parse_schedule(config.steps_schedule)(epoch)
+        scalars["step_size"] = warmed_up(config.step_size_for(epsilon, steps), epoch, warmup)
         if config.awp_gamma:
             scalars["awp_gamma"] = config.awp_gamma * (epoch >= config.awp_warmup_epochs)
         return scalars
@@ -109,12 +134,23 @@ def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Expe
     _require_fitting_options(config, method)
     train_set, holdout_set = create_train_set(config)
     _require_labels(config, method, train_set)
+    height, width, channels = train_set.images.shape[1:]
+    require_units(config, height * width * channels)
     augmentation = (
         data.Augmentation.parse(config.augmentation)
         if config.augmentation
         else data.default_augmentation(config.dataset)
     )
+    try:
+        augmentation.require_fitting((height, width))
+    except ValueError as error:
+        raise ValueError(f"--augmentation={config.augmentation}: {error}") from None
     steps_per_epoch = train_set.steps_per_epoch(config) * method.replays
+    if steps_per_epoch * config.epochs > LARGEST_COUNT:
+        raise ValueError(
+            f"--epochs={config.epochs}: with {steps_per_epoch} steps an epoch accepted are 1 to "
+            f"{LARGEST_COUNT // steps_per_epoch}"
+        )
     learning_rate = learning_rate_schedule(
         config.schedule,
         peak=config.learning_rate,
@@ -170,6 +206,15 @@ def check_experiment(config: TrainConfig) -> None:
 
 def _require_fitting_options(config: TrainConfig, method: methods.Method) -> None:
     """Refuses options that the method, or another option, cannot go with."""
+    require_units(config)
+    if "steps" in method.goes_by:
+        counts = parse_schedule(config.steps_schedule).values if config.steps_schedule else ()
+        if config.steps == 0 or (counts and not any(counts)):
+            flag = "--steps=0" if config.steps == 0 else f"--steps_schedule={config.steps_schedule}"
+            raise ValueError(
+                f"{flag}: --method={config.method} attacks its images, and without a step trains "
+                "on random points; accepted are 1 or more, or --method=natural"
+            )
     if not method.soft_labels:
         for option in _soft_label_options(config):
             takes = [name for name in methods.names() if methods.create(name).soft_labels]
@@ -210,6 +255,16 @@ def _require_labels(config: TrainConfig, method: methods.Method, train_set: Trai
     for option in _soft_label_options(config):
         raise ValueError(
             f"{option}: {source}, and what is absent can be neither mixed nor smoothed"
+        )
+
+
+def _require_trainable_size(config: TrainConfig, variables: PyTree) -> None:
+    """Refuses a network that no machine could hold, before any of it is made."""
+    total = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
+    if total > LARGEST_COUNT:
+        raise ValueError(
+            f"--model={config.model} has {total:.3g} parameters; accepted are networks of at most "
+            f"{LARGEST_COUNT:.3g}"
         )
 
 

@@ -3,12 +3,31 @@
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, TextIO
 
-from robustjax.files import Path, write_whole
+from robustjax.arguments import is_finite, is_number
+from robustjax.files import Path, parse_json, write_whole
 from robustjax.progress import terminal_bar
 
 Row = dict[str, Any]
+
+MAY_BE_MISSING = ("holdout_clean_accuracy", "holdout_robust_accuracy")
+"""Of a row: null where nothing is held out."""
+
+KEYS = (
+    "epoch",
+    "step",
+    "loss",
+    "train_clean_accuracy",
+    "train_robust_accuracy",
+    *MAY_BE_MISSING,
+    "learning_rate",
+    "mean_backward_passes",
+    "images_per_second",
+    "elapsed_seconds",
+)
+"""Of every row."""
 
 
 class MetricsLog:
@@ -17,50 +36,66 @@ class MetricsLog:
     Args:
       path: of the file; made with the first row.
       writes: whether this process writes it (one process of a run does).
+      rows: of the epochs so far, as the checkpoint that training goes on from has them. Nothing
+        depends on what the file says: it is written anew, so that a damaged line comes back.
     """
 
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
+    def __init__(self, path: Path, *, writes: bool = True, rows: Sequence[Row] = ()) -> None:
         self._path = path
         self._writes = writes
-
-    def keep_epochs(self, epochs: int) -> None:
-        """Drops what a killed run wrote beyond the checkpoint that training goes on from.
-
-        Args:
-          epochs: how many complete epochs the checkpoint has.
-        """
-        if not self._writes or not self._path.exists():
-            return
-        rows = [row for row in read_rows(self._path) if row["epoch"] <= epochs]
-        if rows:
-            self._write(rows)
-        else:
-            self._path.unlink()
+        self._rows = list(rows)
+        if writes and (self._rows or path.exists()):
+            self._write()
 
     def rows(self) -> list[Row]:
         """The rows so far."""
-        return read_rows(self._path) if self._path.exists() else []
+        return list(self._rows)
 
     def append(self, row: Row) -> None:
         """Adds a row; the file has it when this returns."""
+        self._rows.append(row)
         if self._writes:
-            self._write([*self.rows(), row])
+            self._write()
 
-    def _write(self, rows: list[Row]) -> None:
-        write_whole(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+    def _write(self) -> None:
+        if not self._rows:
+            self._path.unlink()
+            return
+        write_whole(self._path, "".join(json.dumps(row) + "\n" for row in self._rows))
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a metrics.jsonl; lines that are damaged are left out."""
-    rows = []
+    """The rows of a metrics.jsonl, one for each epoch; lines that are damaged are left out.
+
+    A row may lack some of the `KEYS`, as those of other versions do.
+    """
+    rows = {}
     for line in path.read_bytes().decode(errors="replace").splitlines():
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
+            row = parse_json(line)
+        except ValueError:
             continue
-        if isinstance(row, dict) and "epoch" in row:
-            rows.append(row)
-    return rows
+        if is_row(row):
+            rows[row["epoch"]] = row
+    return [rows[epoch] for epoch in sorted(rows)]
+
+
+def is_row(row: Any) -> bool:
+    """Whether a JSON value is the row of an epoch: what it has of the `KEYS` are numbers."""
+    if not isinstance(row, dict) or row.get("epoch") is None:
+        return False
+    found = {key: row[key] for key in KEYS if row.get(key) is not None}
+    counts = (found[key] for key in ("epoch", "step") if key in found)
+    return all(is_number(value) and is_finite(value) for value in found.values()) and all(
+        isinstance(count, int) and count >= 1 for count in counts
+    )
+
+
+def is_whole_row(row: Any) -> bool:
+    """Whether a JSON value is the row of an epoch, with all that a row has."""
+    return is_row(row) and all(
+        key in row and (row[key] is not None or key in MAY_BE_MISSING) for key in KEYS
+    )
 
 
 class Progress:

@@ -6,15 +6,15 @@ bits as one that was never interrupted.
 """
 
 import collections
+import contextlib
 import dataclasses
-import hashlib
 import math
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, TextIO
 
 import jax
@@ -25,15 +25,15 @@ from robustjax import attacks, parallel
 from robustjax.config import TrainConfig
 from robustjax.files import Path
 from robustjax.measure import Accuracy, make_measure
+from robustjax.step_size import default_step_size
 from robustjax.training import workdir as run_folder
 from robustjax.training.ahead import computed_ahead
-from robustjax.training.checkpoint import METRIC, CheckpointError, Checkpoints
+from robustjax.training.checkpoint import METRIC, CheckpointError, Checkpoints, Restored
 from robustjax.training.experiment import Experiment, create_experiment
-from robustjax.training.log import MetricsLog, Progress, Row
+from robustjax.training.log import MetricsLog, Progress, Row, is_whole_row, read_rows
 from robustjax.training.microbatch import require_divisor
 from robustjax.training.restore import load_run
 from robustjax.training.state import Totals, TrainState
-from robustjax.training.train_set import TrainSet
 
 _STEPS_IN_FLIGHT = 2
 """How many steps the host may be ahead of the devices; bounds how late a NaN is noticed."""
@@ -79,7 +79,7 @@ def train(
     """
     is_main = parallel.is_main_process()
     stream = stream if is_main else None
-    with _stop_signal() as stop:
+    with _stop_signal() as stop, contextlib.ExitStack() as held:
         # Everything that can be wrong with the options is found before the folder is touched.
         devices = parallel.local_devices(config.devices or None)
         num_devices = len(devices) * jax.process_count()
@@ -88,11 +88,17 @@ def train(
         experiment = create_experiment(config, pretrained=_pretrained(config))
         template = jax.tree.map(np.asarray, experiment.initial_state())
         parallel.require_agreement(config.to_flags(), "the processes of the run have other flags")
+        held.enter_context(run_folder.lock(config.workdir))
         folder = run_folder.claim(config, writes=is_main)
+        for warning in experiment.warnings() if is_main else ():
+            warnings.warn(warning, stacklevel=2)
 
-        log = MetricsLog(folder / run_folder.METRICS, writes=is_main)
         keep_best = experiment.holdout_set is not None
-        with Checkpoints(folder / run_folder.CHECKPOINTS, keep_best=keep_best) as checkpoints:
+        with Checkpoints(
+            folder / run_folder.CHECKPOINTS,
+            keep_best=keep_best,
+            report=lambda line: _say(stream, line),
+        ) as checkpoints:
             restored = checkpoints.restore_latest(template, lambda line: _say(stream, line))
             first_step = 0 if restored is None else restored.step
             parallel.require_agreement(
@@ -100,14 +106,17 @@ def train(
                 f"--workdir={folder}: the processes of the run see different checkpoints; it must "
                 "be a folder that they share",
             )
-            elapsed = 0.0
+            elapsed, rows_before = 0.0, []
             if restored is not None:
+                _require_whole(restored, folder)
                 _require_same_data(restored.record, experiment)
                 elapsed = restored.record["elapsed_seconds"]
+                epochs = first_step // experiment.steps_per_epoch
+                rows_before = _rows_so_far(restored.record, folder, epochs, experiment, stream)
                 _say(stream, f"resuming {folder} at step {first_step}")
-            log.keep_epochs(first_step // experiment.steps_per_epoch)
+            log = MetricsLog(folder / run_folder.METRICS, writes=is_main, rows=rows_before)
             state = template if restored is None else restored.state
-            run = _Run(experiment, devices, state, elapsed, log.rows())
+            run = _Run(experiment, devices, state, elapsed, rows_before)
             total_steps = config.epochs * experiment.steps_per_epoch
             progress = Progress(total_steps, first_step, config.epochs, stream)
             rows = []
@@ -159,11 +168,11 @@ class _Run:
             devices,
             attacks.ThreatModel(config.norm, config.test_epsilon),
             steps=config.measure_steps,
-            step_size=config.test_epsilon / 4,
+            step_size=default_step_size(config.test_epsilon, config.measure_steps),
             batch_size=config.batch_size,
         )
         self._train_sample = experiment.train_set.sample(config.measure_examples)
-        self._train_set_digest = _digest(experiment.train_set)
+        self._train_set_digest = experiment.data_digest()
 
     def host_state(self) -> TrainState:
         """The state as NumPy arrays."""
@@ -175,6 +184,9 @@ class _Run:
             "step": self.step,
             "elapsed_seconds": time.monotonic() - self._started,
             "train_set": self._train_set_digest,
+            "image_shape": list(self._experiment.train_set.images.shape[1:]),
+            "num_classes": self._experiment.train_set.num_classes,
+            "rows": list(self._log),
         }
 
     def epochs(self, stop: "_StopSignal", progress: Progress) -> Iterator[Row]:
@@ -290,7 +302,7 @@ class _StopSignal:
         return self._came
 
 
-@contextmanager
+@contextlib.contextmanager
 def _stop_signal() -> Iterator[_StopSignal]:
     """Turns SIGTERM and Ctrl-C into a request to save and stop, if this is the main thread.
 
@@ -320,19 +332,52 @@ def _pretrained(config: TrainConfig) -> Any:
         raise ValueError(f"--init_from={config.init_from}: {error}") from error
 
 
-def _digest(train_set: TrainSet) -> str:
-    """Tells one training set from another: its shape and labels."""
-    content = f"{train_set.images.shape}".encode() + train_set.labels.tobytes()
-    return hashlib.sha256(content).hexdigest()[:16]
+def _require_whole(restored: Restored, folder: Path) -> None:
+    """Refuses a record without what training needs of it, as another program may have written."""
+    for name, kind in (("train_set", str), ("elapsed_seconds", int | float)):
+        if not isinstance(restored.record.get(name), kind):
+            raise CheckpointError(
+                f"checkpoint {folder / run_folder.CHECKPOINTS / str(restored.step)} has a record "
+                f"without {name!r}, from which training cannot go on; remove it to go on from the "
+                "one before it"
+            )
 
 
 def _require_same_data(record: dict[str, Any], experiment: Experiment) -> None:
-    if record["train_set"] != _digest(experiment.train_set):
+    # Checkpoints of the first format know the labels and the shape alone.
+    known = "format" in record
+    found = experiment.data_digest() if known else experiment.train_set.digest_of_labels()
+    if record["train_set"] != found:
         config = experiment.config
         raise ValueError(
             f"--dataset={config.dataset} --data_dir={config.data_dir}: the run in "
             f"--workdir={config.workdir} was trained on other data; name those, or another folder"
         )
+
+
+def _rows_so_far(
+    record: dict[str, Any], folder: Path, epochs: int, experiment: Experiment, stream: TextIO | None
+) -> list[Row]:
+    """The rows of the complete epochs, from the checkpoint; metrics.jsonl is written from them.
+
+    Raises:
+      CheckpointError: a checkpoint of the first format has no rows, the file lacks some, and the
+        method goes by them.
+    """
+    path = folder / run_folder.METRICS
+    if "rows" in record:
+        return [row for row in record["rows"] if is_whole_row(row) and row["epoch"] <= epochs]
+    found = read_rows(path) if path.exists() else []
+    rows = [row for row in found if is_whole_row(row) and row["epoch"] <= epochs]
+    missing = sorted(set(range(1, epochs + 1)) - {row["epoch"] for row in rows})
+    if missing and experiment.method.curriculum is not None:
+        raise CheckpointError(
+            f"{path} lacks the rows of the epochs {', '.join(map(str, missing))}, which "
+            f"--method={experiment.config.method} goes by; put an intact copy back"
+        )
+    if missing:
+        _say(stream, f"{path} lacks the rows of the epochs {', '.join(map(str, missing))}")
+    return rows
 
 
 def _require_finite(state: TrainState, learning_rate: float) -> None:

@@ -1,13 +1,22 @@
 """What a run trains on: the labelled examples it was asked for, and extra ones if there are any."""
 
 import dataclasses
+import hashlib
+import warnings
 
 import numpy as np
 
 from robustjax import data
 from robustjax.config import TrainConfig
+from robustjax.data.extra import READ_WHOLE
 from robustjax.data.joined import JoinedRows
 from robustjax.training.step import RawBatch
+
+_MOST_CLASSES_OF_AN_EXAMPLE = 10
+"""Where there are more, a label is no class, but a mistake."""
+
+_ROWS_OF_MANY, _ROWS_AT_A_TIME = 4096, 1024
+"""Of a digest: so many rows stand for images that stay in their file; so many are read at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +81,27 @@ class TrainSet:
             weight=self.weights[index],
         )
 
+    def digest(self) -> str:
+        """Tells this set from any other: a digest of its labels and pixels.
+
+        Of images that are so many that they stay in their file, some thousand rows stand for all.
+        """
+        total = hashlib.sha256(self.digest_of_labels().encode())
+        parts = self.images.parts if isinstance(self.images, JoinedRows) else (self.images,)
+        for part in parts:
+            rows = part
+            if part.nbytes > READ_WHOLE:
+                rows = part[np.linspace(0, len(part) - 1, _ROWS_OF_MANY).astype(np.int64)]
+            total.update(f"{part.dtype}{part.shape}".encode())
+            for first in range(0, len(rows), _ROWS_AT_A_TIME):
+                total.update(np.ascontiguousarray(rows[first : first + _ROWS_AT_A_TIME]))
+        return total.hexdigest()[:16]
+
+    def digest_of_labels(self) -> str:
+        """A digest of the shape and the labels, all that checkpoints of the first format have."""
+        content = f"{self.images.shape}".encode() + self.labels.tobytes()
+        return hashlib.sha256(content).hexdigest()[:16]
+
     def sample(self, size: int) -> data.Dataset:
         """At most `size` of the labelled examples, in proportion to the classes."""
         labels = self.labels[: self.num_labelled]
@@ -95,6 +125,7 @@ def create_train_set(config: TrainConfig) -> tuple[TrainSet, data.Dataset | None
         whole = _flagged(
             f"--train_examples={config.train_examples}", data.first, whole, config.train_examples
         )
+    _require_classes(whole, config)
     size = data.default_holdout(len(whole.labels)) if config.holdout < 0 else config.holdout
     labelled, holdout_set = data.hold_out(whole, size)
     images: np.ndarray | JoinedRows = labelled.images
@@ -103,7 +134,10 @@ def create_train_set(config: TrainConfig) -> tuple[TrainSet, data.Dataset | None
         extra_images, extra_labels = data.load_extra(
             config.extra_data, labelled.num_classes, labelled.images.shape[1:]
         )
-        images = JoinedRows(labelled.images, extra_images)
+        try:
+            images = JoinedRows(labelled.images, extra_images)
+        except ValueError as error:
+            raise ValueError(f"--extra_data={config.extra_data}: {error}") from error
     train_set = TrainSet(
         images=images,
         labels=np.concatenate([labelled.labels, extra_labels]),
@@ -121,6 +155,27 @@ def create_train_set(config: TrainConfig) -> tuple[TrainSet, data.Dataset | None
             f"--batch_size={config.batch_size}: there are only {len(labelled)} training examples"
         )
     return train_set, holdout_set
+
+
+def _require_classes(dataset: data.Dataset, config: TrainConfig) -> None:
+    """Refuses labels that are no classes of anything, and says where some have no example."""
+    where = f"--dataset={config.dataset} --data_dir={config.data_dir}"
+    if dataset.num_classes < 2:
+        raise ValueError(f"{where} has one class; a classifier needs two or more")
+    if dataset.num_classes > _MOST_CLASSES_OF_AN_EXAMPLE * len(dataset):
+        raise ValueError(
+            f"{where} has {dataset.num_classes} classes for {len(dataset)} examples; number the "
+            "classes from 0"
+        )
+    absent = np.setdiff1d(np.arange(dataset.num_classes), dataset.labels)
+    if len(absent):
+        shown = ", ".join(map(str, absent[:5])) + (", ..." if len(absent) > 5 else "")
+        warnings.warn(
+            f"{where}: no training example is of class {shown}; the network gets "
+            f"{dataset.num_classes} outputs. Classes are numbered from 0; an .npz may say their "
+            "number as num_classes",
+            stacklevel=2,
+        )
 
 
 def restrict(dataset: data.Dataset, config: TrainConfig) -> data.Dataset:

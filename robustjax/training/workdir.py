@@ -1,11 +1,47 @@
 """The folder of a run: the experiment it belongs to, its log and its checkpoints."""
 
+import contextlib
+from collections.abc import Iterator
+
+from robustjax import parallel
 from robustjax.config import TrainConfig
 from robustjax.files import PARTIAL, Path, write_whole
 from robustjax.flags import read_flags
+from robustjax.runs.lock import Lock, Locked
 from robustjax.training.schedules import depends_on_length
 
 FLAGS, METRICS, CHECKPOINTS = "flags.txt", "metrics.jsonl", "checkpoints"
+
+_LOCK = "training.lock"
+
+
+@contextlib.contextmanager
+def lock(workdir: str) -> Iterator[None]:
+    """Keeps any other training out of a run's folder.
+
+    Args:
+      workdir: the folder; made if it is not there.
+
+    Raises:
+      ValueError: another process trains there, or it cannot be written into; on all processes of
+        the run.
+    """
+    _require_given(workdir)
+    held, complaint = Lock(Path(workdir) / _LOCK, "training"), ""
+    if parallel.is_main_process():
+        try:
+            held.take()
+        except Locked as error:
+            complaint = f"--workdir={error}"
+        except OSError as error:
+            complaint = f"--workdir={workdir} cannot be written: {error.strerror or error}"
+    parallel.require_agreement(complaint, f"--workdir={workdir}: process 0 cannot train there")
+    if complaint:
+        raise ValueError(complaint)
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def claim(config: TrainConfig, *, writes: bool = True) -> Path:
@@ -19,14 +55,13 @@ def claim(config: TrainConfig, *, writes: bool = True) -> Path:
       ValueError: the folder cannot be made, or holds the run of another experiment; the message
         names the options that differ.
     """
-    if not config.workdir:
-        raise ValueError("--workdir is not given; name the folder that the run is kept in")
+    _require_given(config.workdir)
     workdir = Path(config.workdir)
     path = workdir / FLAGS
     if path.exists():
         # Until something is saved there is nothing to lose, and nothing to resume.
         if _holds_checkpoints(workdir):
-            _refuse_other_experiment(config, read_flags(path), workdir)
+            _refuse_other_experiment(config, read_flags(path, alone=True), workdir)
     elif writes and _holds_other_files(workdir):
         raise ValueError(
             f"--workdir={workdir} holds other files and no {FLAGS}; name a new or an empty folder"
@@ -39,6 +74,11 @@ def claim(config: TrainConfig, *, writes: bool = True) -> Path:
                 f"--workdir={workdir} cannot be written: {error.strerror or error}"
             ) from error
     return workdir
+
+
+def _require_given(workdir: str) -> None:
+    if not workdir:
+        raise ValueError("--workdir is not given; name the folder that the run is kept in")
 
 
 def has_begun(workdir: str) -> bool:
@@ -70,4 +110,6 @@ def _holds_checkpoints(workdir: Path) -> bool:
 
 def _holds_other_files(workdir: Path) -> bool:
     """Whether there is anything but what a run killed in its first moment leaves."""
-    return workdir.is_dir() and any(path.suffix != PARTIAL for path in workdir.iterdir())
+    return workdir.is_dir() and any(
+        path.suffix != PARTIAL and path.name != _LOCK for path in workdir.iterdir()
+    )

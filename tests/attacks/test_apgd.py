@@ -249,23 +249,41 @@ def test_samples_average_the_gradient_of_a_random_network():
 
     look = sampled_gradient_model(losses.cross_entropy, model, jnp.asarray(LABELS), samples=3)
     logits, loss, gradient = look(jnp.asarray(IMAGES), jnp.asarray(LABELS), KEY)
-    expected = np.zeros((24, 12))
+    expected, mean_loss = np.zeros((24, 12)), 0
     for sample in range(3):
         weights = np.asarray(WEIGHTS + noise(jax.random.fold_in(KEY, sample)), np.float64)
         drawn = IMAGES.reshape(24, 12) @ weights
         p = np.exp(drawn) / np.exp(drawn).sum(1, keepdims=True)
         expected += (p - np.eye(5)[LABELS]) @ weights.T / 3
+        mean_loss += -np.log(p[np.arange(24), LABELS]) / 3
     np.testing.assert_allclose(gradient.reshape(24, 12), expected, atol=1e-5)
     np.testing.assert_allclose(logits, drawn, atol=1e-4)  # of the last draw
-    np.testing.assert_allclose(loss, -np.log(p[np.arange(24), LABELS]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(loss, mean_loss, rtol=1e-4, atol=1e-5)
     found = attacks.apgd(KEY, model, IMAGES, LABELS, ThreatModel("linf", 0.1), steps=5, samples=2)
     assert found.success.sum() > 12  # most draws break most examples
+
+
+def test_no_single_draw_of_a_random_network_ends_the_attack_or_decides():
+    def model(images, key):  # wrong in three quarters of its draws, whatever the image is
+        wrong = jax.random.bernoulli(key, 0.75, (len(images), 1))
+        logits = images.reshape(len(images), -1) @ WEIGHTS
+        return jnp.where(wrong, -logits, logits)
+
+    threat = ThreatModel("linf", 0.0)
+    found = [
+        attacks.apgd(jax.random.key(seed), model, IMAGES, LABELS, threat, steps=4, samples=2)
+        for seed in range(8)
+    ]
+    success = np.array([result.success for result in found])
+    # Of 4 steps with 2 draws each, one is wrong nearly always; a fresh draw is in 0.75 of cases.
+    assert 0.65 < success.mean() < 0.85
+    assert all(np.all(result.backward_passes == 4) for result in found)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"loss": "cw"}, "loss is 'cw'; it must be one of ce, dlr"),
+        ({"loss": "cw"}, "loss=cw: accepted are ce, dlr"),
         ({"steps": 0}, "steps is 0"),
         ({"restarts": 0}, "restarts is 0"),
         ({"threat": ThreatModel("linf", np.inf)}, "needs a finite one"),

@@ -276,7 +276,7 @@ def test_square_alone_is_worth_a_warning():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": "plus"}, "version is 'plus'; it must be one of standard, rand"),
+        ({"version": "plus"}, "version=plus: accepted are standard, rand"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"images": IMAGES * 2}, "images has pixels from .* outside of threat.bounds"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "images holds no image"),

@@ -116,7 +116,7 @@ def transcribed(image, norm, steps, bounds):
             if lead / dual < best:
                 best = lead / dual
                 unit = np.sign(gradient) if norm == "linf" else gradient / dual
-                move = max(best, 1e-5) * unit
+                move = max(best, 1e-5 * (bounds[1] - bounds[0])) * unit
         points.append(np.clip(points[-1] + 1.02 * move, *bounds))
     return points
 

@@ -66,7 +66,7 @@ def test_convergence_ends_where_the_evaluation_does(launch, run):
     assert str(path) in printed.err and path.stat().st_size > 20_000
     summary = evaluate_run(
         str(run), ["pgd-4x2", "pgd-4"], checkpoint="latest", examples=50, quiet=True
-    )
+    ).summary
     rows = {(row["restarts"], row["step"]): row for row in numbers(path)}
     assert len(rows) == 2 * 5
     for restarts, name in (("1", "pgd-4"), ("2", "pgd-4x2")):
@@ -78,7 +78,7 @@ def test_convergence_ends_where_the_evaluation_does(launch, run):
 
 
 def test_probabilities_and_logits_agree_with_the_evaluation(launch, run, tmp_path):
-    summary = evaluate_run(str(run), ["fgsm"], checkpoint="latest", examples=60, quiet=True)
+    summary = evaluate_run(str(run), ["fgsm"], checkpoint="latest", examples=60, quiet=True).summary
     arguments = (f"--workdirs={run}", "--attack=fgsm", "--examples=60")
     for kind in ("probabilities", "logits"):
         code, printed = launch(f"--kind={kind}", f"--output={tmp_path / kind}.png", *arguments)
@@ -180,8 +180,8 @@ def test_classes_are_numbered_as_the_data_set_does(launch, tmp_path):
         (["--attack=clean"], "--attack=clean: accepted are attacks"),
         (["--attack=pdg-3"], "unknown attack 'pdg-3'"),
         (["--epsilon=-1"], "--epsilon=-1.0: accepted are finite numbers, 0 or more"),
-        (["--examples=-1"], "--examples=-1: accepted are 0 or more"),
-        (["--kind=surface", "--extent=0"], "--extent=0.0: accepted are finite numbers above 0"),
+        (["--examples=-1"], "--examples=-1: accepted are whole numbers, 0 to"),
+        (["--kind=surface", "--extent=0"], "--extent=0: accepted are finite numbers above 0"),
         (["--kind=embedding", "--method=umap"], "--method=umap: accepted are pca, tsne"),
         (["--kind=examples", "--indices=9999"], "'9999' is none of the positions 0 to 359"),
         (["--kind=examples", "--indices=1", "--classes=3"], "--indices names the images"),

@@ -76,8 +76,8 @@ def test_a_network_passes_until_its_gradient_is_hidden(launch, run, tmp_path, mo
         (["--workdir=nowhere"], "nowhere holds no run"),
         (["--workdir=a", "--steps=5,1"], "--steps=5,1: accepted are two numbers or more"),
         (["--workdir=a", "--steps=1,x"], "--steps=1,x: accepted are two numbers or more"),
-        (["--workdir=a", "--restarts=1"], "--restarts=1: accepted are 2 or more"),
-        (["--workdir=a", "--epsilon=0"], "--epsilon=0.0: accepted are finite numbers above 0"),
+        (["--workdir=a", "--restarts=1"], "--restarts=1: accepted are whole numbers, 2 to"),
+        (["--workdir=a", "--epsilon=0"], "--epsilon=0: accepted are finite numbers above 0"),
     ],
 )
 def test_mistakes_are_one_sentence(launch, arguments, message):

@@ -13,6 +13,7 @@ from absl import flags
 from robustjax.cli import figures, sweep
 from robustjax.cli.paper_figures import PAPER_FIGURES, list_figures, to_markdown
 from robustjax.cli.sweep_plan import planned_runs
+from robustjax.training.log import KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +27,9 @@ def write_log(folder, losses, **changed):
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {
+            **dict.fromkeys(KEYS, 0.5),
             "epoch": epoch,
+            "step": 4 * epoch,
             "loss": loss,
             "train_clean_accuracy": 0.9,
             "train_robust_accuracy": 0.5,

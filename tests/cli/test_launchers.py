@@ -47,7 +47,7 @@ def test_lists_of_methods_and_networks():
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("train", ["--epsilom=1"], "Did you mean: epsilon"),
+        ("train", ["--epsilom=1"], "did you mean --epsilon?"),
         ("train", ["--flagfile=launch/quickstart.flags", "--tau=3"], "'tau'"),
         ("evaluate", [], "--workdir is not given"),
         ("evaluate", ["--workdir=nowhere"], "--workdir=nowhere holds no run"),

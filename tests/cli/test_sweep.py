@@ -301,10 +301,10 @@ def test_axes():
         ("--sweep_dir=s --attacks=pdg-3", "unknown attack 'pdg-3'"),
         ("--sweep_dir=s --attacks=cw-3 --grid=norm=linf,l2", "norm=l2: cw-3"),
         ("--sweep_dir=s --attack_step_size=x", "--attack_step_size: 'x' is not a number"),
-        ("--sweep_dir=s --attack_step_size=-1", "--attack_step_size=-1: accepted are"),
+        ("--sweep_dir=s --attack_step_size=-1", "--attack_step_size=-1.0: accepted are"),
         ("--sweep_dir=s --checkpoint=last", "--checkpoint=last: accepted are best, latest"),
-        ("--sweep_dir=s --examples=-1", "--examples=-1: accepted are 0 or more"),
-        ("--sweep_dir=s --parallel=0", "--parallel=0: accepted are 1 or more"),
+        ("--sweep_dir=s --examples=-1", "--examples=-1: accepted are whole numbers, 0 to"),
+        ("--sweep_dir=s --parallel=0", "--parallel=0: accepted are whole numbers, 1 to"),
     ],
 )
 def test_each_mistake_is_one_sentence_and_starts_nothing(

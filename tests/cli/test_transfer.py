@@ -43,11 +43,11 @@ def test_the_diagonal_is_what_evaluating_finds(launch, runs, tmp_path):
     assert code == 0, printed.err
     summary = json.loads((output / "transfer.json").read_text())
     assert summary["examples"] == 100 and summary["seed"] == 0
-    assert summary["attack"]["step_size"] == pytest.approx(0.01)
+    assert summary["attack"]["step_size"] == pytest.approx(2 * 0.1 / 3)
     for number, run in enumerate(runs):
         alone = evaluate_run(
             str(run), ["pgd-3"], checkpoint="latest", examples=100, quiet=True
-        )  # fmt: skip
+        ).summary
         name = f"seed{number}"
         entry = summary["transfer"][name][name]
         assert entry["robust_accuracy"] == alone["attacks"]["pgd-3"]["robust_accuracy"]

@@ -103,7 +103,8 @@ def test_nothing_switched_on_changes_nothing():
     [
         ({"crop_padding": -1}, "crop_padding.* -1"),
         ({"padding_mode": "edge"}, "padding_mode.*'edge'"),
-        ({"padding_mode": "reflect", "crop_padding": 6}, "crop_padding=6 .*6x7.* smaller than 6"),
+        ({"padding_mode": "reflect", "crop_padding": 6}, "6x7 may be padded by 0 to 5 .*not by 6"),
+        ({"crop_padding": 1_000_000}, "6x7 may be padded by 0 to 5 .*not by 1000000"),
         ({"images": np.zeros((3, 6, 7))}, "B, H, W, C"),
         ({"keys": keys(2)}, "3 typed PRNG keys"),
         ({"keys": jnp.zeros((3, 2), jnp.uint32)}, "typed PRNG keys.*uint32"),
@@ -163,6 +164,8 @@ def test_to_float_divides_by_255():
         assert result.min() == 0 and result.max() == 1
 
 
-def test_to_float_refuses_what_is_float_already():
-    with pytest.raises(ValueError, match=r"uint8.*float32"):
-        to_float(np.zeros((1, 2, 2, 1), np.float32))
+def test_to_float_leaves_floats_as_they_are_and_refuses_anything_else():
+    floats = np.random.default_rng(0).uniform(size=(1, 2, 2, 1)).astype(np.float32)
+    np.testing.assert_array_equal(to_float(floats), floats)
+    with pytest.raises(ValueError, match=r"uint8.*float32.*got int32"):
+        to_float(np.zeros((1, 2, 2, 1), np.int32))

@@ -20,8 +20,12 @@ def test_it_keeps_what_it_is_given():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": IMAGES.astype(np.float32)}, "uint8"),
-        ({"images": IMAGES[..., 0]}, "uint8 .N, H, W, C."),
+        ({"images": IMAGES.astype(np.float64)}, "uint8 or float32"),
+        ({"images": IMAGES.astype(np.float32) + 2}, r"\[0, 1\] where they are float32"),
+        ({"images": np.full_like(IMAGES, np.nan, np.float32)}, r"\[0, 1\]"),
+        ({"images": IMAGES[..., 0]}, "uint8 or float32 .N, H, W, C."),
+        ({"images": IMAGES.tolist()}, "must be a NumPy array, got list"),
+        ({"num_classes": 10**15}, "num_classes=1000000000000000: accepted are whole numbers"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "empty"),
         ({"labels": LABELS.astype(np.int64)}, "int32"),
         ({"labels": LABELS[:2]}, "one per image"),

@@ -316,7 +316,7 @@ def test_the_command_prepares(published, serve, tmp_path, monkeypatch, capsys):
     ("arguments", "message"),
     [
         ([], "--dataset is missing; it may be mnist, cifar10, cifar100, svhn"),
-        (["--dataset=imagenet"], "mnist|cifar10|cifar100|svhn"),
+        (["--dataset=imagenet"], "mnist, cifar10, cifar100, svhn"),
         (["--dataset=mnist", "here"], "unexpected argument 'here'"),
         (["--datset=mnist"], "datset"),
     ],

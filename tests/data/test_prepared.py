@@ -235,7 +235,7 @@ def test_the_newest_version_is_read(folder):
 def test_any_prepared_name_can_be_loaded(folder):
     (folder / "mnist").rename(folder / "mine")
     assert len(data.load("mine", "test", data_dir=str(folder))) == 9
-    with pytest.raises(DataError, match=r"yours/VERSION.*--dataset=npz"):
+    with pytest.raises(DataError, match=r"--dataset=yours: accepted are digits, npz.*NAME/VERSION"):
         data.load("yours", "test", data_dir=str(folder))
 
 

@@ -11,6 +11,7 @@ from robustjax.evaluation.html_elements import join
 from robustjax.evaluation.html_training import training
 from robustjax.evaluation.run_folder import read_run
 from robustjax.training.checkpoint import Checkpoints
+from robustjax.training.log import KEYS
 
 STEPS = 4
 """Of an epoch."""
@@ -24,7 +25,12 @@ def write_run(folder, log=ACCURACIES, saved=()):
     folder.mkdir()
     (folder / "flags.txt").write_text(TrainConfig(dataset="digits", workdir=str(folder)).to_flags())
     rows = [
-        {"epoch": epoch, "step": STEPS * epoch, "holdout_robust_accuracy": accuracy}
+        {
+            **dict.fromkeys(KEYS, 0.5),
+            "epoch": epoch,
+            "step": STEPS * epoch,
+            "holdout_robust_accuracy": accuracy,
+        }
         for epoch, accuracy in log.items()
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -88,5 +94,5 @@ def test_without_a_hold_out_nothing_is_called_the_best(tmp_path):
 
 def test_a_checkpoint_that_cannot_be_read_is_no_reason_for_no_report(tmp_path):
     folder = write_run(tmp_path / "run", saved=(2,))
-    (folder / "checkpoints/8/metrics/metrics").write_bytes(b"\xff")
+    (folder / "checkpoints/8/record/metadata").write_bytes(b"\xff")
     assert facts(folder)[HIGHEST].startswith("epoch 2, 70.00 % robust; no checkpoint")

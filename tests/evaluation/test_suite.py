@@ -71,8 +71,10 @@ def test_spsa_takes_the_steps_and_points_of_its_name(dataset, monkeypatch):
 
     monkeypatch.setitem(suite._ATTACKS, "spsa", recording)
     score = scores(dataset, ["spsa-30x64"], batch_size=25)["spsa-30x64"]
-    assert asked == [{"steps": 30, "samples": 64}]
-    assert (score.settings["steps"], score.settings["samples"]) == (30, 64)
+    # A hundredth of the box: enough to cross this ball in 30 steps.
+    settings = {"steps": 30, "samples": 64, "delta": 0.01, "learning_rate": 0.01}
+    assert asked == [settings]
+    assert {name: score.settings[name] for name in settings} == settings
     clean = margins(dataset)
     worst = clean - EPSILON * np.abs(np.float64(WEIGHTS[:, 0] - WEIGHTS[:, 1])).sum()
     assert np.all(score.correct >= (worst > 0)) and score.correct.sum() < (clean > 0).sum()
@@ -112,14 +114,9 @@ def test_progress_is_reported_after_every_batch(dataset):
     "name",
     [
         "pgd",
-        "pgd-0",
-        "pgd-20x0",
         "apgdx",
         "pgd-20x",
-        "random-0",
         "spsa-9",
-        "spsa-9x7",
-        "spsa-0x8",
         "",
     ],
 )
@@ -127,6 +124,35 @@ def test_unknown_attacks_are_named(name):
     with pytest.raises(
         ValueError, match=f"unknown attack '{name}' in --attacks: accepted are clean"
     ):
+        evaluation.parse_attack(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["pgd-0", "pgd-20x0", "cw-2147483648", "random-0", "spsa-0x8", f"pgd-{'9' * 5000}"]
+)
+def test_the_numbers_in_names_of_attacks_are_those_an_int_holds(name):
+    accepted = r"' in --attacks: accepted are whole numbers, 1 to 2147483647$"
+    with pytest.raises(ValueError, match=f"^'{name[:40]}.*{accepted}") as refused:
+        evaluation.parse_attack(name)
+    assert len(str(refused.value)) < 200
+
+
+def test_spsa_takes_pairs_of_points():
+    with pytest.raises(ValueError, match="^'spsa-9x7' in --attacks: .* are an even number$"):
+        evaluation.parse_attack("spsa-9x7")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("pdg-20", "pgd-20"),
+        ("PGD-20", "pgd-20"),
+        ("auto-attack", "autoattack"),
+        ("apgdce", "apgd-ce"),
+    ],
+)
+def test_the_nearest_attack_is_named(name, meant):
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
         evaluation.parse_attack(name)
 
 
@@ -274,9 +300,14 @@ def test_an_interrupted_evaluation_goes_on_and_another_begins_anew(dataset, tmp_
         np.testing.assert_array_equal(found[name].correct, whole[name].correct)
         np.testing.assert_array_equal(found[name].images, whole[name].images)
     heard.clear()
-    scores(dataset, ["fgsm"], report=listen, unfinished=kept(seed=1))
+    other = kept(seed=1)
+    scores(dataset, ["fgsm"], report=listen, unfinished=other)
     assert heard[0] == ("clean", 8)
-    kept().remove()
+    other.remove()
+    assert len(list((tmp_path / "unfinished").iterdir())) == 3  # Nobody takes another's away.
+    finished = kept()
+    scores(dataset, ["fgsm", "pgd-3"], unfinished=finished, keep_images=True)
+    finished.remove()
     assert not (tmp_path / "unfinished").exists()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from robustjax.evaluation import sweep, sweep_figures
 from robustjax.evaluation.sweep import SweepRun, Wanted
+from robustjax.training.log import KEYS
 
 WANTED = Wanted(["clean", "fgsm", "pgd-2"], 40, "best", 0.1, 0.01, 3)
 
@@ -38,7 +39,13 @@ def write_run(folder, clean=0.9, robust=0.5, attacks=("fgsm", "pgd-2"), backward
     }
     (folder / "evaluation.json").write_text(json.dumps(found))
     rows = [
-        {"epoch": epoch, "mean_backward_passes": passes, "elapsed_seconds": 10.0 * epoch}
+        {
+            **dict.fromkeys(KEYS, 0.5),
+            "epoch": epoch,
+            "step": 4 * epoch,
+            "mean_backward_passes": passes,
+            "elapsed_seconds": 10.0 * epoch,
+        }
         for epoch, passes in enumerate(backward, 1)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -48,7 +48,7 @@ def test_settings_are_read_as_the_type_that_they_have():
 @pytest.mark.parametrize(
     ("name", "assignment", "message"),
     [
-        ("sense_example", FEW, "Did you mean 'sense_examples'"),
+        ("sense_example", FEW, "did you mean 'sense_examples'"),
         (
             "sense_examples",
             "alpha=1",

@@ -168,9 +168,9 @@ def test_a_hold_out_decides_where_there_is_one():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"patience": 0}, "patience=0: accepted is a finite number, at least 1"),
-        ({"strength": -1}, "strength=-1: accepted is a finite number, at least 0"),
-        ({"start": "far"}, "start='far': accepted are"),
+        ({"patience": 0}, "patience=0: accepted are whole numbers, 1 to"),
+        ({"strength": -1}, "strength=-1: accepted are finite numbers, at least 0"),
+        ({"start": "far"}, "start=far: accepted are"),
     ],
 )
 def test_what_it_does_not_accept_is_named(options, message):

@@ -90,5 +90,5 @@ def test_the_flag_file_holds_the_settings_of_marts_comparison():
 def test_what_it_does_not_accept_is_named():
     with pytest.raises(ValueError, match="fosc='0.5..0': accepted are"):
         methods.create("dynamic", fosc="0.5..0")
-    with pytest.raises(ValueError, match="start='far': accepted are"):
+    with pytest.raises(ValueError, match="start=far: accepted are"):
         methods.create("dynamic", start="far")

@@ -124,6 +124,10 @@ def test_what_couples_the_rows_couples_those_of_all_devices(name, num_devices, p
     np.testing.assert_allclose(found, expected, rtol=2e-5)
 
 
+def test_the_reference_of_lrm_is_held_fixed_where_nothing_is_said():
+    assert methods.hyperparameters("lrm")["detached_reference"] is True
+
+
 @pytest.mark.parametrize("detached", [False, True])
 def test_whether_the_reference_of_lrm_is_differentiated(detached, problem, formulas):
     method = methods.create("lrm", pairing_ratio=0.4, squeezing=0.0, detached_reference=detached)
@@ -242,15 +246,15 @@ def test_labels_may_be_distributions_but_not_absent(name):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("lrm", {"reading": "C"}, "reading='C': accepted are A, B"),
-        ("alp", {"attack_labels": "own"}, "attack_labels='own': accepted are given, predicted"),
-        ("lrm", {"direction": "both"}, "direction='both': accepted are clean, adversarial"),
-        ("lrm", {"pairing_ratio": 0.0}, "pairing_ratio=0.0: accepted is a finite number"),
+        ("lrm", {"reading": "C"}, "reading=C: accepted are A, B"),
+        ("alp", {"attack_labels": "own"}, "attack_labels=own: accepted are given, predicted"),
+        ("lrm", {"direction": "both"}, "direction=both: accepted are clean, adversarial"),
+        ("lrm", {"pairing_ratio": 0.0}, "pairing_ratio=0.0: accepted are finite numbers"),
         ("lrm", {"pairing_ratio": 1.5, "reading": "B"}, "pairing_ratio=1.5: accepted .* at most 1"),
-        ("lrm", {"alpha": 1.5}, "alpha=1.5: accepted is a finite number, .* at most 1"),
-        ("lrm", {"squeezing": -1.0}, "squeezing=-1.0: accepted is a finite number, at least 0"),
-        ("alp", {"weight": -1.0}, "weight=-1.0: accepted is a finite number, at least 0"),
-        ("clp", {"noise": -1.0}, "noise=-1.0: accepted is a finite number, at least 0"),
+        ("lrm", {"alpha": 1.5}, "alpha=1.5: accepted are finite numbers, .* at most 1"),
+        ("lrm", {"squeezing": -1.0}, "squeezing=-1.0: accepted are finite numbers, at least 0"),
+        ("alp", {"weight": -1.0}, "weight=-1.0: accepted are finite numbers, at least 0"),
+        ("clp", {"noise": -1.0}, "noise=-1.0: accepted are finite numbers, at least 0"),
     ],
 )
 def test_what_is_not_accepted_is_named(name, options, message):
@@ -308,7 +312,7 @@ def test_its_flag_files_are_the_papers_settings(name):
         ("lrm", "lrm", {}),
         ("lrm_b", "lrm", {"reading": "B"}),
         ("lrm_svhn", "lrm_svhn", {}),
-        ("lrm_svhn_detached", "lrm_svhn", {"detached_reference": True}),
+        ("lrm_svhn_differentiated", "lrm_svhn", {"detached_reference": False}),
         ("alp", "alp", {}),
         ("clp", "clp", {}),
         ("logit_squeezing", "logit_squeezing", {}),

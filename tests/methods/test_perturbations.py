@@ -346,14 +346,14 @@ def test_the_attack_of_smoothed_labels_may_ascend_the_hard_one(network, batch):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("mart", {"classifier": "kl"}, "classifier='kl': accepted are bce, ce, natural_bce"),
-        ("mart", {"proportion": 2}, "proportion=2: accepted is a finite number, at least 0 and at"),
-        ("fat", {"tau": -1}, "tau=-1: accepted is a finite number, at least 0"),
+        ("mart", {"classifier": "kl"}, "classifier=kl: accepted are bce, ce, natural_bce"),
+        ("mart", {"proportion": 2}, "proportion=2: accepted are finite numbers, at least 0 and at"),
+        ("fat", {"tau": -1}, "tau=-1: accepted are finite numbers, at least 0"),
         ("fat", {"tau": "0,1"}, "tau='0,1': accepted are a number; steps"),
-        ("sense", {"c": 1.5}, "c=1.5: accepted is a finite number, at least 0 and at most 1"),
-        ("sense", {"c": "0.5..2@10"}, "c=2.0: accepted is a finite number"),
-        ("free", {"replays": 0}, "replays=0: accepted is a finite number, at least 1"),
-        ("nap", {"margin": "no"}, "margin='no': accepted are True, False"),
+        ("sense", {"c": 1.5}, "c=1.5: accepted are finite numbers, at least 0 and at most 1"),
+        ("sense", {"c": "0.5..2@10"}, "c=2.0: accepted are finite numbers"),
+        ("free", {"replays": 0}, "replays=0: accepted are whole numbers, 1 to"),
+        ("nap", {"margin": "no"}, "margin=no: accepted are True, False"),
     ],
 )
 def test_what_a_method_does_not_accept_is_named(name, options, message):

@@ -168,10 +168,10 @@ def test_the_flag_files_hold_table_1_and_the_mnist_experiment():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"c": -0.1}, "c=-0.1: accepted is a finite number, at least 0 and at most 1"),
-        ({"full_attack_epochs": -1}, "full_attack_epochs=-1: accepted is a finite number, at lea"),
-        ({"natural_weight": -1}, "natural_weight=-1: accepted is a finite number, at least 0"),
-        ({"start": "near"}, "start='near': accepted are"),
+        ({"c": -0.1}, "c=-0.1: accepted are finite numbers, at least 0 and at most 1"),
+        ({"full_attack_epochs": -1}, "full_attack_epochs=-1: accepted are finite numbers, at lea"),
+        ({"natural_weight": -1}, "natural_weight=-1.0: accepted are finite numbers, at least 0"),
+        ({"start": "near"}, "start=near: accepted are"),
     ],
 )
 def test_what_it_does_not_accept_is_named(options, message):

@@ -87,7 +87,7 @@ def test_nothing_of_an_absent_label_reaches_the_images_the_loss_or_the_gradient(
 
 
 def test_another_variant_is_refused():
-    with pytest.raises(ValueError, match="variant='ot': accepted are both, fixed, online"):
+    with pytest.raises(ValueError, match="variant=ot: accepted are both, fixed, online"):
         methods.create("uat", variant="ot")
 
 

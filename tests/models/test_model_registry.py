@@ -153,12 +153,17 @@ def test_names_are_distinct_and_patterns_reach_further():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet18", "Did you mean 'resnet_18'.*wide_resnet_34_10"),
-        ("wide_resnet_34", "no network is called 'wide_resnet_34'"),
+        ("resnet18", "wide_resnet_34_10.*did you mean 'resnet_18'"),
+        ("wide_resnet_34", "no network is called wide_resnet_34:"),
         ("wide_resnet_34_10x", "no network is called"),
         ("wide_resnet_33_10", "depth 33.*multiple of 6, as 28 or 34"),
         ("wide_resnet_4_1", "depth 4.*as 10 or 16"),
         ("wide_resnet_34_0", "no network is called"),
+        ("wide_resnet_10_100000", "wide_resnet_10_100000 is larger than any .* 2000, 1000"),
+        ("cifar_resnet_600002", "cifar_resnet_600002 is larger than any"),
+        ("sense_mnist_cnn_99999999999999", "is larger than any"),
+        (None, "no network is called None"),
+        (("resnet", 18), "no network is called"),
         ("cifar_resnet_21", "depth 21.*as 20 or 26"),
         ("resnet_19", "depth 19.*8, 18, 34, 50"),
         ("sense_mnist_cnn_0", "no network is called"),
@@ -174,7 +179,7 @@ def test_unknown_networks_are_refused_with_what_there_is(name, message):
     [
         ("resnet_18", {"dropout": 0.1}, "resnet_18 has no option 'dropout'; it takes activation,"),
         ("small_cnn", {"widht": 3}, "no option 'widht'; it takes .*dropout"),
-        ("small_cnn", {"dropout": 1.0}, r"dropout=1.0: expected a rate in \[0, 1\)"),
+        ("small_cnn", {"dropout": 1.0}, r"dropout=1.0: accepted are rates in \[0, 1\)"),
         ("small_cnn", {"activation": "tanh"}, "activation='tanh': expected 'relu' or"),
         ("small_cnn", {"dtype": jnp.float16}, "expected jnp.float32 or jnp.bfloat16"),
         ("small_cnn", {"dtype": "bfloat16"}, "expected jnp.float32 or jnp.bfloat16"),
@@ -183,8 +188,8 @@ def test_unknown_networks_are_refused_with_what_there_is(name, message):
         ("small_cnn", {"mean": (0.5,), "std": (0.0,)}, "positive deviations"),
         ("small_cnn", {"mean": (0.5, 0.5), "std": (0.1,)}, "one number per channel"),
         ("madry_simple_resnet", {"mean": (0.5,), "std": (0.1,)}, "choose one"),
-        ("small_cnn", {"num_classes": 1}, "num_classes=1: expected a whole number"),
-        ("small_cnn", {"num_classes": 10.0}, "num_classes=10.0: expected a whole number"),
+        ("small_cnn", {"num_classes": 1}, "num_classes=1: accepted are whole numbers"),
+        ("small_cnn", {"num_classes": 10.0}, "num_classes=10.0: accepted are whole numbers"),
     ],
 )
 def test_options_are_checked(name, options, message):

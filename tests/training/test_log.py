@@ -5,22 +5,32 @@ import json
 
 import pytest
 
-from robustjax.training.log import MetricsLog, Progress, format_seconds, read_rows
+from robustjax.training.log import (
+    KEYS,
+    MetricsLog,
+    Progress,
+    format_seconds,
+    is_whole_row,
+    read_rows,
+)
 
 ROW = {
     "epoch": 1,
+    "step": 4,
     "loss": 0.5,
     "train_clean_accuracy": 0.9,
     "train_robust_accuracy": 0.5,
     "holdout_clean_accuracy": None,
     "holdout_robust_accuracy": None,
     "learning_rate": 0.01,
+    "mean_backward_passes": 7.5,
     "images_per_second": 1234.5,
+    "elapsed_seconds": 2.5,
 }
 
 
 def row(epoch):
-    return {**ROW, "epoch": epoch}
+    return {**ROW, "epoch": epoch, "step": 4 * epoch}
 
 
 def test_rows_are_read_back(tmp_path):
@@ -30,38 +40,55 @@ def test_rows_are_read_back(tmp_path):
     assert read_rows(tmp_path / "metrics.jsonl") == [row(1), row(2)]
 
 
-def test_rows_beyond_the_checkpoint_and_a_line_cut_off_are_dropped(tmp_path):
+def test_whatever_the_file_says_it_has_the_rows_of_the_checkpoint(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    log = MetricsLog(path)
-    for epoch in (1, 2, 3):
-        log.append(row(epoch))
-    with path.open("a") as file:
-        file.write('{"epoch": 4, "lo')
-    log.keep_epochs(2)
-    assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 2]
+    path.write_text(json.dumps(row(1))[:-9] + "\n" + json.dumps(row(3)) + '\n{"epoch": 4, "lo')
+    log = MetricsLog(path, rows=[row(1), row(2)])
+    assert read_rows(path) == log.rows() == [row(1), row(2)]
     log.append(row(3))
-    assert [kept["epoch"] for kept in read_rows(path)] == [1, 2, 3]
+    assert read_rows(path) == [row(1), row(2), row(3)]
 
 
-def test_damaged_lines_do_not_take_others_with_them(tmp_path):
+DAMAGED = {
+    "no text": b"\xff\xfe{",
+    "no object": b"5",
+    "nested too deeply": b"[" * 100_000,
+    "a list": json.dumps([row(2)]).encode(),
+    "no epoch": json.dumps({key: row(2)[key] for key in KEYS if key != "epoch"}).encode(),
+    **{f"{key} is text": json.dumps({**row(2), key: "1"}).encode() for key in KEYS},
+    "an infinite loss": json.dumps({**row(2), "loss": float("inf")}).encode(),
+    "a loss of a thousand digits": b'{"loss": ' + b"9" * 1000 + json.dumps(row(2)).encode()[10:],
+    "epoch 0": json.dumps(row(0)).encode(),
+    "epoch true": json.dumps({**row(2), "epoch": True}).encode(),
+    "half an epoch": json.dumps({**row(2), "epoch": 1.5}).encode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", DAMAGED.values(), ids=list(DAMAGED))
+def test_damaged_lines_do_not_take_others_with_them(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
-    lines = [json.dumps(row(1)).encode(), b"\xff\xfe{", b"5", json.dumps(row(3)).encode()]
-    path.write_bytes(b"\n".join(lines))
+    path.write_bytes(b"\n".join([json.dumps(row(1)).encode(), line, json.dumps(row(3)).encode()]))
     assert read_rows(path) == [row(1), row(3)]
+
+
+def test_what_another_version_does_not_log_is_no_damage(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lacking = {"epoch": 2, "loss": 0.5}
+    path.write_text(json.dumps(row(1)) + "\n" + json.dumps(lacking))
+    assert read_rows(path) == [row(1), lacking]
+    assert is_whole_row(row(1)) and not is_whole_row(lacking)
 
 
 def test_a_log_without_rows_is_no_log(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    log = MetricsLog(path)
-    log.append(row(1))
-    log.keep_epochs(0)
+    MetricsLog(path).append(row(1))
+    MetricsLog(path, rows=[])
     assert not path.exists()
 
 
 def test_a_process_that_does_not_write_leaves_no_file(tmp_path):
-    log = MetricsLog(tmp_path / "metrics.jsonl", writes=False)
-    log.append(row(1))
-    log.keep_epochs(0)
+    log = MetricsLog(tmp_path / "metrics.jsonl", writes=False, rows=[row(1)])
+    log.append(row(2))
     assert list(tmp_path.iterdir()) == []
 
 

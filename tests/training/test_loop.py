@@ -256,7 +256,7 @@ def read_rows_or_none(path):
         ({"model": "digits_cn"}, "--model=digits_cn: .*digits_cnn"),
         ({"method": "standart"}, "--method=standart: .*did you mean 'standard'"),
         ({"set": ("tau=1",)}, "--method=standard: .* has no hyper-parameter 'tau'"),
-        ({"set": ("start=bogus",)}, "--method=standard: start='bogus': accepted are"),
+        ({"set": ("start=bogus",)}, "--method=standard: start=bogus: accepted are"),
         ({"dataset": "npz", "data_dir": "/nowhere.npz"}, "--data_dir=/nowhere.npz"),
         ({"augmentation": "crop"}, "--augmentation"),
         ({"holdout": 1437}, "--holdout"),

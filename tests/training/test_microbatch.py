@@ -188,7 +188,7 @@ def test_parts_that_do_not_fill_the_batch_are_refused(size):
 
 
 def test_a_negative_size_is_refused():
-    with pytest.raises(ValueError, match="--microbatch=-1: accepted are 0 or more"):
+    with pytest.raises(ValueError, match="--microbatch=-1: accepted are whole numbers, 0 to"):
         TrainConfig(microbatch=-1)
 
 

@@ -1,0 +1,157 @@
+"""Checks of arguments that every part of the package makes, and how it says what is wrong."""
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+LARGEST_COUNT = 2**31 - 1
+"""Of steps, restarts, points, examples, epochs: what the int32 of a compiled program holds."""
+
+LARGEST_SEED = 2**32 - 1
+"""JAX keeps 32 bits of a seed: beyond this, two seeds would be one."""
+
+_SHORT_FORMS = {
+    "alpha": "step_size",
+    "arch": "model",
+    "bs": "batch_size",
+    "eps": "epsilon",
+    "iters": "steps",
+    "iterations": "steps",
+    "lambda": "beta",
+    "lamda": "beta",
+    "lr": "learning_rate",
+    "network": "model",
+    "num_steps": "steps",
+    "out": "output",
+    "output": "workdir",
+    "wd": "weight_decay",
+}
+"""What other codebases call an option -> what it is called here."""
+
+
+def nearest(name: Any, known: Iterable[str]) -> str | None:
+    """The known name that a person who wrote `name` most likely meant; None if none is near.
+
+    Args:
+      name: what was written.
+      known: the names there are.
+    """
+    known = list(dict.fromkeys(known))
+    text = str(name)
+    by_case = {other.lower(): other for other in known}
+    meant = by_case.get(text.lower()) or _SHORT_FORMS.get(text.lower())
+    if meant in known:
+        return meant
+    wanted = text.lower().replace("-", "_")
+    spelled = {other.lower().replace("-", "_"): other for other in known}
+    if wanted in spelled:
+        return spelled[wanted]
+    close = difflib.get_close_matches(text.lower(), by_case, n=1)
+    if close:
+        return by_case[close[0]]
+    initials = [other for other in known if _initials(other) == wanted and len(wanted) > 1]
+    beginnings = [other for other in known if len(wanted) > 2 and other.lower().startswith(wanted)]
+    return next(iter([*initials, *beginnings]), None)
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """The end of a message, as "; did you mean 'pgd-20'?"; nothing if no known name is near."""
+    near = nearest(name, known)
+    return "" if near is None else f"; did you mean {near!r}?"
+
+
+def require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Refuses what is not one of a few values.
+
+    Args:
+      name: of the argument or the flag, for the message.
+      value: what was given.
+      choices: what is accepted.
+
+    Raises:
+      ValueError: names the argument, the value, the choices, and the nearest of them.
+    """
+    same_kind = [
+        choice for choice in choices if isinstance(choice, bool) == isinstance(value, bool)
+    ]
+    if any(type(choice) is type(value) and choice == value for choice in same_kind):
+        return
+    accepted = ", ".join(str(choice) if choice != "" else "'' (not given)" for choice in choices)
+    hint = did_you_mean(value, [choice for choice in choices if isinstance(choice, str) and choice])
+    raise ValueError(f"{name}={shown(value)}: accepted are {accepted}{hint}")
+
+
+def require_whole(
+    name: str, value: Any, least: int = 0, most: int = LARGEST_COUNT, accepted: str = ""
+) -> None:
+    """Refuses what is not a whole number in [least, most].
+
+    Args:
+      name: of the argument or the flag, for the message.
+      value: what was given.
+      least: the smallest number accepted.
+      most: the largest.
+      accepted: what is, in words, where that says more than the range.
+
+    Raises:
+      ValueError: names the argument, the value and the range.
+    """
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or not least <= value <= most:
+        accepted = accepted or f"whole numbers, {least} to {most}"
+        raise ValueError(f"{name}={shown(value)}: accepted are {accepted}")
+
+
+def require_finite(
+    name: str, value: Any, least: float = -math.inf, most: float = math.inf, accepted: str = ""
+) -> None:
+    """Refuses what is not a finite number in [least, most].
+
+    Args:
+      name: of the argument or the flag, for the message.
+      value: what was given.
+      least: the smallest number accepted.
+      most: the largest.
+      accepted: what is, in words, where that says more than the range.
+
+    Raises:
+      ValueError: names the argument, the value and the range.
+    """
+    if is_number(value) and is_finite(value) and least <= value <= most:
+        return
+    if not accepted:
+        limits = [f"at least {least:g}"] * math.isfinite(least)
+        limits += [f"at most {most:g}"] * math.isfinite(most)
+        accepted = f"finite numbers{', ' if limits else ''}{' and '.join(limits)}"
+    raise ValueError(f"{name}={shown(value)}: accepted are {accepted}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a Python number, which a truth value is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_finite(value: float) -> bool:
+    """Whether a number is finite, and a whole one no larger than a float can be."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _initials(name: str) -> str:
+    return "".join(part[0] for part in re.split(r"[_\-]", name.lower()) if part)
+
+
+def shown(value: Any) -> str:
+    """A value in a message; a long one is cut."""
+    try:
+        plain = isinstance(value, int | float) or (isinstance(value, str) and value.isprintable())
+        text = str(value) if plain else " ".join(repr(value).split())
+    except ValueError:  # Python writes no whole number of more than 4300 digits.
+        if not isinstance(value, int):
+            return f"({type(value).__name__} with a number of thousands of digits)"
+        return f"(a number of some {round(value.bit_length() * math.log10(2))} digits)"
+    return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"

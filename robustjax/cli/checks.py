@@ -1,0 +1,84 @@
+"""Checks of flags that several commands share, made before any work begins."""
+
+from __future__ import annotations
+
+import os
+
+from absl import flags
+
+from robustjax.arguments import LARGEST_COUNT, LARGEST_SEED, require_finite, require_whole
+from robustjax.cli import app
+from robustjax.files import Path, require_writable
+from robustjax.training.units import require_inside_box
+
+
+def require_counts(**least: int) -> None:
+    """Refuses flags that are no whole numbers, or too small or too large ones.
+
+    Args:
+      **least: the smallest number that each flag accepts; one that is not given is not looked at.
+    """
+    for name, smallest in least.items():
+        value = flags.FLAGS[name].value
+        if value is not None:
+            most = LARGEST_SEED if name == "seed" else LARGEST_COUNT
+            require_whole(f"--{name}", value, smallest, most)
+
+
+def require_distances(*names: str, above_zero: bool = False) -> None:
+    """Refuses flags that are no finite numbers, 0 or more; one that is not given is not looked at.
+
+    Args:
+      *names: of the flags.
+      above_zero: whether 0 is refused too.
+    """
+    accepted = "finite numbers above 0" if above_zero else "finite numbers, 0 or more"
+    for name in names:
+        value = flags.FLAGS[name].value
+        if value is not None:
+            require_finite(f"--{name}", value, 0, accepted=accepted)
+            if above_zero and value == 0:
+                raise app.CommandError(f"--{name}=0: accepted are {accepted}")
+
+
+def require_units(norm: str, pixels: int) -> None:
+    """Refuses a radius, or a step, that makes any image of any other, unless that is meant.
+
+    Args:
+      norm: of the ball.
+      pixels: numbers in an image.
+    """
+    values = flags.FLAGS
+    if values.allow_whole_box:
+        return
+    for name in ("epsilon", "step_size"):
+        if name in values and values[name].value is not None:
+            flag = f"--{name}={values[name].value:g}"
+            require_inside_box(flag, values[name].value, norm, pixels)
+
+
+def define_allow_whole_box(values: flags.FlagValues) -> None:
+    """The flag that `require_units` goes by."""
+    flags.DEFINE_bool(
+        "allow_whole_box",
+        False,
+        "accept an --epsilon or a --step_size that makes any image of any other",
+        flag_values=values,
+    )
+
+
+def require_output(path: str | os.PathLike, flag: str) -> Path:
+    """Sees that a file can be written where it is wanted.
+
+    Args:
+      path: of the file.
+      flag: what named it, as "--output=x.png".
+
+    Raises:
+      ValueError: it cannot.
+    """
+    path = Path(path)
+    require_writable(path.parent, flag)
+    if path.is_dir():
+        raise ValueError(f"{flag}: {path} is a folder; name a file")
+    return path

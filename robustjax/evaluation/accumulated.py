@@ -1,0 +1,326 @@
+"""What evaluation.json says: all that was ever measured of a run, of its records one figure each.
+
+The file sums up the run's own test set, its own threat model and its chosen checkpoint. What was
+measured of other data, in another ball, or at another checkpoint stands apart in it, under
+"others", in the same form: accuracies that do not compare never stand in one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from robustjax.evaluation.report import MEASURED, OTHERS, write_report
+from robustjax.evaluation.suite import AttackScore, wilson_interval
+from robustjax.files import Path, read_json
+from robustjax.runs.evaluations import (
+    CLEAN,
+    WORST_CASE,
+    WORST_CASE_INTERVAL,
+    Evaluations,
+    Record,
+    best_of_each,
+    is_count,
+    is_fraction,
+    is_interval,
+    is_same,
+)
+
+EVALUATION = "evaluation.json"
+
+_OF_ALL = ("method", "model", "precision", "seed", "batch_size", "trained_epochs", "protocol")
+"""Facts that an attack's entry repeats where they are not those of the whole evaluation."""
+
+
+def add_to_run(
+    folder: Path,
+    records: Sequence[Record],
+    norm: str,
+    epsilon: float,
+    report: Callable[[str], None] = lambda line: None,
+) -> tuple[Path, Path]:
+    """Adds an evaluation to those of a run, and writes evaluation.json and evaluation.md anew.
+
+    Args:
+      folder: of the run.
+      records: of the evaluation.
+      norm: of the run's own threat model.
+      epsilon: its radius.
+      report: told, in one line, of what is damaged.
+
+    Returns:
+      The paths of the two files.
+
+    Raises:
+      OSError: they cannot be written.
+    """
+    store = Evaluations(folder)
+    if not store.exists():
+        earlier = earlier_records(folder, report)
+        if not earlier and (folder / EVALUATION).exists():
+            aside = (folder / EVALUATION).with_suffix(".damaged.json")
+            (folder / EVALUATION).replace(aside)
+            report(f"what could not be read is kept as {aside}")
+        records = [*earlier, *records]
+    store.add(records)
+    return write_report(summary_of_run(store.records(report), norm, epsilon), folder)
+
+
+def records_of(
+    scores: Mapping[str, AttackScore],
+    *,
+    data: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> list[Record]:
+    """The records of one evaluation; see `Record` for the arguments."""
+    found = []
+    for name, score in scores.items():
+        settings = {key: value for key, value in score.settings.items() if key not in MEASURED}
+        measured = {key: value for key, value in score.settings.items() if key in MEASURED}
+        total = len(score.correct)
+        found.append(
+            Record(
+                attack=name,
+                settings=settings,
+                data=data,
+                checkpoint=checkpoint,
+                examples=total,
+                accuracy=float(score.correct.mean()),
+                interval=wilson_interval(int(score.correct.sum()), total),
+                correct=score.correct,
+                measured=measured,
+                about=about,
+            )
+        )
+    return found
+
+
+def summary_of_run(records: Sequence[Record], norm: str, epsilon: float) -> dict[str, Any]:
+    """The content of evaluation.json.
+
+    Args:
+      records: of the run, in the order in which they were made; one or more. What was measured of
+        a subject whose clean accuracy is not known, because a line was damaged, has no part.
+      norm: of the run's own threat model.
+      epsilon: its radius.
+
+    Returns:
+      As `evaluation.summarize` of the run's own test set, checkpoint and threat model; and under
+      "others" a list of the same for whatever else was measured, each with its "norm" and
+      "epsilon".
+    """
+    subjects: dict[str, list[Record]] = {}
+    for record in records:
+        subjects.setdefault(record.subject, []).append(record)
+    subjects = {
+        subject: found
+        for subject, found in subjects.items()
+        if any(record.attack == CLEAN for record in found)
+    }
+    chosen = _chosen_subject([record for record in records if record.subject in subjects])
+    own, others = {}, []
+    for subject, of_subject in subjects.items():
+        balls = _by_ball(of_subject, (norm, epsilon))
+        for ball, in_ball in balls.items():
+            if subject == chosen and ball == (norm, epsilon):
+                own = summary_of(in_ball)
+            elif len(balls) == 1 or any(record.attack != CLEAN for record in in_ball):
+                others.append({"norm": ball[0], "epsilon": ball[1], **summary_of(in_ball)})
+    return {**own, OTHERS: others} if others else own
+
+
+def summary_of(records: Sequence[Record]) -> dict[str, Any]:
+    """What was measured of one subject in one ball, as `evaluation.summarize` has it.
+
+    Args:
+      records: of one subject and ball, and the clean accuracy of that subject.
+    """
+    made = {id(record): number for number, record in enumerate(records)}
+    best = best_of_each(records)
+    clean = next(record for record in best if record.attack == CLEAN)
+    attacks = [record for record in best if record.attack != CLEAN]
+    by_age = sorted(attacks, key=lambda record: made[id(record)])
+    newest = records[-1]
+    about = {key: value for key, value in newest.about.items() if value is not None}
+    if len({record.about.get("protocol") for record in attacks}) > 1:
+        about.pop("protocol", None)
+    entries = {
+        name: {
+            "robust_accuracy": record.accuracy,
+            "interval_95": list(record.interval),
+            **({} if record.examples == clean.examples else {"examples": record.examples}),
+            **record.settings,
+            **record.measured,
+            **_apart(record.about, about),
+        }
+        for name, record in _named(by_age).items()
+    }
+    on_all = [record for record in attacks if record.examples == clean.examples]
+    summary = {
+        "clean_accuracy": clean.accuracy,
+        "interval_95": list(clean.interval),
+        "attacks": entries,
+    }
+    if on_all and all(record.correct is not None for record in (clean, *on_all)):
+        worst = np.logical_and.reduce([record.correct for record in (clean, *on_all)])
+        summary[WORST_CASE] = float(worst.mean())
+        summary[WORST_CASE_INTERVAL] = list(wilson_interval(int(worst.sum()), len(worst)))
+    elif len(attacks) == len(on_all) and WORST_CASE in clean.measured:
+        summary |= {key: clean.measured[key] for key in _WORST if key in clean.measured}
+    return {
+        **summary,
+        "examples": clean.examples,
+        "checkpoint": {
+            key: clean.checkpoint.get(key) for key in ("kind", "step", "moving_average")
+        },
+        "dataset": clean.data.get("dataset"),
+        "available_examples": clean.data.get("available_examples"),
+        **about,
+    }
+
+
+_WORST = (WORST_CASE, WORST_CASE_INTERVAL)
+
+
+def earlier_records(
+    folder: Path, report: Callable[[str], None] = lambda line: None
+) -> list[Record]:
+    """The records of an evaluation.json that was written before there were records.
+
+    Args:
+      folder: of the run.
+      report: told, in one line, of a file that is damaged.
+    """
+    path = folder / EVALUATION
+    if not path.exists():
+        return []
+    try:
+        found = read_json(path)
+        return _records_of_summary(found)
+    except (OSError, ValueError) as error:
+        said = str(error)
+        report(said if str(path) in said else f"{path}: {said}")
+        return []
+
+
+def _records_of_summary(found: Mapping[str, Any]) -> list[Record]:
+    attacks = found.get("attacks")
+    checkpoint, examples = found.get("checkpoint"), found.get("examples")
+    if not isinstance(attacks, dict) or not isinstance(checkpoint, dict):
+        raise ValueError("it is no evaluation: it has no attacks, or no checkpoint")
+    data = {
+        "dataset": found.get("dataset"),
+        "available_examples": found.get("available_examples"),
+        "own": True,
+    }
+    about = {key: found.get(key) for key in (*_OF_ALL, "elapsed_seconds", "versions")}
+    clean = {"accuracy": found.get("clean_accuracy"), "interval": found.get("interval_95")}
+    worst = {key: found[key] for key in _WORST if key in found}
+    records = [_record(CLEAN, clean, {}, worst, examples, data, checkpoint, about)]
+    for name, entry in attacks.items():
+        if not isinstance(entry, dict):
+            raise ValueError(f"it is no evaluation: {name} is no object")
+        values = {"accuracy": entry.get("robust_accuracy"), "interval": entry.get("interval_95")}
+        settings = {
+            key: value for key, value in entry.items() if key not in (*MEASURED, "examples")
+        }
+        measured = {key: value for key, value in entry.items() if key in MEASURED and key in _FOUND}
+        count = entry.get("examples", examples)
+        records.append(_record(name, values, settings, measured, count, data, checkpoint, about))
+    return records
+
+
+_OF_CHECKPOINT = ("kind", "step", "moving_average")
+
+_FOUND = ("after_each", "seconds", "warnings")
+
+
+def _record(
+    name: str,
+    values: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    examples: Any,
+    data: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> Record:
+    accuracy, interval = values["accuracy"], values["interval"]
+    if not is_interval(interval) and is_fraction(accuracy) and is_count(examples):
+        interval = wilson_interval(round(accuracy * examples), examples)
+    content = {
+        "attack": name, "settings": settings, "data": data, "checkpoint": checkpoint,
+        "examples": examples, "accuracy": accuracy, "interval": interval, "measured": measured,
+        "about": about,
+    }  # fmt: skip
+    try:
+        return Record.from_content(content)
+    except ValueError as error:
+        raise ValueError(f"it is no evaluation: {name}: {error}") from None
+
+
+def _chosen_subject(records: Sequence[Record]) -> str:
+    """The newest of the run's own test set and its best checkpoint, as far as there is such."""
+    for wanted in (
+        lambda record: record.data.get("own") and record.checkpoint.get("kind") == "best",
+        lambda record: record.data.get("own"),
+        lambda record: True,
+    ):
+        found = [record.subject for record in records if wanted(record)]
+        if found:
+            return found[-1]
+    raise ValueError("there is no record")
+
+
+def _by_ball(
+    records: Sequence[Record], own: tuple[Any, Any]
+) -> dict[tuple[Any, Any], list[Record]]:
+    """The attacks of a subject by norm and radius, the clean accuracy with each.
+
+    The run's own ball is among them, also where nothing was attacked in it.
+    """
+    clean = [record for record in records if record.attack == CLEAN]
+    found: dict[tuple[Any, Any], list[Record]] = {own: []}
+    for record in records:
+        if record.attack != CLEAN:
+            ball = (record.settings.get("norm"), record.settings.get("epsilon"))
+            known = next((other for other in found if _is_one_ball(other, ball)), ball)
+            found.setdefault(known, []).append(record)
+    return {ball: [*clean, *of_ball] for ball, of_ball in found.items()}
+
+
+def _is_one_ball(first: tuple[Any, Any], second: tuple[Any, Any]) -> bool:
+    return all(map(is_same, first, second))
+
+
+def _named(attacks: Sequence[Record]) -> dict[str, Record]:
+    """A name for each attack: its own; of attacks that share one, the newest has it alone.
+
+    The others say what sets them apart: "pgd-20(step_size=0.003)".
+    """
+    found: dict[str, Record] = {}
+    for record in reversed(attacks):
+        name = record.attack
+        if name in found:
+            first = found[name].settings
+            different = [
+                f"{key}={value}"
+                for key, value in record.settings.items()
+                if not is_same(first.get(key), value)
+            ]
+            name = f"{record.attack}({','.join(different)})"
+        while name in found:
+            name += "'"
+        found[name] = record
+    return {name: found[name] for name in reversed(found)}
+
+
+def _apart(mine: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: mine[key]
+        for key in _OF_ALL
+        if mine.get(key) is not None and mine.get(key) != whole.get(key)
+    }

@@ -1,0 +1,261 @@
+"""Evaluating and verifying on test files of one's own, and what becomes of one attack's failure."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from robustjax import data, training
+from robustjax.cli import evaluate, verify
+from robustjax.config import TrainConfig
+from robustjax.evaluation import adversarial_images, suite
+from robustjax.files import Path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A network trained on digits in a file of the user's own."""
+    folder = tmp_path_factory.mktemp("own")
+    digits = {split: data.load("digits", split) for split in ("train", "test")}
+    np.savez(
+        folder / "own.npz",
+        images=digits["train"].images,
+        labels=digits["train"].labels,
+        test_images=digits["test"].images,
+        test_labels=digits["test"].labels,
+    )
+    config = TrainConfig(
+        method="natural", model="digits_cnn", dataset="npz", data_dir=str(folder / "own.npz"),
+        epsilon=0.1, epochs=2, batch_size=64, holdout=0, learning_rate=0.05, schedule="constant",
+        measure_steps=1, measure_examples=16, workdir=str(folder / "run"),
+    )  # fmt: skip
+    training.train(config, stream=None)
+    return folder / "run"
+
+
+DEFINED = {evaluate: evaluate.define_evaluate_flags, verify: verify.define_verify_flags}
+
+
+@pytest.fixture
+def launch(run_command):
+    return lambda command, *arguments: run_command(command, DEFINED[command], *arguments)
+
+
+@pytest.fixture
+def folder(run, tmp_path):
+    """A copy of the run, and files beside it."""
+    shutil.copytree(run, tmp_path / "run")
+    return tmp_path
+
+
+def save(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def summary(folder):
+    return json.loads((folder / "run" / "evaluation.json").read_text())
+
+
+def test_a_test_file_without_the_highest_classes(launch, folder):
+    digits = data.load("digits", "test")
+    few = digits.labels < 7
+    path = save(folder / "few.npz", test_images=digits.images[few], test_labels=digits.labels[few])
+    code, printed = launch(
+        evaluate, f"--workdir={folder / 'run'}", "--attacks=clean", f"--data_dir={path}"
+    )
+    assert code == 0, printed.err
+    _, printed = launch(evaluate, f"--workdir={folder / 'run'}", "--attacks=clean")
+    found = summary(folder)
+    assert found["examples"] == len(digits.labels) and found["others"][0]["examples"] == few.sum()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"test_images": np.zeros((9, 12, 12, 1), np.uint8), "test_labels": np.arange(9)},
+            "images of 12x12x1 do not fit the network: --model=digits_cnn was trained on",
+        ),
+        (
+            {"test_images": np.zeros((9, 8, 8, 1), np.uint8), "test_labels": np.arange(9) + 5},
+            "13",
+        ),
+        (
+            {"test_images": np.full((9, 8, 8, 1), 2, np.float32), "test_labels": np.arange(9)},
+            r"[0, 1]",
+        ),
+    ],
+    ids=["size", "class", "range"],
+)
+def test_files_that_do_not_fit_are_one_sentence(launch, folder, arrays, message):
+    path = save(folder / "other.npz", **arrays)
+    before = sorted((folder / "run").iterdir())
+    code, printed = launch(evaluate, f"--workdir={folder / 'run'}", f"--data_dir={path}")
+    assert code == 1 and message in printed.err and "Traceback" not in printed.err
+    assert len(printed.err.splitlines()) == 1 and sorted((folder / "run").iterdir()) == before
+
+
+def test_adversarial_images_read_back_as_they_were_made(launch, folder):
+    arguments = (f"--workdir={folder / 'run'}", "--attacks=deepfool", "--examples=60")
+    code, printed = launch(evaluate, *arguments, "--save_images")
+    assert code == 0, printed.err
+    made = summary(folder)["attacks"]["deepfool"]["robust_accuracy"]
+    assert made < 0.9
+    with np.load(folder / "run" / "adversarial" / "deepfool.npz") as saved:
+        path = save(
+            folder / "back.npz",
+            test_images=saved["images"], test_labels=saved["labels"], num_classes=10,
+        )  # fmt: skip
+    code, printed = launch(
+        evaluate, f"--workdir={folder / 'run'}", "--attacks=clean", f"--data_dir={path}"
+    )
+    assert code == 0, printed.err
+    (other,) = summary(folder)["others"]
+    assert other["clean_accuracy"] == pytest.approx(made)
+
+
+def test_one_failing_attack_does_not_cost_the_others(launch, folder, monkeypatch):
+    def fails(*arguments, **options):
+        raise ValueError("square has no windows today")
+
+    fails.__module__ = "robustjax.attacks.square"
+    monkeypatch.setitem(suite._ATTACKS, "square", fails)
+    code, printed = launch(
+        evaluate, f"--workdir={folder / 'run'}", "--attacks=square,fgsm", "--examples=20"
+    )
+    assert code == 1 and "square has no windows today" in printed.err
+    assert list(summary(folder)["attacks"]) == ["fgsm"]
+    assert "fgsm" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--attacks=fgsm,pgd-0"], "'pgd-0' in --attacks"),
+        (["--attacks=fgsm,sqare"], "did you mean 'square'?"),
+        (["--protocol=trade"], "--protocol=trade"),
+        (["--epsilon=8"], "--epsilon=8: within a distance of 8 (linf)"),
+        (["--step_size=2"], "--step_size=2: within a distance"),
+        (["--seed=-1"], "--seed=-1: accepted are whole numbers"),
+        (["--examples=9999999999"], "--examples=9999999999: accepted are"),
+        (["--checkpoint=bset"], "--checkpoint=bset: accepted are best, latest; did you mean"),
+        (["--start=unifrom"], "--start=unifrom: accepted are uniform, clean; did you mean"),
+        (["--worker=1"], "unknown flag --worker; did you mean --workdir?"),
+        (["--eps=1"], "unknown flag --eps; did you mean --epsilon?"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_is_asked_for_is_checked_before_the_first_attack(launch, folder, arguments, message):
+    code, printed = launch(evaluate, f"--workdir={folder / 'run'}", *arguments)
+    assert code == 1 and message in printed.err and printed.out == ""
+    assert "clean:" not in printed.err and "Traceback" not in printed.err
+    assert not (folder / "run" / "evaluation.json").exists()
+
+
+def test_verifying_goes_by_the_ball_that_the_file_names(launch, folder):
+    arguments = (f"--workdir={folder / 'run'}", "--attacks=fgsm", "--examples=20")
+    code, printed = launch(evaluate, *arguments, "--epsilon=0.2", "--save_images")
+    assert code == 0, printed.err
+    code, printed = launch(verify, f"--workdir={folder / 'run'}")
+    assert code == 0 and "linf ball of 0.2 (the run's own: linf 0.1)" in printed.out
+    code, printed = launch(verify, f"--workdir={folder / 'run'}", "--epsilon=0.1")
+    assert code == 1 and "outside of the ball or the box" in printed.out
+
+
+def test_images_of_another_attack_are_kept_beside_the_new_ones(launch, folder):
+    arguments = (f"--workdir={folder / 'run'}", "--attacks=fgsm", "--save_images")
+    place = folder / "run" / "adversarial"
+    for epsilon, examples in (("0.2", 20), ("0.05", 20), ("0.05", 10), ("0.05", 20)):
+        code, printed = launch(
+            evaluate, *arguments, f"--epsilon={epsilon}", f"--examples={examples}"
+        )
+        assert code == 0, printed.err
+    assert sorted(path.name for path in place.iterdir()) == [
+        "fgsm.1.npz", "fgsm.2.npz", "fgsm.npz",
+    ]  # fmt: skip
+    held = {path.name: adversarial_images.load(path) for path in map(Path, place.iterdir())}
+    found = {
+        name: (images.settings["epsilon"], len(images.images)) for name, images in held.items()
+    }
+    assert found == {"fgsm.1.npz": (0.2, 20), "fgsm.2.npz": (0.05, 20), "fgsm.npz": (0.05, 20)}
+    code, printed = launch(verify, f"--workdir={folder / 'run'}")
+    assert code == 0 and printed.out.count("  holds") == 3
+
+
+def test_images_of_other_weights_are_looked_at_only_if_they_are_named(launch, folder):
+    path = forged(folder, weights=np.array("others"))
+    (folder / "run" / "adversarial").mkdir()
+    shutil.copy(path, folder / "run" / "adversarial")
+    code, printed = launch(verify, f"--workdir={folder / 'run'}")
+    assert code == 1 and "other weights were attacked" in printed.out
+    assert "none of its files is of this checkpoint" in printed.err
+    code, printed = launch(verify, f"--workdir={folder / 'run'}", f"--images={path}")
+    assert "images.npz: 1 images" in printed.out
+
+
+def forged(folder, **arrays):
+    whole = {
+        "images": np.full((1, 8, 8, 1), 0.5, np.float32), "labels": np.array([0]),
+        "robust": np.array([True]), "settings": np.array('{"norm": "linf", "epsilon": 1.5}'),
+    }  # fmt: skip
+    whole |= arrays
+    path = folder / "images.npz"
+    return save(path, **{name: array for name, array in whole.items() if array is not None})
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"images": None},
+        {"images": np.zeros((0, 8, 8, 1), np.float32)},
+        {"images": np.zeros((8, 8), np.float32)},
+        {"images": np.zeros((1, 9, 9, 1), np.float32)},
+        {"robust": np.array([2])},
+        {"robust": np.array(True)},
+        {"settings": np.array("{")},
+        {"settings": np.array("[" * 100_000)},
+        {"settings": np.array('{"norm": "linf"}')},
+        {"settings": np.array('{"norm": "linf", "epsilon": 1e999}')},
+        {"settings": np.array(5)},
+    ],
+    ids=[
+        "no images",
+        "empty",
+        "one axis too few",
+        "size",
+        "robust is 2",
+        "robust is one",
+        "settings are no JSON",
+        "settings are deep",
+        "no radius",
+        "radius",
+        "settings are a number",
+    ],
+)
+def test_odd_files_are_one_sentence_that_names_them(launch, folder, arrays):
+    path = forged(folder, **arrays)
+    code, printed = launch(verify, f"--workdir={folder / 'run'}", f"--images={path}")
+    assert code == 1 and str(path) in printed.err and "Traceback" not in printed.err
+    assert printed.err.startswith("error: ") and len(printed.err.splitlines()) == 1
+
+
+def test_images_of_nan_lie_in_no_ball(launch, folder):
+    path = forged(folder, images=np.full((1, 8, 8, 1), np.nan, np.float32))
+    code, printed = launch(verify, f"--workdir={folder / 'run'}", f"--images={path}")
+    assert code == 1 and "1 outside of the ball or the box: 0" in printed.out
+
+
+def test_what_is_no_npz_file_is_named(launch, folder):
+    np.save(folder / "one.npy", np.zeros((1, 8, 8, 1), np.float32))
+    code, printed = launch(verify, f"--workdir={folder / 'run'}", f"--images={folder / 'one.npy'}")
+    assert code == 1 and "one.npy" in printed.err and "numpy.save" in printed.err
+
+
+def test_one_image_is_verified(launch, folder):
+    label = data.load("digits", "test").labels[:1]
+    path = forged(folder, labels=label)
+    code, printed = launch(verify, f"--workdir={folder / 'run'}", f"--images={path}")
+    assert "images.npz: 1 images, linf ball of 1.5" in printed.out
+    assert code in (0, 1) and "Traceback" not in printed.err

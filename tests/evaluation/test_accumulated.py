@@ -1,0 +1,199 @@
+"""evaluation.json sums up all evaluations of a run, and mixes no settings."""
+
+import json
+
+import numpy as np
+import pytest
+
+from robustjax.evaluation import accumulated
+from robustjax.evaluation.recorded_scores import recorded_others, recorded_scores
+from robustjax.evaluation.repeat_commands import evaluation_command
+from robustjax.evaluation.run_folder import RunFolder
+from robustjax.evaluation.suite import AttackScore
+from robustjax.files import Path
+from robustjax.runs.evaluations import Evaluations
+
+EPSILON = 0.1
+TEST = {"digest": "t", "dataset": "digits test", "available_examples": 100, "own": True}
+BEST = {"digest": "b", "kind": "best", "step": 8, "moving_average": False}
+
+
+def verdicts(right, total):
+    return np.arange(total) < right
+
+
+def pgd(right, total, **changes):
+    settings = {"norm": "linf", "epsilon": EPSILON, "steps": 20, "step_size": 0.01}
+    return AttackScore(verdicts(right, total), {**settings, **changes})
+
+
+def records(scores, data=TEST, checkpoint=BEST, **about):
+    clean = AttackScore(verdicts(90, len(next(iter(scores.values())).correct)), {})
+    about = {"seed": 0, "batch_size": 50, "trained_epochs": 3, **about}
+    found = {"clean": clean, **scores}
+    return accumulated.records_of(found, data=data, checkpoint=checkpoint, about=about)
+
+
+def summed_up(folder, *evaluations):
+    for evaluation in evaluations:
+        accumulated.add_to_run(Path(folder), evaluation, "linf", EPSILON)
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+def accuracies(summary):
+    return {name: entry["robust_accuracy"] for name, entry in summary["attacks"].items()}
+
+
+def test_a_second_evaluation_adds_to_the_first(tmp_path):
+    found = summed_up(
+        tmp_path, records({"pgd-20": pgd(50, 100)}), records({"fgsm": pgd(60, 100, steps=1)})
+    )
+    assert accuracies(found) == {"pgd-20": 0.5, "fgsm": 0.6}
+    assert found["worst_case_robust_accuracy"] == 0.5
+    assert len(Evaluations(Path(tmp_path)).records()) == 4
+    assert "| fgsm | 60.00 % |" in (tmp_path / "evaluation.md").read_text()
+
+
+def test_the_worst_case_is_over_the_images_and_not_over_the_accuracies(tmp_path):
+    fgsm = AttackScore(np.arange(100) >= 30, {"norm": "linf", "epsilon": EPSILON})
+    found = summed_up(tmp_path, records({"pgd-20": pgd(50, 100)}), records({"fgsm": fgsm}))
+    assert found["worst_case_robust_accuracy"] == 0.2
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_most_examples_win_whichever_came_first(tmp_path, order):
+    evaluations = [records({"pgd-20": pgd(50, 100)}), records({"pgd-20": pgd(9, 10)})]
+    found = summed_up(tmp_path, *evaluations[::order])
+    assert accuracies(found) == {"pgd-20": 0.5} and found["examples"] == 100
+
+
+def test_of_equally_many_examples_the_newest_wins(tmp_path):
+    found = summed_up(
+        tmp_path, records({"pgd-20": pgd(50, 100)}), records({"pgd-20": pgd(51, 100)}, seed=1)
+    )
+    assert accuracies(found) == {"pgd-20": 0.51} and found["seed"] == 1
+
+
+def test_one_attack_with_other_settings_is_another_figure(tmp_path):
+    found = summed_up(
+        tmp_path,
+        records({"pgd-20": pgd(70, 100, step_size=0.003)}),
+        records({"pgd-20": pgd(50, 100)}),
+    )
+    assert accuracies(found) == {"pgd-20(step_size=0.003)": 0.7, "pgd-20": 0.5}
+
+
+def test_a_few_examples_are_said_beside_the_figure_and_left_out_of_the_worst_case(tmp_path):
+    found = summed_up(
+        tmp_path, records({"pgd-20": pgd(50, 100)}), records({"autoattack": pgd(1, 10)})
+    )
+    assert found["attacks"]["autoattack"]["examples"] == 10
+    assert found["worst_case_robust_accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        records({"pgd-20": pgd(20, 100, epsilon=0.2)}),
+        records({"pgd-20": pgd(20, 100, norm="l2")}),
+        records({"pgd-20": pgd(20, 100)}, checkpoint={**BEST, "digest": "l", "kind": "latest"}),
+        records({"pgd-20": pgd(20, 100)}, data={**TEST, "digest": "o", "own": False}),
+    ],
+    ids=["radius", "norm", "checkpoint", "data"],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_does_not_compare_stands_apart(tmp_path, elsewhere, order):
+    evaluations = [records({"pgd-20": pgd(50, 100)}), elsewhere]
+    found = summed_up(tmp_path, *evaluations[::order])
+    assert accuracies(found) == {"pgd-20": 0.5}
+    (other,) = found["others"]
+    assert accuracies(other) == {"pgd-20": 0.2} and other["clean_accuracy"] == 0.9
+    ((title, content),) = recorded_others(found)
+    assert content == other and title.startswith("norm ")
+    assert "20.00 %" in (tmp_path / "evaluation.md").read_text()
+
+
+def test_rounding_makes_no_other_ball(tmp_path):
+    close = records({"fgsm": pgd(60, 100, epsilon=EPSILON * (1 + 1e-9))})
+    found = summed_up(tmp_path, records({"pgd-20": pgd(50, 100)}), close)
+    assert set(accuracies(found)) == {"pgd-20", "fgsm"} and "others" not in found
+
+
+EARLIER = {
+    "clean_accuracy": 0.9,
+    "interval_95": [0.8, 0.95],
+    "attacks": {
+        "fgsm": {"robust_accuracy": 0.6, "interval_95": [0.5, 0.7], "epsilon": EPSILON,
+                 "norm": "linf", "warnings": ["few classes"]},
+    },
+    "worst_case_robust_accuracy": 0.55,
+    "worst_case_interval_95": [0.5, 0.6],
+    "examples": 100,
+    "available_examples": 100,
+    "dataset": "digits test",
+    "checkpoint": {"kind": "best", "step": 8, "moving_average": False},
+    "seed": 0,
+}  # fmt: skip
+
+
+def test_what_was_measured_before_there_were_records_is_kept(tmp_path):
+    (tmp_path / "evaluation.json").write_text(json.dumps(EARLIER))
+    later = records({"pgd-20": pgd(50, 100)}, checkpoint={**BEST, "digest": "l", "kind": "latest"})
+    found = summed_up(tmp_path, later)
+    every = [found, *found["others"]]
+    assert {"fgsm": 0.6} in map(accuracies, every) and {"pgd-20": 0.5} in map(accuracies, every)
+    (earlier,) = [part for part in every if "fgsm" in part["attacks"]]
+    assert earlier["worst_case_robust_accuracy"] == 0.55
+    assert earlier["attacks"]["fgsm"]["warnings"] == ["few classes"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b"{}", b'{"attacks": 5}'])
+def test_an_earlier_file_that_cannot_be_read_is_kept_aside_and_said(tmp_path, content):
+    (tmp_path / "evaluation.json").write_bytes(content)
+    said = []
+    accumulated.add_to_run(
+        Path(tmp_path), records({"pgd-20": pgd(50, 100)}), "linf", EPSILON, said.append
+    )
+    assert (tmp_path / "evaluation.damaged.json").read_bytes() == content
+    assert str(tmp_path / "evaluation") in "".join(said)
+    assert accuracies(json.loads((tmp_path / "evaluation.json").read_text())) == {"pgd-20": 0.5}
+
+
+def commands(summary):
+    folder = RunFolder("run", "run", {}, evaluation=summary)
+    return evaluation_command(folder).replace(" \\\n ", "").split("\n")
+
+
+def test_as_many_commands_as_it_took_make_it_again(tmp_path):
+    start = {"start": "uniform", "success": "last"}
+    found = summed_up(
+        tmp_path,
+        records({"pgd-20": pgd(50, 100, **start), "fgsm": pgd(60, 100, steps=1)}),
+        records({"pgd-20": pgd(70, 100, step_size=0.003, **start)}),
+        records({"autoattack": pgd(1, 10, steps=0)}, seed=5),
+    )
+    assert [score.name for score in recorded_scores(found)][1:-1] == [
+        "pgd-20(step_size=0.01)", "fgsm", "pgd-20", "autoattack"
+    ]  # fmt: skip
+    first, second, third = commands(found)
+    assert "--attacks=clean,pgd-20,fgsm " in first and "--step_size=0.01 " in first
+    assert "--attacks=clean,pgd-20 " in second and "--step_size=0.003 " in second
+    assert "--attacks=clean,autoattack " in third and "--examples=10 " in third
+    assert "--seed=5" in third and "--seed=0" in first
+
+
+def test_usual_steps_of_several_lengths_are_one_command(tmp_path):
+    usual = {"pgd-20": pgd(50, 100), "pgd-4": pgd(55, 100, steps=4, step_size=0.05)}
+    (command,) = commands(summed_up(tmp_path, records(usual)))
+    assert "--attacks=clean,pgd-20,pgd-4 " in command and "step_size" not in command
+
+
+def test_a_protocol_is_a_command_of_its_own(tmp_path):
+    found = summed_up(
+        tmp_path,
+        records({"pgd-20": pgd(50, 100, step_size=0.001)}, protocol="nap: table 1"),
+        records({"fgsm": pgd(60, 100, steps=1)}),
+    )
+    first, second = commands(found)
+    assert "--protocol=nap" in first and "--attacks" not in first
+    assert "--attacks=clean,fgsm" in second
