@@ -21,7 +21,7 @@ test: install ## Run the tests, e.g. make test ARGS="tests/losses -x"
 	@.venv/bin/python -m pytest -q $(PARALLEL) $(ARGS)
 
 test-slow: install ## Run the slow tests
-	@.venv/bin/python -m pytest -q -m slow $(ARGS)
+	@.venv/bin/python -m pytest -q -m slow $(PARALLEL) $(ARGS)
 
 bench: install ## Time the training step beside PyTorch (benchmarks/requirements.txt)
 	@.venv/bin/python -m benchmarks train_step $(ARGS)

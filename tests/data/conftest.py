@@ -5,16 +5,19 @@ import gzip
 import hashlib
 import http.server
 import io
+import shutil
 import struct
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import io as scipy_io
 
+from robustjax import data
 from robustjax.data.download import Archive
 
 
@@ -206,3 +209,20 @@ def no_network(monkeypatch) -> list:
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     return tried
+
+
+@pytest.fixture(scope="session")
+def master(published, tmp_path_factory):
+    """A folder with MNIST, prepared once from archives that lie there already."""
+    directory = tmp_path_factory.mktemp("master")
+    (directory / "downloads").mkdir()
+    for name, content in published["mnist"].files.items():
+        (directory / "downloads" / name).write_bytes(content)
+    data.prepare("mnist", str(directory), archives=published["mnist"].archives)
+    return directory
+
+
+@pytest.fixture
+def folder(master, tmp_path):
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(master, tmp_path / "prepared"))

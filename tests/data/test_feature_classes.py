@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -134,23 +133,6 @@ def harmful_module(tmp_path, monkeypatch):
     importlib.invalidate_caches()
     yield name
     sys.modules.pop(name, None)
-
-
-@pytest.fixture(scope="module")
-def master(published, tmp_path_factory):
-    """A folder with MNIST, prepared once from archives that lie there already."""
-    directory = tmp_path_factory.mktemp("master")
-    (directory / "downloads").mkdir()
-    for name, content in published["mnist"].files.items():
-        (directory / "downloads" / name).write_bytes(content)
-    data.prepare("mnist", str(directory), archives=published["mnist"].archives)
-    return directory
-
-
-@pytest.fixture
-def folder(master, tmp_path):
-    """A copy of it that a test may change."""
-    return Path(shutil.copytree(master, tmp_path / "prepared"))
 
 
 def features_path(folder):

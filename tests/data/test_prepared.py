@@ -18,23 +18,6 @@ ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("tensorflow_datasets")
 
 
-@pytest.fixture(scope="session")
-def master(published, tmp_path_factory):
-    """A folder with MNIST, prepared once from archives that lie there already."""
-    directory = tmp_path_factory.mktemp("master")
-    (directory / "downloads").mkdir()
-    for name, content in published["mnist"].files.items():
-        (directory / "downloads" / name).write_bytes(content)
-    data.prepare("mnist", str(directory), archives=published["mnist"].archives)
-    return directory
-
-
-@pytest.fixture
-def folder(master, tmp_path):
-    """A copy of it that a test may damage."""
-    return Path(shutil.copytree(master, tmp_path / "prepared"))
-
-
 @pytest.fixture
 def decoded(monkeypatch):
     """The splits that were decoded rather than taken from the cache."""
