@@ -101,6 +101,7 @@ def parse_json(content: bytes | str) -> Any:
     text = content.decode(errors="replace") if isinstance(content, bytes) else content
     try:
         found = json.loads(text)
+        _require_shallow(found, _DEEPEST)
         if "\\ud" in text.lower():  # Half of a pair of UTF-16, which no file can be written with.
             json.dumps(found, ensure_ascii=False).encode()
         return found
@@ -110,6 +111,18 @@ def parse_json(content: bytes | str) -> Any:
         raise ValueError(f"it is no JSON: {error}") from None
     except RecursionError:
         raise ValueError("it is no JSON that can be read: it is nested too deeply") from None
+
+
+_DEEPEST = 100
+"""Of values within values; who shows them visits one within the other."""
+
+
+def _require_shallow(value: Any, left: int) -> None:
+    if isinstance(value, dict | list):
+        if not left:
+            raise RecursionError
+        for part in value.values() if isinstance(value, dict) else value:
+            _require_shallow(part, left - 1)
 
 
 def require_writable(folder: str | os.PathLike, flag: str) -> Path:

@@ -205,6 +205,8 @@ def _require_all_members(archive: zipfile.ZipFile) -> None:
     file = archive.fp
     file.seek(-_END.size - len(archive.comment), os.SEEK_END)
     signature, *_, listed, _, _, _ = _END.unpack(file.read(_END.size))
+    if not archive.filelist and file.tell() > _END.size + len(archive.comment):
+        raise zipfile.BadZipFile("it lists no member, but has more than an empty list")
     if signature == _END_SIGNATURE and listed not in (len(archive.filelist), _LISTED_ELSEWHERE):
         raise zipfile.BadZipFile(
             f"it lists {listed} members, of which {len(archive.filelist)} can be found"

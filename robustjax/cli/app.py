@@ -117,10 +117,15 @@ def _default_text(flag: flags.Flag) -> str:
     return flag.default_as_str.strip("'")
 
 
+_LONGEST = 1000
+"""Letters of a message; what is longer repeats a value of somebody's file or flag."""
+
+
 def describe(error: Exception) -> str:
-    """An error that was foreseen, as one line; a word of hundreds of letters is cut."""
+    """An error that was foreseen, as one line of bearable length."""
     said = " ".join(_said_of(error).split())
-    return re.sub(r"\S{400,}", lambda word: f"{word[0][:200]}...{word[0][-100:]}", said)
+    said = re.sub(r"\S{400,}", lambda word: f"{word[0][:200]}...{word[0][-100:]}", said)
+    return said if len(said) < _LONGEST else f"{said[: _LONGEST - 300]} ... {said[-200:]}"
 
 
 def _said_of(error: Exception) -> str:

@@ -29,7 +29,7 @@ def load_digits(split: str) -> Dataset:
     """
     if split not in ("train", "test"):
         raise DataError(
-            f'the splits of the data set "digits" are "train" and "test", not {split!r}'
+            f'--dataset=digits: its splits are "train" and "test", not {split!r:.100}'
             f"{did_you_mean(split, ('train', 'test'))}"
         )
     try:

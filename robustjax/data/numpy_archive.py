@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from robustjax.arguments import did_you_mean
+from robustjax.arguments import did_you_mean, shown
 from robustjax.data.dataset import MOST_CLASSES, DataError, Dataset
 from robustjax.npz import NpzError, NpzFile
 
@@ -121,7 +121,7 @@ def _labels(path: str, key: str, labels: np.ndarray) -> np.ndarray:
 
 def _num_classes(path: str, value: np.ndarray) -> int:
     if value.size != 1 or not np.issubdtype(value.dtype, np.integer):
-        raise DataError(f"{path}: num_classes must be one integer, got {value!r}")
+        raise DataError(f"{path}: num_classes must be one integer, got {shown(value)}")
     number = int(value.item())
     if not 1 <= number <= MOST_CLASSES:
         raise DataError(f"{path}: num_classes must be 1 to {MOST_CLASSES}, got {number}")

@@ -23,7 +23,7 @@ def title(key: str) -> str:
 
 def scalar(key: str, value: Any) -> str:
     """A single value as text; accuracies are fractions in JSON and per cent on the page."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = is_number(value)
     if number and key.endswith(_FRACTIONS) and 0 <= value <= 1:
         return f"{100 * value:.2f} %"
     if number and key.endswith("seconds"):
