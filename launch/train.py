@@ -1,9 +1,9 @@
 """Runs `robustjax.cli.train`; see --help."""
 
+import os
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from robustjax.cli.start import run
 

@@ -9,10 +9,14 @@ from typing import Any
 LARGEST_COUNT = 2**31 - 1
 """Of steps, restarts, points, examples, epochs: what the int32 of a compiled program holds."""
 
+MOST_CPU_DEVICES = 1024
+"""That a process is divided into; more take minutes to start."""
+
 LARGEST_SEED = 2**32 - 1
 """JAX keeps 32 bits of a seed: beyond this, two seeds would be one."""
 
 _SHORT_FORMS = {
+    "aa": "autoattack",
     "alpha": "step_size",
     "arch": "model",
     "bs": "batch_size",

@@ -12,6 +12,7 @@ from typing import Any
 from robustjax.arguments import (
     LARGEST_COUNT,
     LARGEST_SEED,
+    MOST_CPU_DEVICES,
     require_choice,
     require_finite,
     require_whole,
@@ -55,7 +56,7 @@ def _option(
 
 _AT_LEAST_1 = ("epochs", "batch_size", "checkpoint_every", "measure_steps", "measure_examples")
 
-_LARGEST = {"seed": LARGEST_SEED, "cpu_devices": 1024}
+_LARGEST = {"seed": LARGEST_SEED, "cpu_devices": MOST_CPU_DEVICES}
 """Of whole numbers, where that is not what a compiled program can count."""
 
 _MINUS_1_TOO = ("holdout",)

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from etils import epath
@@ -125,17 +126,47 @@ def _require_shallow(value: Any, left: int) -> None:
             _require_shallow(part, left - 1)
 
 
-def require_writable(folder: str | os.PathLike, flag: str) -> Path:
+def set_aside(path: Path) -> Path:
+    """Gives a file the first free name beside it, as "x.1.json" for "x.json".
+
+    Returns:
+      The new path.
+    """
+    number = 1
+    while (kept := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    return path.rename(kept)
+
+
+def require_free(
+    folder: Path, flag: str, files: Iterable[str] = (), folders: Iterable[str] = ()
+) -> None:
+    """Refuses names in a folder that are taken by what is of the other kind; see below."""
+    for name in files:
+        if (folder / name).is_dir():
+            raise ValueError(f"{flag}: {folder / name} is a folder, and is to be a file")
+    for name in folders:
+        if (folder / name).exists() and not (folder / name).is_dir():
+            raise ValueError(f"{flag}: {folder / name} is a file, and is to be a folder")
+
+
+def require_writable(
+    folder: str | os.PathLike, flag: str, *, files: Iterable[str] = (), folders: Iterable[str] = ()
+) -> Path:
     """Makes a folder, and sees that a file can be written there, before any work is done.
 
     Args:
       folder: to be written into.
       flag: what named it, for the message, as "--output=x.png".
+      files: names of files that are to be written there.
+      folders: names of folders that are to be made there.
 
     Raises:
-      ValueError: it cannot be made or written into; names the flag, and leaves nothing behind.
+      ValueError: it cannot be made or written into, or a name is taken by what is of the other
+        kind; names the flag, and leaves nothing behind.
     """
     folder = Path(folder)
+    require_free(folder, flag, files, folders)
     probe = folder / f"{uuid.uuid4().hex[:8]}{PARTIAL}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

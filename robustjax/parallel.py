@@ -46,7 +46,7 @@ def initialize_processes(
         arguments = (coordinator_address, num_processes, process_id)
     try:
         jax.distributed.initialize(*arguments)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, IndexError) as error:  # The last: of an address without port.
         reason = str(error).strip().splitlines()
         raise ValueError(
             f"--coordinator_address={coordinator_address}: the processes of the run do not find "

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
+from robustjax.arguments import did_you_mean
 from robustjax.attacks.random_keys import per_example_keys
 from robustjax.cli import app
 from robustjax.cli.analysis_subject import Subject, Subjects, title_of
@@ -100,7 +101,8 @@ def _check_layer(layer: str, network: TrainedNetwork, workdir: str) -> None:
     names = layer_names(network.model, network.variables, network.test_set.images)
     if layer not in names:
         accepted = ", ".join(names)
-        raise app.CommandError(f"--layer={layer}: the layers of {workdir} are {accepted}")
+        hint = did_you_mean(layer, names)
+        raise app.CommandError(f"--layer={layer}: the layers of {workdir} are {accepted}{hint}")
 
 
 def _examples(subjects: Subjects, values: flags.FlagValues, output: Path) -> Path:

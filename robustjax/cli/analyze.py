@@ -22,7 +22,7 @@ from robustjax.evaluation.attack_names import ACCEPTED, AttackSpec, parse_attack
 from robustjax.evaluation.embedding import METHODS
 from robustjax.evaluation.layer_features import PENULTIMATE
 from robustjax.evaluation.model_statistics import Progress
-from robustjax.evaluation.run_folder import short_names
+from robustjax.evaluation.run_folder import require_distinct, short_names
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path
 from robustjax.flags import NumberParser, define_choice
@@ -98,7 +98,7 @@ def _main() -> None:
     kind = KINDS[values.kind]
     _check_flags(kind)
     spec = _attack(kind)
-    output = _output()
+    output = _output(kind)
     compilation.enable_cache()
     report = _bars()
     subjects = {
@@ -114,8 +114,7 @@ def _check_flags(kind: Kind) -> None:
     values = flags.FLAGS
     if not values.workdirs:
         raise app.CommandError("--workdirs is not given; name the folders of runs")
-    if len(set(values.workdirs)) < len(values.workdirs):
-        raise app.CommandError("--workdirs: a folder is given twice")
+    require_distinct("--workdirs", values.workdirs)
     if not kind.several and len(values.workdirs) > 1:
         raise app.CommandError(f"--workdirs: --kind={values.kind} is drawn from one run")
     for name in SPECIAL_FLAGS:
@@ -142,17 +141,18 @@ def _attack(kind: Kind) -> AttackSpec:
     return spec
 
 
-def _output() -> Path:
+def _output(kind: Kind) -> Path:
     values = flags.FLAGS
     if not values.output:
         first = Path(values.workdirs[0])
         if not first.is_dir():
             raise app.CommandError(f"--workdirs: {first} holds no run: there is no such folder")
         folder = first / "figures" if len(values.workdirs) == 1 else first.parent
-        return checks.require_output(folder / f"{values.kind}.png", "--output is not given, and")
+        path = folder / f"{values.kind}.png"
+        return checks.require_output(path, "--output is not given, and", kind.numbers)
     if not values.output.endswith(".png"):
         raise app.CommandError(f"--output={values.output}: accepted is the name of a .png file")
-    return checks.require_output(values.output, f"--output={values.output}")
+    return checks.require_output(values.output, f"--output={values.output}", kind.numbers)
 
 
 def _subject(workdir: str, spec: AttackSpec, kind: Kind, report: Progress) -> Subject:

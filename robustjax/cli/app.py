@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import textwrap
 import traceback
@@ -56,9 +57,13 @@ def run(
             warnings.showwarning = warn
             _parse(values, arguments)
             main()
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # Whoever read the output has read enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         if not is_foreseen(error) or os.environ.get("ROBUSTJAX_TRACEBACK"):
             traceback.print_exc()
@@ -76,8 +81,24 @@ def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
         near = nearest(error.flagname, values)
         hint = "--help lists those there are" if near is None else f"did you mean --{near}?"
         raise CommandError(f"unknown flag --{error.flagname}; {hint}") from None
+    for name in PATHS:
+        if name in values and values[name].value:
+            values[name].value = _expanded(values[name].value)
     if left_over:
         raise CommandError(f"{left_over[0]!r} is not a flag; flags are written as --name=value")
+
+
+PATHS = (
+    "workdir", "workdirs", "data_dir", "output", "output_dir", "sweep_dir", "sweep_dirs", "source",
+    "sources", "targets", "images", "init_from", "extra_data", "subset",
+)  # fmt: skip
+"""Flags that name files or folders, in which ~ is the home of the person who types it."""
+
+
+def _expanded(value: str | Sequence[str]) -> str | list[str]:
+    if isinstance(value, str):
+        return os.path.expanduser(value)
+    return [os.path.expanduser(path) for path in value]
 
 
 def warn(message: Warning | str, *_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from absl import flags
 
@@ -67,18 +68,18 @@ def define_allow_whole_box(values: flags.FlagValues) -> None:
     )
 
 
-def require_output(path: str | os.PathLike, flag: str) -> Path:
+def require_output(path: str | os.PathLike, flag: str, suffixes: Iterable[str] = ()) -> Path:
     """Sees that a file can be written where it is wanted.
 
     Args:
       path: of the file.
       flag: what named it, as "--output=x.png".
+      suffixes: of the files that are written beside it.
 
     Raises:
       ValueError: it cannot.
     """
     path = Path(path)
-    require_writable(path.parent, flag)
-    if path.is_dir():
-        raise ValueError(f"{flag}: {path} is a folder; name a file")
+    beside = [path.with_suffix(suffix).name for suffix in suffixes]
+    require_writable(path.parent, flag, files=(path.name, *beside))
     return path

@@ -26,6 +26,7 @@ from robustjax.evaluation.unfinished import Unfinished
 from robustjax.files import Path, require_writable, write_whole
 from robustjax.flags import NumberParser
 from robustjax.progress import terminal_bar
+from robustjax.runs.earlier import keep_earlier
 from robustjax.step_size import default_step_size
 
 DESCRIPTION = """\
@@ -93,7 +94,10 @@ def _main() -> None:
     output = Path(values.output_dir or values.workdir)
     if values.output_dir or output.is_dir():
         require_writable(
-            output, f"--output_dir={output}" if values.output_dir else f"--workdir={output}"
+            output,
+            f"--output_dir={output}" if values.output_dir else f"--workdir={output}",
+            files=("diagnosis.json", "diagnosis.md", "diagnosis.png"),
+            folders=(UNFINISHED,),
         )
     compilation.enable_cache()
     load = functools.partial(load_network, examples=values.examples, data_dir=values.data_dir)
@@ -158,11 +162,15 @@ def _main() -> None:
         elapsed_seconds=time.monotonic() - started,
         versions=evaluation.versions(),
     )
+    subject = ("workdir", "source", "dataset", "examples", "checkpoint", "attacks", "seed")
+    kept = keep_earlier(output / "diagnosis.json", summary, subject)
     text = masking_report.to_markdown(summary)
     write_whole(output / "diagnosis.md", text)
     draw_diagnosis(summary, output / "diagnosis.png")
     path = write_whole(output / "diagnosis.json", json.dumps(summary, indent=2) + "\n")
     unfinished.remove()
+    if kept is not None:
+        print(f"{path} is new; what it was before is {kept}", file=sys.stderr)
     for check in summary["checks"]:
         print(f"{check['verdict']:<11}{check['name']}")
     print(f"report: {output / 'diagnosis.md'}   for programs: {path}", file=sys.stderr)

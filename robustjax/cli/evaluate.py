@@ -14,18 +14,19 @@ from absl import flags
 from tqdm import tqdm
 
 from robustjax import evaluation, parallel
-from robustjax.arguments import require_choice
+from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_whole
 from robustjax.cli import app, checks, compilation
 from robustjax.config import TrainConfig
 from robustjax.digest import digest
 from robustjax.evaluation import accumulated, adversarial_images, protocols
-from robustjax.evaluation.attack_names import AttackSpec
+from robustjax.evaluation.attack_names import STEPPED, AttackSpec
 from robustjax.evaluation.suite import Progress
 from robustjax.evaluation.trained import load_network
 from robustjax.evaluation.unfinished import Unfinished
 from robustjax.files import Path, require_writable
 from robustjax.flags import NumberParser
 from robustjax.progress import terminal_bar
+from robustjax.runs.evaluations import RECORDS, RECORDS_LOCK
 from robustjax.training.units import require_inside_box
 
 DESCRIPTION = """\
@@ -124,10 +125,17 @@ def _check_flags() -> None:
     values = flags.FLAGS
     if not values.workdir:
         raise app.CommandError("--workdir is not given; name the folder of a run")
-    for name in values.attacks or ():
-        evaluation.parse_attack(name)
-    checks.require_counts(examples=0, batch_size=0, seed=0, devices=0, cpu_devices=0)
-    checks.require_distances("epsilon", "step_size")
+    if values.attacks == []:
+        raise app.CommandError("--attacks= is empty: accepted are names, as clean,pgd-20")
+    specs = [evaluation.parse_attack(name) for name in values.attacks or _DEFAULT_ATTACKS]
+    if not values.protocol and not any(spec.kind in STEPPED for spec in specs):
+        for name in ("step_size", "start", "success"):
+            if values[name].value is not None:
+                app.warn(f"--{name}: no attack of --attacks goes by it; PGD and CW do")
+    checks.require_counts(examples=0, batch_size=0, seed=0, devices=0)
+    require_whole("--cpu_devices", values.cpu_devices, 0, MOST_CPU_DEVICES)
+    checks.require_distances("epsilon")
+    checks.require_distances("step_size", above_zero=True)
     for name, accepted in (("start", ("uniform", "clean")), ("success", ("last", "any"))):
         if values[name].value is not None:
             require_choice(f"--{name}", values[name].value, accepted)
@@ -189,7 +197,14 @@ def evaluate_run(
     See the flags for the arguments. With `resume`, what is found is kept in the run's folder until
     the evaluation is whole; with `quiet` nothing is told meanwhile.
     """
-    folder = require_writable(workdir, f"--workdir={workdir}") if Path(workdir).is_dir() else None
+    folder = None
+    if Path(workdir).is_dir():
+        folder = require_writable(
+            workdir,
+            f"--workdir={workdir}",
+            files=("evaluation.json", "evaluation.md", RECORDS, RECORDS_LOCK),
+            folders=(UNFINISHED, ADVERSARIAL),
+        )
     network = load_network(workdir, checkpoint, data_dir=data_dir)
     config = network.config
     if not allow_whole_box:
@@ -249,7 +264,13 @@ def evaluate_run(
         for name, score in scores.items():
             if score.images is not None:
                 path, kept = adversarial_images.save(
-                    folder / ADVERSARIAL, name, score, network.test_set.labels, weights
+                    folder / ADVERSARIAL,
+                    name,
+                    score,
+                    network.test_set.labels,
+                    weights=weights,
+                    data=data["digest"],
+                    seed=seed,
                 )
                 if kept is not None:
                     print(f"{path} is new; what it was before is {kept}", file=sys.stderr)

@@ -10,7 +10,7 @@ from robustjax.cli import app, checks
 from robustjax.cli.paper_figures import list_figures
 from robustjax.evaluation import log_figures, sweep_figures
 from robustjax.evaluation.log_figures import LoggedRun
-from robustjax.evaluation.run_folder import short_names
+from robustjax.evaluation.run_folder import require_distinct, short_names
 from robustjax.evaluation.sweep import read_settings
 from robustjax.files import Path
 from robustjax.flags import define_choice
@@ -69,8 +69,7 @@ def _main() -> None:
         )
     output = _output([*runs.values(), *sweeps.values()])
     folders = [*values.workdirs, *values.sweep_dirs]
-    if len(set(folders)) < len(folders):
-        raise app.CommandError("--workdirs, --sweep_dirs: a folder is given twice")
+    require_distinct("--workdirs, --sweep_dirs", folders)
     names = dict(zip(folders, short_names(folders), strict=True))
     settings = {names[given]: _settings(folder) for given, folder in sweeps.items()}
     if values.kind == "sweep":

@@ -1,11 +1,13 @@
 """Download a data set and prepare it for `--data_dir`: `python launch/prepare_data.py --help`."""
 
+import os
 import sys
 from collections.abc import Sequence
 
 from absl import flags
 
 from robustjax.arguments import nearest, require_choice
+from robustjax.cli import app
 from robustjax.data import default_data_dir, prepare
 from robustjax.data.originals import ORIGINALS
 from robustjax.files import require_writable
@@ -32,7 +34,6 @@ def define_flags(values: flags.FlagValues) -> None:
         "Folder on the web that holds the original archives, if not the authors' own.",
         flag_values=values,
     )
-    flags.DEFINE_boolean("help", False, "Show this text.", short_name="h", flag_values=values)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,22 +47,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     values = flags.FlagValues()
     define_flags(values)
+    arguments = list(sys.argv if argv is None else argv)
+    if any(argument in app.HELP for argument in arguments):
+        print(f"{__doc__}\n{values.get_help()}")
+        return
     try:
-        unknown = values(list(sys.argv if argv is None else argv))[1:]
+        unknown = values(arguments)[1:]
     except flags.UnrecognizedFlagError as error:
         near = nearest(error.flagname, values)
         hint = "see --help" if near is None else f"did you mean --{near}?"
         sys.exit(f"error: unknown flag --{error.flagname}; {hint}")
     except flags.Error as error:
         sys.exit(f"error: {error}")
-    if values.help:
-        print(f"{__doc__}\n{values.get_help()}")
-        return
     if unknown:
         sys.exit(f"error: unexpected argument {unknown[0]!r}; see --help")
     if values.dataset is None:
         sys.exit(f"error: --dataset is missing; it may be {', '.join(ORIGINALS)}")
-    data_dir = values.data_dir or default_data_dir()
+    data_dir = os.path.expanduser(values.data_dir or default_data_dir())
     try:
         require_choice("--dataset", values.dataset, list(ORIGINALS))
         require_writable(data_dir, f"--data_dir={data_dir}")

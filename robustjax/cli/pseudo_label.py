@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 
@@ -12,8 +13,8 @@ from absl import flags
 
 from robustjax import data, training
 from robustjax.attacks.rows import predicted
-from robustjax.cli import app, compilation
-from robustjax.files import Path, require_writable, write_whole
+from robustjax.cli import app, checks, compilation
+from robustjax.files import Path, write_whole
 from robustjax.progress import terminal_bar
 
 DESCRIPTION = """\
@@ -57,12 +58,13 @@ def _main() -> None:
         raise app.CommandError(f"--output={values.output}: accepted is the name of an .npz file")
     if bool(values.images) == bool(values.dataset):
         raise app.CommandError("give either --images=FILE.npz or --dataset=NAME")
-    if values.skip_first < 0 or values.batch_size < 1:
-        raise app.CommandError(
-            f"--skip_first={values.skip_first} --batch_size={values.batch_size}: accepted are 0 or "
-            "more, and 1 or more"
-        )
-    require_writable(Path(values.output).parent, f"--output={values.output}")
+    checks.require_counts(skip_first=0, batch_size=1)
+    for name in ("images", "data_dir"):
+        if values[name].value and os.path.realpath(values.output) == os.path.realpath(
+            values[name].value
+        ):
+            raise app.CommandError(f"--output={values.output}: --{name} is read from that file")
+    checks.require_output(values.output, f"--output={values.output}")
     compilation.enable_cache()
     labels = label_images(
         values.workdir,
@@ -141,6 +143,7 @@ def _in_batches(
     batch_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     bar = terminal_bar(sys.stderr, total=len(images), unit="image", desc="labelling")
+    batch_size = min(batch_size, len(images))
     labels, confidence = np.zeros(len(images), np.int32), np.zeros(len(images), np.float32)
     for first in range(0, len(images), batch_size):
         last = min(first + batch_size, len(images))

@@ -42,7 +42,7 @@ def _main() -> None:
             workdir=str(workdir / method),
         )
         print(f"training: {method}", file=sys.stderr, flush=True)
-        training.train(config)
+        training.train_to_the_end(config)
         # The robust accuracy of natural training is noise, nothing to choose a checkpoint by.
         found = evaluate_run(config.workdir, ["clean", "pgd-20"], checkpoint="latest", quiet=True)
         summary = found.summary

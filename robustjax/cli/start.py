@@ -1,14 +1,13 @@
 """Starts a command before anything large is imported, so that Ctrl-C is one word at any moment."""
 
+# Ctrl-C is a traceback until `run` is called: nothing that takes long is imported here.
 import contextlib
 import importlib
 import os
 import signal
 import sys
-from pathlib import Path
-from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 """The folder that holds the package."""
 
 INTERRUPTED = 130
@@ -58,12 +57,12 @@ def forget_working_directory() -> None:
     places = set()
     with contextlib.suppress(FileNotFoundError):  # It was removed.
         places.add(os.getcwd())
-    if (CHECKOUT / "launch").is_dir():
-        places.add(str(CHECKOUT))
+    if os.path.isdir(os.path.join(CHECKOUT, "launch")):
+        places.add(CHECKOUT)
     sys.path[:] = [place for place in sys.path if place and os.path.realpath(place) not in places]
 
 
-def _interrupt_with(handler: Any) -> None:
+def _interrupt_with(handler: object) -> None:
     """Sets what Ctrl-C does, unless whoever started this process has it ignored."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, handler)

@@ -13,6 +13,7 @@ from robustjax import evaluation
 from robustjax.arguments import is_number, require_choice, require_finite
 from robustjax.cli import app, checks
 from robustjax.cli.sweep_plan import (
+    RUNS,
     PlannedRun,
     common_flags,
     planned_runs,
@@ -24,11 +25,13 @@ from robustjax.cli.train import train_groups
 from robustjax.config import TrainConfig
 from robustjax.evaluation import sweep as results
 from robustjax.evaluation import sweep_figures
+from robustjax.evaluation.attack_names import require_possible
 from robustjax.files import Path, read_json, require_writable, write_whole
 from robustjax.flags import define_choice, define_flags
 from robustjax.runs.lock import Lock
 from robustjax.text import parse_number
 from robustjax.training.log import read_rows
+from robustjax.training.units import require_inside_box
 
 DESCRIPTION = """\
 Trains and evaluates an experiment for every combination of some values, with several seeds. What is
@@ -106,7 +109,8 @@ def _main() -> None:
         )
     plan = [] if as_recorded else planned_runs(folder, values.grid, values.seeds, values)
     _check_attacks(plan)
-    require_writable(folder, f"--sweep_dir={folder}")
+    files = [f"sweep.{suffix}" for suffix in ("json", "md", "csv", "png")]
+    require_writable(folder, f"--sweep_dir={folder}", files=files, folders=(RUNS,))
     with Lock(folder / _LOCK, "a sweep"):
         if as_recorded:
             _report(folder, record)
@@ -166,6 +170,11 @@ def _check_options() -> None:
         raise app.CommandError("--sweep_dir is not given; name the folder of the sweep")
     checks.require_counts(parallel=1, examples=0, attack_batch_size=0)
     require_choice("--checkpoint", values.checkpoint, ("best", "latest"))
+    for name, instead in (("seed", "--seeds"), ("workdir", "--sweep_dir")):
+        if any(argument.lstrip("-").partition("=")[0] == name for argument in sys.argv[1:]):
+            raise app.CommandError(f"--{name}: what each run of a sweep has follows from {instead}")
+    if not values.attacks:
+        raise app.CommandError("--attacks= is empty: accepted are names, as clean,pgd-20")
     if not values.seeds:
         raise app.CommandError("--seeds= is empty: accepted are whole numbers, as 0,1,2")
     for name in values.attacks:
@@ -179,15 +188,23 @@ def _check_options() -> None:
         require_finite("--attack_step_size", step_size, 0, accepted=accepted)
 
 
+_MOST_CLASSES = 10
+"""Enough for every attack; how many a data set has is not known before it is read."""
+
+
 def _check_attacks(plan: Sequence[PlannedRun]) -> None:
-    """Refuses attacks that a run cannot be evaluated with."""
-    linf_only = [name for name in flags.FLAGS.attacks if evaluation.parse_attack(name).kind == "cw"]
+    """Refuses attacks that a run cannot be evaluated with, before any is trained."""
+    values = flags.FLAGS
+    specs = [evaluation.parse_attack(name) for name in values.attacks]
     for run, config in plan:
-        if linf_only and config.norm != "linf":
-            raise app.CommandError(
-                f"{run.name}: {linf_only[0]} in --attacks is an linf attack; the run has "
-                f"--norm={config.norm}"
-            )
+        try:
+            for spec in specs:
+                require_possible(spec, config.norm, len(config.classes) or _MOST_CLASSES)
+            if values.attack_step_size and not config.allow_whole_box:
+                flag = f"--attack_step_size={values.attack_step_size}"
+                require_inside_box(flag, parse_number(values.attack_step_size), config.norm, None)
+        except ValueError as error:
+            raise app.CommandError(f"{run.name}: {error}") from error
 
 
 def _wanted(config: TrainConfig) -> results.Wanted:

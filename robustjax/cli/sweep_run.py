@@ -27,7 +27,9 @@ def main() -> None:
         result = train.run_training()
         if not result.finished:
             raise app.CommandError("stopped; the same sweep resumes it")
-        found = evaluate_run(flags.FLAGS.workdir, quiet=True, **options)
+        whole_box = flags.FLAGS.allow_whole_box
+        workdir = flags.FLAGS.workdir
+        found = evaluate_run(workdir, quiet=True, allow_whole_box=whole_box, **options)
         print("  ".join(evaluation.to_table(found.summary).split("\n")), flush=True)
         found.raise_failures()
 

@@ -17,12 +17,15 @@ from robustjax.arguments import require_choice
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.evaluate import STEP_SIZE_HELP
 from robustjax.evaluation import transfer_matrix
+from robustjax.evaluation.attack_names import STEPPED
+from robustjax.evaluation.run_folder import require_distinct, short_names
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.evaluation.transfer_matrix import Progress, parse_transfer_attack
 from robustjax.evaluation.unfinished import Unfinished
 from robustjax.files import Path, require_writable
 from robustjax.flags import NumberParser
 from robustjax.progress import terminal_bar
+from robustjax.runs.earlier import keep_earlier
 
 DESCRIPTION = """\
 Makes adversarial images of every source once and shows them to every target: the transfer matrix,
@@ -74,9 +77,11 @@ def define_transfer_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 def _main() -> None:
     values = flags.FLAGS
     sources, targets = _check_flags()
-    names = _short_names([*sources, *targets])
+    folders = list(dict.fromkeys([*sources, *targets]))
+    names = dict(zip(folders, short_names(folders), strict=True))
     output = Path(values.output_dir) if values.output_dir else Path(sources[0]).parent
-    require_writable(output, f"--output_dir={output}")
+    files = [f"transfer.{suffix}" for suffix in ("json", "md", "csv", "png")]
+    require_writable(output, f"--output_dir={output}", files=files, folders=(UNFINISHED,))
     compilation.enable_cache()
     networks = {
         name: load_network(
@@ -123,7 +128,11 @@ def _main() -> None:
         versions=evaluation.versions(),
         runs={names[folder]: _about(folder, networks[names[folder]]) for folder in names},
     )
+    subject = ("attack", "examples", "dataset", "seed", "runs")
+    kept = keep_earlier(output / "transfer.json", summary, subject)
     path = transfer_matrix.write(summary, output)
+    if kept is not None:
+        print(f"{path} is new; what it was before is {kept}", file=sys.stderr)
     for part in unfinished.values():
         part.remove()
     print(path.with_suffix(".md").read_text().split("\n\n")[2])
@@ -138,25 +147,19 @@ def _check_flags() -> tuple[Sequence[str], Sequence[str]]:
     for name, folders in (("sources", sources), ("targets", targets)):
         if not folders:
             raise app.CommandError(f"--{name}, --workdirs: neither is given; name folders of runs")
-        if len(set(folders)) < len(folders):
-            raise app.CommandError(f"--{name}, --workdirs: a folder is given twice")
+        require_distinct(f"--{name}, --workdirs", folders)
+    require_distinct("--sources, --targets", list(dict.fromkeys([*sources, *targets])))
     if values.workdirs and values.sources and values.targets:
         raise app.CommandError("--workdirs: --sources and --targets are both given already")
-    parse_transfer_attack(values.attack)
+    if parse_transfer_attack(values.attack).kind not in STEPPED:
+        for name in ("step_size", "start"):
+            if values[name].present:
+                app.warn(f"--{name}: --attack={values.attack} does not go by it; PGD and CW do")
     checks.require_counts(examples=0, batch_size=0, seed=0)
-    checks.require_distances("epsilon", "step_size")
+    checks.require_distances("epsilon")
+    checks.require_distances("step_size", above_zero=True)
     require_choice("--start", values.start, ("uniform", "clean"))
     return sources, targets
-
-
-def _short_names(folders: Sequence[str]) -> dict[str, str]:
-    """What the table calls each folder: as few of its last parts as tell it from the others."""
-    parts = {folder: Path(folder).parts for folder in folders}
-    for count in range(1, max(map(len, parts.values())) + 1):
-        names = {folder: "/".join(part[-count:]) for folder, part in parts.items()}
-        if len(set(names.values())) == len(names):
-            return names
-    return {folder: folder for folder in folders}
 
 
 def _require_one_data_set(networks: Mapping[str, TrainedNetwork]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 
 import jax
@@ -31,7 +32,8 @@ ball is the one that the file says its attack had, and is printed; --epsilon ask
   python launch/verify.py --workdir=runs/trades
   python launch/verify.py --workdir=runs/trades --images=pgd-20.npz --epsilon=8/255"""
 
-GROUPS = {"what": ["workdir", "checkpoint", "images", "epsilon", "data_dir", "batch_size"]}
+GROUPS = {"what": ["workdir", "checkpoint", "images", "epsilon", "allow_whole_box", "data_dir",
+                    "batch_size"]}  # fmt: skip
 
 
 def main() -> None:
@@ -54,6 +56,7 @@ def define_verify_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         values,
         flags.ArgumentSerializer(),
     )
+    checks.define_allow_whole_box(values)
     text("data_dir", "", "where the data lie; as in training if not given")
     flags.DEFINE_integer("batch_size", 250, "images looked at at once", flag_values=values)
 
@@ -65,7 +68,7 @@ def _main() -> None:
     checks.require_counts(batch_size=1)
     checks.require_distances("epsilon")
     folder = Path(values.workdir) / ADVERSARIAL
-    files = [Path(name) for name in values.images]
+    files = [_path_of(name, folder) for name in values.images]
     named = bool(files)
     if not named:
         files = sorted(folder.glob("*.npz")) if folder.exists() else []
@@ -76,7 +79,10 @@ def _main() -> None:
         )
     compilation.enable_cache()
     network = load_network(values.workdir, values.checkpoint, data_dir=values.data_dir)
+    pixels = math.prod(network.test_set.images.shape[1:])
+    checks.require_units(network.config.norm, pixels)
     weights, held = digest(network.variables), []
+    images = digest(network.test_set.images, network.test_set.labels)
     for path in files:
         try:
             found = adversarial_images.load(path)
@@ -86,6 +92,9 @@ def _main() -> None:
                     "training went on; not looked at"
                 )
                 continue
+            if not named and found.data not in ("", images):
+                print(f"{path.name}: images of another --data_dir were attacked; not looked at")
+                continue
             held.append(_verify(network, path, found))
         except ValueError as error:
             if len(files) == 1:
@@ -94,10 +103,16 @@ def _main() -> None:
             held.append(False)
     if not held:
         raise app.CommandError(
-            f"--workdir={values.workdir}: none of its files is of this checkpoint"
+            f"--workdir={values.workdir}: none of its files is of this checkpoint and these images"
         )
     if not all(held):
         sys.exit(1)
+
+
+def _path_of(name: str, folder: Path) -> Path:
+    """A file as it was named, or of that name among those of the run."""
+    path = Path(name)
+    return folder / name if not path.exists() and (folder / name).exists() else path
 
 
 def _verify(
@@ -160,7 +175,7 @@ def _ball(found: adversarial_images.AdversarialImages, path: Path) -> tuple[str,
 def _predict(network: TrainedNetwork, batch_size: int, images: np.ndarray) -> np.ndarray:
     """Classes by nothing but forward passes."""
     forward = jax.jit(functools.partial(network.model.apply, train=False))
-    classes = []
+    batch_size, classes = min(batch_size, len(images)), []
     for first in range(0, len(images), batch_size):
         rows = np.minimum(np.arange(first, first + batch_size), len(images) - 1)
         logits = np.asarray(forward(network.variables, jnp.asarray(images[rows])))

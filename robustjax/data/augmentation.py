@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from robustjax.arguments import did_you_mean
+
 PADDING_MODES = ("zero", "reflect")
 _CHOICES = (
     '"none", or parts joined by "-": "cropP" (zero padding of P pixels) or "reflectP" '
@@ -52,7 +54,8 @@ class Augmentation:
         crop = re.fullmatch(r"(crop|reflect)([1-9][0-9]{0,8})", first)
         others = rest if crop else [first, *rest]
         if others not in ([], ["flip"]):
-            raise ValueError(f"--augmentation must be {_CHOICES}; got {text!r}")
+            hint = did_you_mean(text, ("none", "flip", "crop4", "crop4-flip", "reflect4-flip"))
+            raise ValueError(f"--augmentation must be {_CHOICES}; got {text!r:.100}{hint}")
         if not crop:
             return cls(flip=True)
         mode = "reflect" if crop[1] == "reflect" else "zero"

@@ -57,7 +57,7 @@ def add_to_run(
       OSError: they cannot be written.
     """
     store = Evaluations(folder)
-    if not store.exists():
+    if not store.records():
         earlier = earlier_records(folder, report)
         if not earlier and (folder / EVALUATION).exists():
             aside = (folder / EVALUATION).with_suffix(".damaged.json")
@@ -305,11 +305,10 @@ def _named(attacks: Sequence[Record]) -> dict[str, Record]:
     for record in reversed(attacks):
         name = record.attack
         if name in found:
-            first = found[name].settings
+            first = {**found[name].settings, "seed": found[name].about.get("seed")}
+            own = {**record.settings, "seed": record.about.get("seed")}
             different = [
-                f"{key}={value}"
-                for key, value in record.settings.items()
-                if not is_same(first.get(key), value)
+                f"{key}={value}" for key, value in own.items() if not is_same(first.get(key), value)
             ]
             name = f"{record.attack}({','.join(different)})"
         while name in found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from robustjax.attacks.verification import is_inside
 from robustjax.evaluation.report import MEASURED
 from robustjax.evaluation.suite import AttackScore
-from robustjax.files import Path, parse_json, write_whole
+from robustjax.files import Path, parse_json, set_aside, write_whole
 from robustjax.npz import NpzFile
 
 
@@ -24,6 +25,8 @@ class AdversarialImages(NamedTuple):
       robust: bool [N], the examples that the attack says it could not break.
       settings: of the attack; "norm" and "epsilon" among them.
       weights: digest of what was attacked; "" if the file does not say.
+      data: digest of all the images and labels that these are the first of; "" likewise.
+      seed: of the attack; None likewise.
     """
 
     images: np.ndarray
@@ -31,6 +34,8 @@ class AdversarialImages(NamedTuple):
     robust: np.ndarray
     settings: dict[str, Any]
     weights: str = ""
+    data: str = ""
+    seed: int | None = None
 
 
 class Verdict(NamedTuple):
@@ -57,7 +62,14 @@ class Verdict(NamedTuple):
 
 
 def save(
-    folder: Path, name: str, score: AttackScore, labels: np.ndarray, weights: str
+    folder: Path,
+    name: str,
+    score: AttackScore,
+    labels: np.ndarray,
+    *,
+    weights: str,
+    data: str,
+    seed: int,
 ) -> tuple[Path, Path | None]:
     """Writes the images of an attack, whole or not at all.
 
@@ -67,17 +79,17 @@ def save(
       score: with its images.
       labels: int [N], of as many examples or more.
       weights: digest of what was attacked.
+      data: digest of all the images and labels that the attacked ones are the first of.
+      seed: of the attack.
 
     Returns:
-      The path of the file; and that of an earlier one, of another attack by that name or of more
-      images, which is kept under another name. None if there is none.
+      The path of the file; and that of an earlier one that holds something else, or more images,
+      and is kept under another name. None if there is none.
     """
     path, kept = folder / f"{name}.npz", None
-    if path.exists() and not _replaces(score, weights, path):
-        number = 1
-        while (kept := folder / f"{name}.{number}.npz").exists():
-            number += 1
-        path.rename(kept)
+    subject = {"weights": weights, "data": data, "seed": seed}
+    if path.exists() and not _replaces(score, subject, path):
+        kept = set_aside(path)
     content = io.BytesIO()
     np.savez_compressed(
         content,
@@ -85,12 +97,12 @@ def save(
         labels=labels[: len(score.images)],
         robust=score.correct,
         settings=json.dumps(score.settings),
-        weights=weights,
+        **subject,
     )
     return write_whole(path, content.getvalue()), kept
 
 
-def _replaces(score: AttackScore, weights: str, path: Path) -> bool:
+def _replaces(score: AttackScore, subject: Mapping[str, Any], path: Path) -> bool:
     """Whether a file has nothing that the images of the same attack do not have too."""
     try:
         before = load(path)
@@ -98,7 +110,8 @@ def _replaces(score: AttackScore, weights: str, path: Path) -> bool:
         return False
     mine = {key: value for key, value in score.settings.items() if key not in MEASURED}
     other = {key: value for key, value in before.settings.items() if key not in MEASURED}
-    return (mine, weights) == (other, before.weights) and len(before.images) <= len(score.images)
+    same = subject == {"weights": before.weights, "data": before.data, "seed": before.seed}
+    return mine == other and same and len(before.images) <= len(score.images)
 
 
 def load(path: Path) -> AdversarialImages:
@@ -114,9 +127,11 @@ def load(path: Path) -> AdversarialImages:
             images, labels, robust = (stored[name] for name in ("images", "labels", "robust"))
             settings = parse_json(stored.text("settings"))
             weights = stored.text("weights") if "weights" in stored else ""
+            data = stored.text("data") if "data" in stored else ""
+            seed = int(stored["seed"]) if "seed" in stored else None
     except KeyError as error:
         raise ValueError(f"{path} holds no adversarial images: it has no array {error}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no adversarial images: {error}") from error
     for name, array, kinds, what in (
         ("images", images, "f", "floating point [N, H, W, C]"),
@@ -134,7 +149,7 @@ def load(path: Path) -> AdversarialImages:
         raise ValueError(f"{path} holds no image")
     if not isinstance(settings, dict):
         raise ValueError(f"{path} holds no adversarial images: its settings are no JSON object")
-    return AdversarialImages(images, labels, robust, settings, weights)
+    return AdversarialImages(images, labels, robust, settings, weights, data, seed)
 
 
 def verify(

@@ -55,14 +55,12 @@ def write_html_report(workdirs: Sequence[str], output: str | os.PathLike = "") -
         raise ValueError(f"--output={output}: accepted is the name of an .html file")
     runs = read_runs(workdirs)
     page = Path(output) if output else _default_output(workdirs)
-    if page.is_dir():
-        raise ValueError(f"--output={output} is a folder; accepted is the name of an .html file")
     beside = page.with_suffix(".md")
+    require_writable(page.parent, f"--output={page}", files=(page.name, beside.name))
     if beside.exists() and not _is_ours(beside):
         raise ValueError(
             f"--output={page}: the table would overwrite {beside}, which is no report; name another"
         )
-    require_writable(page.parent, f"--output={page}")
     if len(runs) == 1:
         title = f"Report: {html_run.headline(runs[0])}"
         content, markdown = page_of_run(runs[0]), markdown_report.of_run(runs[0], title)

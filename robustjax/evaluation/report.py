@@ -82,7 +82,8 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
     """
     parts = [_section(summary, f"# Evaluation on {summary['examples']} examples")]
     for other in summary.get(OTHERS, ()):
-        ball = f"{other['norm']} {other['epsilon']:.6g}" if other["norm"] else "no known ball"
+        norm, epsilon = other["norm"] or "unknown norm", other["epsilon"]
+        ball = norm if epsilon is None else f"{norm} {epsilon:.6g}"
         ball = ball if other["attacks"] else "no attack"
         parts.append(_section(other, f"## {ball}, {other['examples']} examples"))
     return "\n".join(parts)

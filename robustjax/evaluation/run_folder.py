@@ -73,17 +73,29 @@ def read_runs(workdirs: Sequence[str]) -> list[RunFolder]:
     """
     if not workdirs:
         raise ValueError("--workdirs is not given; name the folders of one or more runs")
-    first: dict[str, str] = {}
-    for workdir in workdirs:
-        place = workdir if "://" in workdir else os.path.realpath(workdir)
-        if place in first:
-            same = "" if first[place] == workdir else f" (the same folder as {first[place]})"
-            raise ValueError(f"--workdirs: {workdir} is given twice{same}; name each run once")
-        first[place] = workdir
-    places = list(first)
+    places = require_distinct("--workdirs", workdirs)
     return [
         read_run(workdir, name) for workdir, name in zip(workdirs, short_names(places), strict=True)
     ]
+
+
+def require_distinct(flag: str, folders: Sequence[str]) -> list[str]:
+    """Refuses a folder that is given twice, also by two names.
+
+    Returns:
+      The folders without links and relative parts.
+
+    Raises:
+      ValueError: names the flag and the folder.
+    """
+    first: dict[str, str] = {}
+    for folder in folders:
+        place = folder if "://" in folder else os.path.realpath(folder)
+        if place in first:
+            same = "" if first[place] == folder else f" (the same folder as {first[place]})"
+            raise ValueError(f"{flag}: {folder} is given twice{same}; name each run once")
+        first[place] = folder
+    return list(first)
 
 
 def read_run(workdir: str, name: str) -> RunFolder:

@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robustjax.arguments import did_you_mean
 from robustjax.evaluation.figures import add_legend, line_style, save, write_numbers
 from robustjax.evaluation.sweep import label
 from robustjax.files import Path
@@ -99,7 +100,10 @@ def _lines(name: str, settings: Settings, flag: str) -> dict[str, list[Mapping[s
     """The settings that one line connects, by what the lines differ in."""
     for entry in settings:
         if not _is_number(entry["values"].get(flag, "")):
-            raise ValueError(f"--kind=sweep: {name} has a setting without a number for {flag!r}")
+            hint = did_you_mean(flag, entry["values"])
+            raise ValueError(
+                f"--kind=sweep: {name} has a setting without a number for {flag!r:.100}{hint}"
+            )
     swept = dict.fromkeys(other for entry in settings for other in entry["values"])
     values = {other: {entry["values"].get(other) for entry in settings} for other in swept}
     others: list[str] = []

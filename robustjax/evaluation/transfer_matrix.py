@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from robustjax import attacks, data
+from robustjax.arguments import did_you_mean, shown
 from robustjax.attacks.network import clean_logits
 from robustjax.attacks.rows import predicted
 from robustjax.evaluation.attack_names import STEPPED, AttackSpec, parse_attack
@@ -58,7 +59,10 @@ def parse_transfer_attack(name: str) -> AttackSpec:
     except ValueError:
         spec = None
     if spec is None or spec.kind not in ("fgsm", *STEPPED):
-        raise ValueError(f"unknown attack {name!r} in --attack: accepted are {ACCEPTED}")
+        hint = did_you_mean(name, ("fgsm", "pgd-20", "cw-30"))
+        raise ValueError(
+            f"unknown attack {shown(name)!r} in --attack: accepted are {ACCEPTED}{hint}"
+        )
     return spec
 
 

@@ -16,6 +16,9 @@ from robustjax.npz import NpzError, read_npz
 
 SECONDS_BETWEEN_SAVES = 30.0
 
+_SEAL = "digest"
+"""Of all that a file holds: what else lies there under its name is no part of an evaluation."""
+
 
 class Unfinished:
     """A folder with one file per attack, which goes when the evaluation is whole.
@@ -60,6 +63,8 @@ class Unfinished:
             found = read_npz(path.read_bytes())
         except NpzError:
             return None
+        if found.pop(_SEAL, np.zeros(())).tolist() != digest(found):
+            return None
         done = found.get("done", np.zeros(()))
         if done.shape or done.dtype.kind != "i" or not 0 <= done <= rows:
             return None
@@ -73,7 +78,7 @@ class Unfinished:
         if not now and time.monotonic() - self._saved < SECONDS_BETWEEN_SAVES:
             return
         content = io.BytesIO()
-        np.savez(content, **arrays)
+        np.savez(content, **arrays, **{_SEAL: np.array(digest(arrays))})
         write_whole(self.path(name, settings), content.getvalue())
         self._saved = time.monotonic()
 

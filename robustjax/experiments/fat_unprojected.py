@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from robustjax import attacks, data, evaluation, methods, training
-from robustjax.arguments import require_finite
+from robustjax.arguments import require_finite, require_whole
 from robustjax.config import TrainConfig
 from robustjax.evaluation.figures import line_style, save, write_numbers
 from robustjax.evaluation.sweep_figures import accuracy_against_value
@@ -71,6 +71,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("step_sizes", "taus"):
             _numbers(name, getattr(self, name))
+        require_whole("examples", self.examples)
 
 
 def run(settings: Settings, output: Path, report: Callable[[str], None]) -> dict[str, Any]:
@@ -88,11 +89,7 @@ def run(settings: Settings, output: Path, report: Callable[[str], None]) -> dict
     for tau, step_size in itertools.product((None, *taus), step_sizes):
         name = STANDARD if tau is None else f"tau={tau}"
         folder = output / "runs" / f"{name}-step_size={step_size:g}"
-        result = training.train(_config(settings, folder, tau, step_size), None)
-        if not result.finished:
-            raise training.TrainingError(
-                f"{folder.name} was stopped and is saved; the same command goes on with it"
-            )
+        training.train_to_the_end(_config(settings, folder, tau, step_size), stream=None)
         measured = measure(folder, settings)
         found.setdefault(name, {})[f"{step_size:g}"] = measured
         report(

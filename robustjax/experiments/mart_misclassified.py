@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from robustjax import data, training
+from robustjax.arguments import require_whole
 from robustjax.attacks.rows import predicted
 from robustjax.config import TrainConfig
 from robustjax.evaluation.figures import save
@@ -60,6 +61,9 @@ class Settings:
     beta: float = 6.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require_whole("selection_epochs", self.selection_epochs, 1)
+
 
 def run(settings: Settings, output: Path, report: Callable[[str], None]) -> dict[str, Any]:
     """Trains the network that chooses, then the seven of the figure; every run resumes.
@@ -68,8 +72,9 @@ def run(settings: Settings, output: Path, report: Callable[[str], None]) -> dict
       {"chosen": subset -> how many, "examples": of training, "robust_accuracy": run -> per epoch}.
     """
     selector = output / "runs" / "selector"
-    training.train(
-        _config(settings, selector, method="standard", epochs=settings.selection_epochs), None
+    training.train_to_the_end(
+        _config(settings, selector, method="standard", epochs=settings.selection_epochs),
+        stream=None,
     )
     subsets = choose(selector, settings.seed)
     curves = {"standard": _robust_accuracies(settings, output, "standard", report)}
@@ -170,7 +175,7 @@ def _robust_accuracies(
     """Trains (or resumes) a run; its robust accuracy on the hold-out after each epoch."""
     changes = {"method": "standard", "epochs": settings.epochs, **changes}
     folder = output / "runs" / name
-    training.train(_config(settings, folder, **changes), None)
+    training.train_to_the_end(_config(settings, folder, **changes), stream=None)
     values = [
         row["holdout_robust_accuracy"] for row in training.read_rows(folder / "metrics.jsonl")
     ]

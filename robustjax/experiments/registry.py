@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from robustjax.arguments import did_you_mean
 from robustjax.evaluation.report import versions
 from robustjax.experiments import (
@@ -98,7 +100,15 @@ def run(
     experiment = _experiment(name)
     output = Path(output)
     started = time.monotonic()
-    numbers = experiment.run(chosen, output, report)
+    try:
+        numbers = experiment.run(chosen, output, report)
+        json.dumps(numbers, allow_nan=False)
+    except (FloatingPointError, OverflowError, np.linalg.LinAlgError) as error:
+        raise ValueError(f"--name={name}: with these settings nothing is found: {error}") from error
+    except ValueError as error:
+        if "JSON" not in str(error):
+            raise
+        raise ValueError(f"--name={name}: with these settings a number is not finite") from error
     summary = {
         "experiment": name,
         "settings": dataclasses.asdict(chosen),

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from robustjax.arguments import LARGEST_SEED, require_whole
 from robustjax.evaluation.figures import save
 from robustjax.files import Path
 
@@ -46,8 +47,8 @@ class Settings:
             raise ValueError(f"p is {self.p}; accepted are numbers between 1/2 and 1")
         if not 0 < self.epsilon <= SIDE / 4:
             raise ValueError(f"epsilon is {self.epsilon}; accepted are numbers in (0, 1/24]")
-        if self.num_samples < 100:
-            raise ValueError(f"num_samples is {self.num_samples}; accepted are 100 or more")
+        require_whole("num_samples", self.num_samples, 100, 10**8)
+        require_whole("seed", self.seed, most=LARGEST_SEED)
 
 
 class Quantity(NamedTuple):

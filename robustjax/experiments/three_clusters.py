@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import attacks, losses
+from robustjax.arguments import LARGEST_SEED, require_whole
 
 GRADIENTS = ("sum", "mean")
 
@@ -57,9 +58,8 @@ class Settings:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; accepted are positive numbers")
         for name, least in (("num_examples", 10), ("iterations", 3), ("attack_steps", 1)):
-            if getattr(self, name) < least:
-                value = getattr(self, name)
-                raise ValueError(f"{name} is {value}; accepted are {least} or more")
+            require_whole(name, getattr(self, name), least, 10**7)
+        require_whole("seed", self.seed, most=LARGEST_SEED)
         if self.gradient not in GRADIENTS:
             raise ValueError(f"gradient is {self.gradient!r}; accepted are {', '.join(GRADIENTS)}")
 

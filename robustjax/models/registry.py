@@ -75,7 +75,7 @@ NETWORKS = (
         "WRN-D-W (Zagoruyko & Komodakis, 2016); 34-10 in TRADES, MART, NAP, FAT and SENSE",
         ((16, 2), (28, 2), (28, 4), (28, 10), (34, 4), (34, 8), (34, 10), (40, 4), (58, 10)),
         ("dropout", "remat"),
-        (2000, 1000),
+        (1202, 1000),
     ),
     Network(
         "resnet_D",
@@ -83,7 +83,7 @@ NETWORKS = (
         "post-activation ResNet-D of 64 to 512 channels; 18 in MART and FAT, 18 and 8 for LRM",
         ((8,), (18,), (34,), (50,)),
         ("remat",),
-        (2000,),
+        (1202,),
     ),
     Network(
         "preact_resnet_18",
@@ -97,7 +97,7 @@ NETWORKS = (
         "ResNet-D of 16 to 64 channels (He et al., 2016); capacities of SENSE, §5.3.3",
         ((8,), (20,), (32,), (44,), (56,), (110,)),
         ("remat",),
-        (2000,),
+        (1202,),
     ),
     Network(
         "madry_simple_resnet",

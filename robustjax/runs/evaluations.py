@@ -21,7 +21,7 @@ from robustjax.files import Path, parse_json, write_whole
 from robustjax.runs.lock import exclusive
 
 RECORDS = "evaluations.jsonl"
-_LOCK = "evaluations.lock"
+RECORDS_LOCK = "evaluations.lock"
 
 _FORMAT = 1
 
@@ -67,8 +67,9 @@ class Record:
 
     @property
     def value(self) -> str:
-        """Tells one attack from another: its name and its settings."""
-        return json.dumps([self.attack, dict(self.settings)], sort_keys=True)
+        """Tells one attack from another: its name, its settings, and its seed."""
+        seed = None if self.attack == CLEAN else self.about.get("seed")
+        return json.dumps([self.attack, dict(self.settings), seed], sort_keys=True)
 
     @property
     def subject(self) -> str:
@@ -182,9 +183,6 @@ _KINDS = {
 
 def _wrong_in(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The first value that is not what it should be, as "settings.epsilon"."""
-    settings = parts["settings"]
-    if (settings.get("norm") is None) != (settings.get("epsilon") is None):
-        return ["settings.norm or settings.epsilon"]
     return [
         f"{name}.{key}"
         for name, kinds in _KINDS.items()
@@ -273,7 +271,7 @@ class Evaluations:
         Raises:
           OSError: they cannot be written; then nothing has changed.
         """
-        with exclusive(self._folder / _LOCK):
+        with exclusive(self._folder / RECORDS_LOCK):
             before = self._path.read_bytes() if self._path.exists() else b""
             if before and not before.endswith(b"\n"):
                 before += b"\n"

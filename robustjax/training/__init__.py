@@ -17,6 +17,7 @@ from robustjax.training.schedules import learning_rate_schedule
 from robustjax.training.state import TrainState, create_state
 from robustjax.training.step import RawBatch, StepSettings, make_train_step
 from robustjax.training.train_set import TrainSet, create_train_set, restrict
+from robustjax.training.whole_run import train_to_the_end
 
 __all__ = [
     "BoundNetwork",
@@ -43,4 +44,5 @@ __all__ = [
     "read_rows",
     "restrict",
     "train",
+    "train_to_the_end",
 ]

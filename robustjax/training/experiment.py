@@ -74,14 +74,19 @@ class Experiment:
 
     def warnings(self) -> list[str]:
         """What in the options is probably not meant."""
-        config = self.config
+        config, found = self.config, []
+        if "test" in config.train_split:
+            found = [
+                f"--train_split={config.train_split}: the images that evaluations measure on are "
+                "trained on"
+            ]
         if config.step_size is None or "step_size" not in self.method.goes_by:
-            return []
+            return found
         radius = config.epsilon
         if config.epsilon_schedule:
             radius = max(parse_schedule(config.epsilon_schedule).values)
         complaint = reach_complaint(radius, config.steps, config.step_size)
-        return [f"--step_size: {complaint}"] if complaint else []
+        return [*found, f"--step_size: {complaint}"] if complaint else found
 
     def data_digest(self) -> str:
         """Tells the training examples, and those held out, from any others."""
@@ -215,6 +220,11 @@ def _require_fitting_options(config: TrainConfig, method: methods.Method) -> Non
                 f"{flag}: --method={config.method} attacks its images, and without a step trains "
                 "on random points; accepted are 1 or more, or --method=natural"
             )
+    if "step_size" in method.goes_by and config.step_size == 0:
+        raise ValueError(
+            f"--step_size=0: --method={config.method} attacks its images, and trains on random "
+            "points where no step moves them; accepted are numbers above 0"
+        )
     if not method.soft_labels:
         for option in _soft_label_options(config):
             takes = [name for name in methods.names() if methods.create(name).soft_labels]

@@ -349,8 +349,9 @@ def _require_same_data(record: dict[str, Any], experiment: Experiment) -> None:
     found = experiment.data_digest() if known else experiment.train_set.digest_of_labels()
     if record["train_set"] != found:
         config = experiment.config
+        extra = f" --extra_data={config.extra_data}" if config.extra_data else ""
         raise ValueError(
-            f"--dataset={config.dataset} --data_dir={config.data_dir}: the run in "
+            f"--dataset={config.dataset} --data_dir={config.data_dir}{extra}: the run in "
             f"--workdir={config.workdir} was trained on other data; name those, or another folder"
         )
 

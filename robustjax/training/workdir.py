@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from robustjax import parallel
 from robustjax.config import TrainConfig
-from robustjax.files import PARTIAL, Path, write_whole
+from robustjax.files import PARTIAL, Path, require_free, write_whole
 from robustjax.flags import read_flags
 from robustjax.runs.lock import Lock, Locked
 from robustjax.training.schedules import depends_on_length
@@ -58,6 +58,7 @@ def claim(config: TrainConfig, *, writes: bool = True) -> Path:
     _require_given(config.workdir)
     workdir = Path(config.workdir)
     path = workdir / FLAGS
+    require_free(workdir, f"--workdir={workdir}", (FLAGS, METRICS), (CHECKPOINTS, "figures"))
     if path.exists():
         # Until something is saved there is nothing to lose, and nothing to resume.
         if _holds_checkpoints(workdir):

@@ -198,7 +198,7 @@ def test_every_mistake_is_one_sentence(launch, run, arguments, message):
 def test_folders_are_asked_for(launch, run):
     for arguments, message in (
         ([], "--workdirs is not given"),
-        ([f"--workdirs={run},{run}"], "a folder is given twice"),
+        ([f"--workdirs={run},{run}"], "is given twice"),
         (["--workdirs=a,b", "--kind=examples"], "--kind=examples is drawn from one run"),
         (["--workdirs=nowhere"], "nowhere holds no run"),
     ):

@@ -128,7 +128,7 @@ def test_every_mistake_is_one_sentence_that_names_the_folder(launch, tmp_path):
         ([], "--workdirs is not given"),
         (["--kind=sweep"], "--sweep_dirs is not given"),
         (["--kind=sweep", f"--sweep_dirs={betas}", f"--workdirs={whole}"], "--workdirs: "),
-        ([f"--workdirs={whole},{whole}"], "a folder is given twice"),
+        ([f"--workdirs={whole},{whole}"], "is given twice"),
         ([f"--workdirs={whole},{empty}"], f"{empty} has no complete epoch"),
         ([f"--workdirs={whole},{lacking}"], f"{lacking}: epoch 1 in its metrics.jsonl has no 'l"),
         (["--kind=sweep", f"--sweep_dirs={empty}"], f"{empty} has no sweep.json"),

@@ -91,7 +91,7 @@ def test_runs_that_do_not_belong_together_are_refused(launch, runs, tmp_path):
     [
         ([], "--sources, --workdirs: neither is given"),
         (["--sources=a"], "--targets, --workdirs: neither is given"),
-        (["--workdirs=a,a"], "a folder is given twice"),
+        (["--workdirs=a,a"], "is given twice"),
         (["--workdirs=a", "--sources=b", "--targets=c"], "--workdirs: --sources and --targets are"),
         (["--workdirs=a", "--attack=autoattack"], "unknown attack 'autoattack' in --attack"),
         (["--workdirs=a", "--epsilon=-1"], "--epsilon=-1.0: accepted are finite numbers"),

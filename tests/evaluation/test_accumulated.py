@@ -69,9 +69,17 @@ def test_the_most_examples_win_whichever_came_first(tmp_path, order):
 
 def test_of_equally_many_examples_the_newest_wins(tmp_path):
     found = summed_up(
+        tmp_path, records({"pgd-20": pgd(50, 100)}), records({"pgd-20": pgd(51, 100)})
+    )
+    assert accuracies(found) == {"pgd-20": 0.51}
+
+
+def test_an_attack_with_another_seed_is_another_figure(tmp_path):
+    found = summed_up(
         tmp_path, records({"pgd-20": pgd(50, 100)}), records({"pgd-20": pgd(51, 100)}, seed=1)
     )
-    assert accuracies(found) == {"pgd-20": 0.51} and found["seed"] == 1
+    assert accuracies(found) == {"pgd-20(seed=0)": 0.5, "pgd-20": 0.51} and found["seed"] == 1
+    assert found["attacks"]["pgd-20(seed=0)"]["seed"] == 0
 
 
 def test_one_attack_with_other_settings_is_another_figure(tmp_path):

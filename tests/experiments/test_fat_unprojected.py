@@ -12,6 +12,7 @@ from robustjax import training
 from robustjax.experiments import fat_unprojected, registry
 from robustjax.experiments.fat_unprojected import ATTACKS, STANDARD, Settings
 from robustjax.files import Path
+from robustjax.training import whole_run
 
 SMALL = ["steps=2", "epochs=1", "batch_size=256", "examples=60", "step_sizes=0.02,0.3", "taus=0"]
 
@@ -117,8 +118,10 @@ def test_mistakes_are_named(assignment, message):
 
 
 def test_a_run_that_a_signal_stopped_is_not_measured(tmp_path, monkeypatch):
-    stopped = training.TrainResult(Path(tmp_path), None, [], finished=False)
-    monkeypatch.setattr(training, "train", lambda config, stream: stopped)
+    def train(config, stream):
+        return training.TrainResult(Path(config.workdir), None, [], finished=False)
+
+    monkeypatch.setattr(whole_run, "train", train)
     monkeypatch.setattr(fat_unprojected, "measure", lambda *_: pytest.fail("measured"))
     with pytest.raises(training.TrainingError, match=r"standard-step_size=0\.015 was stopped"):
         fat_unprojected.run(Settings(), Path(tmp_path), lambda line: None)

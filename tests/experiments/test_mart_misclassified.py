@@ -59,7 +59,7 @@ def test_each_of_the_seven_runs_treats_one_subset_apart_and_nothing_else(monkeyp
         last = 0.5 + 0.01 * list(trained).index(path.parent.name)
         return [{"holdout_robust_accuracy": value} for value in (0.1, 0.3, last)]
 
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(training, "train_to_the_end", train)
     monkeypatch.setattr(training, "read_rows", read_rows)
     monkeypatch.setattr(mart_misclassified, "choose", choose)
     settings = mart_misclassified.Settings(selection_epochs=3, epochs=9, beta=2.5)

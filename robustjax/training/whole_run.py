@@ -1,0 +1,22 @@
+"""Training as one step of a longer work, which is of no use half done."""
+
+from robustjax.config import TrainConfig
+from robustjax.training.loop import TrainingError, TrainResult, train
+
+
+def train_to_the_end(config: TrainConfig, **options: object) -> TrainResult:
+    """Trains as `train` does, or goes on with it; raises where a signal stopped it.
+
+    Args:
+      config: the experiment.
+      **options: of `train`.
+
+    Raises:
+      TrainingError: a signal stopped the run, which is saved; or its loss is not finite.
+    """
+    result = train(config, **options)
+    if not result.finished:
+        raise TrainingError(
+            f"{result.workdir.name} was stopped and is saved; the same command goes on with it"
+        )
+    return result
