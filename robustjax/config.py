@@ -319,6 +319,10 @@ class TrainConfig:
         names = dict.fromkeys([*mine, *theirs])
         return [difference(name) for name in names if mine.get(name) != theirs.get(name)]
 
+    def options(self) -> dict[str, str]:
+        """What decides training, as text: what a checkpoint is known by as this run's."""
+        return {name: format_value(value) for name, value in self._comparable().items()}
+
     def _comparable(self) -> dict[str, Any]:
         """What decides training; hyper-parameters by name, however they were given."""
         options = {

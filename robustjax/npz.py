@@ -141,7 +141,10 @@ class NpzFile(Mapping[str, np.ndarray]):
         found = self[name]
         if found.dtype.kind != "U" or found.size != 1:
             raise NpzError(f"the array {name!r} is {found.dtype} {list(found.shape)}, not a text")
-        return str(found.item())
+        try:
+            return str(found.item())
+        except (SystemError, ValueError) as error:  # Of what is no character.
+            raise NpzError(f"the array {name!r} holds what is no text ({error})") from error
 
 
 def read_npz(source: str | os.PathLike | bytes) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from robustjax.files import (
     parse_json,
     read_json,
     require_writable,
+    set_aside,
     write_whole,
 )
 
@@ -230,3 +231,27 @@ def test_a_folder_that_not_even_root_can_make_names_the_flag():
 )
 def test_what_is_in_a_bucket(path, local):
     assert is_local(path) is local
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.2.json"])
+def test_what_is_set_aside_gets_the_first_free_name(tmp_path, name):
+    path = Path(tmp_path) / name
+    kept = []
+    for content in ("first", "second"):
+        path.write_text(content)
+        kept.append(set_aside(path))
+    assert not path.exists()
+    assert [other.read_text() for other in kept] == ["first", "second"]
+    assert all(other.suffix == path.suffix and other.parent == path.parent for other in kept)
+
+
+def test_names_that_are_taken_by_the_other_kind_are_refused_before_anything_is_made(tmp_path):
+    (tmp_path / "table.md").mkdir()
+    (tmp_path / "figures").touch()
+    for arguments in ({"files": ["a", "table.md"]}, {"folders": ["b", "figures"]}):
+        with pytest.raises(
+            ValueError, match=r"^--output: .*(table\.md is a folder|figures is a file)"
+        ):
+            require_writable(tmp_path, "--output", **arguments)
+    require_writable(tmp_path, "--output", files=["figures", "new"], folders=["table.md", "other"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "table.md"]

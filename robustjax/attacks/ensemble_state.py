@@ -75,6 +75,10 @@ class State:
             self.images[position] = image
 
 
+class StateError(ValueError):
+    """A file is damaged, or no state."""
+
+
 def save(state: State, path: Path, belongs_to: str) -> None:
     """Writes the state whole or not at all."""
     content = io.BytesIO()
@@ -111,11 +115,11 @@ def load(path: Path, clean: np.ndarray, belongs_to: str) -> State | None:
             other, seconds = stored.text("belongs_to"), parse_json(stored.text("seconds"))
         state = _state(found, seconds, clean)
     except KeyError as error:
-        raise ValueError(
+        raise StateError(
             f"{path} holds no state of an evaluation (it has no {error}); remove it"
         ) from error
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} holds no state of an evaluation ({error}); remove it") from error
+        raise StateError(f"{path} holds no state of an evaluation ({error}); remove it") from error
     if other != belongs_to:
         raise ValueError(
             f"{path} belongs to an evaluation of another network, other images or other settings; "

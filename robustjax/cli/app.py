@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 
 from absl import flags
 
@@ -47,7 +48,9 @@ def run(
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     values = flags.FLAGS
+    sys.excepthook = _excepthook
     _said.clear()
+    _typed[:] = arguments
     define_flags()
     if any(argument in HELP for argument in arguments):
         print(help_text(description, groups, values))
@@ -86,6 +89,24 @@ def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
             values[name].value = _expanded(values[name].value)
     if left_over:
         raise CommandError(f"{left_over[0]!r} is not a flag; flags are written as --name=value")
+
+
+def _excepthook(kind: type, error: BaseException, trace: TracebackType | None) -> None:
+    """Says nothing of what goes on after a checkpoint could not be read or written.
+
+    The error itself has been raised. Other parts of the same checkpoint, which tensorstore works on
+    in threads of its own, then find that nobody waits for them any longer.
+    """
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
+
+
+_typed: list[str] = []
+
+
+def is_typed(name: str) -> bool:
+    """Whether a flag was given on the command line itself, and not in a flag file."""
+    return any(argument.lstrip("-").partition("=")[0] == name for argument in _typed)
 
 
 PATHS = (

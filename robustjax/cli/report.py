@@ -36,6 +36,9 @@ def define_report_flags(values: flags.FlagValues | None = None) -> None:
 
 
 def _main() -> None:
-    page, table = write_html_report(flags.FLAGS.workdirs, flags.FLAGS.output)
+    left_out: list[str] = []
+    page, table = write_html_report(flags.FLAGS.workdirs, flags.FLAGS.output, left_out.append)
     size = page.stat().length / 1e6
     print(f"report: {page} ({size:.1f} MB)   table: {table}", file=sys.stderr)
+    if left_out:
+        raise app.CommandError("left out of the report: " + "; ".join(left_out))

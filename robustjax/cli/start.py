@@ -23,8 +23,8 @@ def run(command: str) -> None:
     # While modules are imported or taken down, an exception could end up anywhere: leave at once.
     previous = signal.getsignal(signal.SIGINT)
     _interrupt_with(_leave)
-    main = importlib.import_module(f"robustjax.cli.{command}").main
     forget_working_directory()
+    main = importlib.import_module(f"robustjax.cli.{command}").main
     _interrupt_with(previous)
     try:
         main()

@@ -171,7 +171,7 @@ def _check_options() -> None:
     checks.require_counts(parallel=1, examples=0, attack_batch_size=0)
     require_choice("--checkpoint", values.checkpoint, ("best", "latest"))
     for name, instead in (("seed", "--seeds"), ("workdir", "--sweep_dir")):
-        if any(argument.lstrip("-").partition("=")[0] == name for argument in sys.argv[1:]):
+        if app.is_typed(name):
             raise app.CommandError(f"--{name}: what each run of a sweep has follows from {instead}")
     if not values.attacks:
         raise app.CommandError("--attacks= is empty: accepted are names, as clean,pgd-20")
@@ -225,7 +225,7 @@ def _is_done(planned: PlannedRun, wanted: Mapping[Path, results.Wanted]) -> bool
     """Whether a run is trained to its end and evaluated as asked for."""
     run, config = planned
     metrics = run.workdir / "metrics.jsonl"
-    rows = read_rows(metrics) if metrics.exists() else []
+    rows = read_rows(metrics) if metrics.is_file() else []
     if [row["epoch"] for row in rows] != list(range(1, config.epochs + 1)):
         return False
     return results.is_evaluated(run, wanted[run.workdir])

@@ -14,7 +14,7 @@ from robustjax.arguments import (
     require_finite,
     require_whole,
 )
-from robustjax.cli import app
+from robustjax.cli import app, flag_files
 from robustjax.config import TrainConfig
 from robustjax.evaluation.attack_names import parse_attack
 from robustjax.evaluation.sweep import CENTRES, SweepRun, Wanted
@@ -109,6 +109,9 @@ def recorded_runs(folder: Path, content: Mapping[str, Any]) -> list[SweepRun]:
         failed = {
             name: error for entry in content["settings"] for name, error in entry["failed"].items()
         }
+        folders = [entry["folder"] for entry in content["plan"]]
+        if len(set(folders)) < len(folders):
+            raise ValueError("two runs have one folder")
         return [
             SweepRun(
                 {str(name): str(value) for name, value in entry["values"].items()},
@@ -118,7 +121,7 @@ def recorded_runs(folder: Path, content: Mapping[str, Any]) -> list[SweepRun]:
             )
             for entry in content["plan"]
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _damaged(folder, error) from error
 
 
@@ -135,7 +138,7 @@ def recorded_evaluation(folder: Path, content: Mapping[str, Any]) -> dict[Path, 
             folder / RUNS / Path(entry["folder"]).name: _wanted(entry["evaluation"])
             for entry in content["plan"]
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _damaged(folder, error) from error
 
 
@@ -148,6 +151,7 @@ def _wanted(entry: Mapping[str, Any]) -> Wanted:
     wanted = Wanted(**entry)
     for attack in wanted.attacks:
         parse_attack(attack)
+    require_choice("checkpoint", wanted.checkpoint, ("best", "latest"))
     require_whole("examples", wanted.examples)
     require_whole("epochs", wanted.epochs)
     require_finite("epsilon", wanted.epsilon)
@@ -191,7 +195,10 @@ def _plan_run(
     except (ValueError, flags.Error) as error:
         raise app.CommandError(f"{run.name}: {error}") from error
     if has_begun(config.workdir):
-        differences = config.differences(read_flags(run.workdir / FLAGS, alone=True))
+        try:
+            differences = config.differences(read_flags(run.workdir / FLAGS, alone=True))
+        except (OSError, ValueError, flags.Error):  # Training refuses it, and says why.
+            differences = []
         if differences:
             raise app.CommandError(
                 f"--sweep_dir={folder}: {run.workdir} holds a run with other options: "
@@ -215,6 +222,7 @@ def _given_train_flags(values: flags.FlagValues) -> Iterator[str]:
 def _parse(arguments: Sequence[str]) -> TrainConfig:
     values = flags.FlagValues()
     define_flags(values)
+    flag_files.check(arguments)
     values(["sweep", *arguments])
     return config_from_flags(values)
 

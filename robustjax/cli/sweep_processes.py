@@ -43,7 +43,13 @@ def run_all(
             while len(running) < parallel and (entry := next(queue, None)) is not None:
                 number, planned = entry
                 _say(f"[{number}/{total}] {planned.run.workdir.name}: starts")
-                running[_start(planned, evaluation, parallel)] = planned
+                try:
+                    running[_start(planned, evaluation, parallel)] = planned
+                except OSError as error:
+                    finished += 1
+                    failures[planned.run.workdir] = app.describe(error)
+                    _say(f"[{number}/{total}] {planned.run.workdir.name}: {app.describe(error)}")
+                    report()
             time.sleep(0.2)
             for process in [process for process in running if process.poll() is not None]:
                 workdir = running.pop(process).run.workdir

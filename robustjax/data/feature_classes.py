@@ -29,6 +29,11 @@ def require_own_classes(content: bytes | str, where: str) -> None:
         DataError: If it does, or cannot be read.
     """
     text = content.decode(errors="replace") if isinstance(content, bytes) else content
+    if "names_file" in text or "namesFile" in text:
+        raise DataError(
+            f"{where} names a file to read class names from, which may be any of this machine's; "
+            "prepare the data set again"
+        )
     try:
         named = set(_named_classes(json.loads(text)))
     except (ValueError, RecursionError) as error:

@@ -63,7 +63,7 @@ def load_npz(path: str, split: str) -> Dataset:
             num_classes = _num_classes(path, _array(archive, path, "num_classes"))
         class_names = ()
         if "class_names" in archive:
-            class_names = tuple(str(name) for name in _array(archive, path, "class_names").ravel())
+            class_names = _class_names(path, _array(archive, path, "class_names"))
     try:
         return Dataset("npz", images, labels[f"{prefix}labels"], num_classes, class_names)
     except ValueError as error:
@@ -106,7 +106,7 @@ def _images(where: str, images: np.ndarray) -> np.ndarray:
 
 
 def _labels(path: str, key: str, labels: np.ndarray) -> np.ndarray:
-    if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
+    if labels.ndim != 1 or labels.size == 0 or labels.dtype.kind not in "iu":
         raise DataError(
             f"{path}: {key} must be integers [N], one class per image, "
             f"got {labels.dtype} {list(labels.shape)}"
@@ -119,8 +119,17 @@ def _labels(path: str, key: str, labels: np.ndarray) -> np.ndarray:
     return labels.astype(np.int32)
 
 
+def _class_names(path: str, names: np.ndarray) -> tuple[str, ...]:
+    try:
+        found = tuple(str(name) for name in names.ravel())
+        "".join(found).encode()
+    except (SystemError, ValueError) as error:  # Of what is no character.
+        raise DataError(f"{path}: class_names holds what is no text ({error})") from error
+    return found
+
+
 def _num_classes(path: str, value: np.ndarray) -> int:
-    if value.size != 1 or not np.issubdtype(value.dtype, np.integer):
+    if value.size != 1 or value.dtype.kind not in "iu":
         raise DataError(f"{path}: num_classes must be one integer, got {shown(value)}")
     number = int(value.item())
     if not 1 <= number <= MOST_CLASSES:

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robustjax.arguments import did_you_mean
+from robustjax.arguments import did_you_mean, shown
 from robustjax.data import cache
-from robustjax.data.dataset import DataError, Dataset
+from robustjax.data.dataset import MOST_CLASSES, DataError, Dataset
 from robustjax.data.feature_classes import require_own_classes
 
 if TYPE_CHECKING:
@@ -176,7 +176,11 @@ def _read_info(path: "epath.Path") -> dict[str, Any]:
             split["name"]: sum(int(length) for length in split.get("shardLengths", []))
             for split in info["splits"]
         }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if not all(isinstance(name, str) for name in info["counts"]):
+            raise ValueError("the name of a split is no text")
+    except (
+        ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         raise DataError(
             f"{path} is damaged ({type(error).__name__}: {error}); delete its folder and prepare "
             "the data set again"
@@ -213,6 +217,11 @@ def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
         raise DataError(
             f'--dataset={name} needs the features "image" (an image) and "label" (a class); '
             f"{prepared.directory} has {features}"
+        )
+    if not 1 <= label.num_classes <= MOST_CLASSES:
+        raise DataError(
+            f"{features_path}: accepted are 1 to {MOST_CLASSES} classes, not "
+            f"{shown(label.num_classes)}"
         )
     mode = _MODES.get(image.shape[-1])
     if mode is None or image.np_dtype != np.uint8:

@@ -143,6 +143,9 @@ def load(path: Path) -> AdversarialImages:
                 f"{path} holds no adversarial images: {name} is {array.dtype} "
                 f"{list(array.shape)}, not {what}"
             )
+    if images.dtype.itemsize > 8:
+        raise ValueError(f"{path} holds images of {images.dtype}, which no device reckons with")
+    images = images.astype(images.dtype.newbyteorder("="), copy=False)
     if not len(images) == len(labels) == len(robust):
         raise ValueError(f"{path}: its images, labels and verdicts differ in number")
     if not len(images):

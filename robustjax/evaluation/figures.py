@@ -7,6 +7,8 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 
 from robustjax.files import Path, write_whole
 
@@ -69,6 +71,13 @@ def compare_runs(accuracies: Mapping[str, Mapping[str, float]], path: Path, titl
 
 def save(figure: Figure, path: Path) -> Path:
     """Writes a figure as a PNG, whole or not at all."""
+    for text in figure.findobj(Text):
+        # Dollar signs in the name of a run or a class are no formula.
+        if "$" in text.get_text():
+            try:
+                MathTextParser("agg").parse(text.get_text())
+            except ValueError:
+                text.set_parse_math(False)
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content)
     return write_whole(path, content.getvalue())

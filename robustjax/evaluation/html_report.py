@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from robustjax import __version__
 from robustjax.evaluation import html_comparison, html_run, markdown_report
@@ -33,7 +33,11 @@ _NOTES = (
 )
 
 
-def write_html_report(workdirs: Sequence[str], output: str | os.PathLike = "") -> tuple[Path, Path]:
+def write_html_report(
+    workdirs: Sequence[str],
+    output: str | os.PathLike = "",
+    report: Callable[[str], None] | None = None,
+) -> tuple[Path, Path]:
     """Writes a report of runs, each file whole or not at all.
 
     Reads only files: flags.txt, metrics.jsonl, evaluation.json, and where they are diagnosis.json,
@@ -43,6 +47,8 @@ def write_html_report(workdirs: Sequence[str], output: str | os.PathLike = "") -
       workdirs: folders of runs; several are compared.
       output: the page, "NAME.html", beside which the table is written as "NAME.md"; if not given
         report.html in the run's folder, or in the folder that holds the first of several.
+      report: told of a run of several that has a damaged file, and is left out; not given, such
+        a file is an error.
 
     Returns:
       The paths of the page and of the table.
@@ -53,7 +59,7 @@ def write_html_report(workdirs: Sequence[str], output: str | os.PathLike = "") -
     """
     if output and not str(output).endswith(".html"):
         raise ValueError(f"--output={output}: accepted is the name of an .html file")
-    runs = read_runs(workdirs)
+    runs = read_runs(workdirs, report)
     page = Path(output) if output else _default_output(workdirs)
     beside = page.with_suffix(".md")
     require_writable(page.parent, f"--output={page}", files=(page.name, beside.name))

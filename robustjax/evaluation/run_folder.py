@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from robustjax.config import TrainConfig
@@ -65,18 +65,37 @@ class RunFolder:
     damaged: Sequence[str] = ()
 
 
-def read_runs(workdirs: Sequence[str]) -> list[RunFolder]:
+class DamagedRun(ValueError):
+    """A file of a run is damaged."""
+
+
+def read_runs(
+    workdirs: Sequence[str], report: Callable[[str], None] | None = None
+) -> list[RunFolder]:
     """Reads the folders of runs, each called by as few of its last parts as tell it apart.
 
+    Args:
+      workdirs: the folders.
+      report: told of a run with a damaged file, which is then left out if there are others.
+
     Raises:
-      ValueError: no folder is given, or one twice, or one holds no run, or a file is damaged.
+      ValueError: no folder is given, or one twice, or one holds no run.
+      DamagedRun: a file of a run is damaged, and nobody is to be told, or no run is left.
     """
     if not workdirs:
         raise ValueError("--workdirs is not given; name the folders of one or more runs")
     places = require_distinct("--workdirs", workdirs)
-    return [
-        read_run(workdir, name) for workdir, name in zip(workdirs, short_names(places), strict=True)
-    ]
+    found, damaged = [], []
+    for workdir, name in zip(workdirs, short_names(places), strict=True):
+        try:
+            found.append(read_run(workdir, name))
+        except DamagedRun as error:
+            damaged.append(error)
+    if damaged and (report is None or not found):
+        raise damaged[0]
+    for error in damaged:
+        report(str(error))
+    return found
 
 
 def require_distinct(flag: str, folders: Sequence[str]) -> list[str]:
@@ -165,14 +184,14 @@ def _json(path: Path) -> Any:
     try:
         return parse_json(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; make it again, or remove it") from None
+        raise DamagedRun(f"{path} is damaged: {error}; make it again, or remove it") from None
 
 
 def _evaluation(folder: Path) -> Mapping[str, Any] | None:
     """The evaluation.json of a run."""
     evaluation = _json(folder / EVALUATION)
     if evaluation is not None and not isinstance(evaluation, dict):
-        raise ValueError(f"{folder / EVALUATION} is not an evaluation: it is no JSON object")
+        raise DamagedRun(f"{folder / EVALUATION} is not an evaluation: it is no JSON object")
     return evaluation
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from robustjax import attacks, data, parallel
 from robustjax.attacks._checks import checked_count
+from robustjax.attacks.ensemble_state import StateError
 from robustjax.attacks.inspection import rows_depend_on_each_other
 from robustjax.attacks.rows import misclassified
 from robustjax.evaluation.attack_names import (
@@ -183,7 +184,8 @@ class _OneRun(NamedTuple):
 
         path = None if unfinished is None else unfinished.path(self.spec.name, self.settings)
         random = ENSEMBLES[self.spec.kind] == "rand"
-        found = attacks.autoattack(
+        attack = functools.partial(
+            attacks.autoattack,
             self.key,
             _without_draws(self.logits_fn) if random else self.logits_fn,
             np.array(data.to_float(self.dataset.images)),
@@ -191,10 +193,14 @@ class _OneRun(NamedTuple):
             self.threat,
             version=ENSEMBLES[self.spec.kind],
             batch_size=self.batch_size,
-            state_path=path,
             progress=progress,
             devices=self.devices,
         )
+        try:
+            found = attack(state_path=path)
+        except StateError:  # What was found before is damaged, and is found again.
+            path.unlink()
+            found = attack(state_path=path)
         settings = {
             **self.settings,
             "after_each": found.robust_accuracy,

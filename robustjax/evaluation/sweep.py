@@ -97,8 +97,10 @@ def is_evaluated(run: SweepRun, wanted: Wanted) -> bool:
 
 def _records(run: SweepRun) -> list[Record]:
     """The records of a run's evaluations; what is damaged is as if it had never been made."""
-    store = Evaluations(run.workdir)
-    return store.records() if store.exists() else earlier_records(run.workdir)
+    try:
+        return Evaluations(run.workdir).records() or earlier_records(run.workdir)
+    except OSError:  # A folder of that name, or a file that may not be read.
+        return []
 
 
 def _chosen(records: Sequence[Record], wanted: Wanted | None) -> dict[str, Record] | None:

@@ -176,13 +176,16 @@ _KINDS = {
         WORST_CASE: is_fraction,
         WORST_CASE_INTERVAL: is_interval,
     },
-    "about": {"protocol": _is_text},
+    "about": {"protocol": _is_text, "versions": _each(_is_text, dict)},
 }
 """What the values are that are reckoned with; each may also be missing."""
 
 
 def _wrong_in(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The first value that is not what it should be, as "settings.epsilon"."""
+    for key, value in parts["settings"].items():
+        if is_number(value) and not is_finite(value):
+            return [f"settings.{key}"]
     return [
         f"{name}.{key}"
         for name, kinds in _KINDS.items()

@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization, traverse_util
 
-from robustjax.arguments import is_number
+from robustjax.arguments import is_finite, is_number
 from robustjax.files import Path, read_json
 
 PyTree = Any
@@ -263,6 +263,15 @@ class Checkpoints:
             )
         if not isinstance(record.get("digest"), str):
             raise CheckpointError(f"{self._name(step)} is damaged: its record has no digest")
+        if record.get("step", step) != step:
+            raise CheckpointError(
+                f"{self._name(step)} is damaged: its record is that of step {record['step']!r:.40}"
+            )
+        for name, is_right in _KINDS.items():
+            if record.get(name) is not None and not is_right(record[name]):
+                raise CheckpointError(
+                    f"{self._name(step)} is damaged: its record has {name}={record[name]!r:.40}"
+                )
         return record
 
     def _best_of(self, steps: Sequence[int]) -> int | None:
@@ -299,6 +308,21 @@ class Checkpoints:
             f"a checkpoint could not be written into {self._directory}: {why}; those that were "
             "saved before it are whole, and the same command goes on from them"
         )
+
+
+def _is_list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(part, kind) for part in value)
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "elapsed_seconds": lambda value: is_number(value) and is_finite(value),
+    "image_shape": _is_list_of(int),
+    "num_classes": is_number,
+    "options": lambda value: isinstance(value, dict),
+    "rows": _is_list_of(dict),
+    "train_set": lambda value: isinstance(value, str),
+}
+"""What the values of a record are; each may also be missing."""
 
 
 class _LatestAndBest(NamedTuple):

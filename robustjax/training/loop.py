@@ -32,6 +32,7 @@ from robustjax.training.checkpoint import METRIC, CheckpointError, Checkpoints, 
 from robustjax.training.experiment import Experiment, create_experiment
 from robustjax.training.log import MetricsLog, Progress, Row, is_whole_row, read_rows
 from robustjax.training.microbatch import require_divisor
+from robustjax.training.ownership import require_own
 from robustjax.training.restore import load_run
 from robustjax.training.state import Totals, TrainState
 
@@ -108,6 +109,8 @@ def train(
             )
             elapsed, rows_before = 0.0, []
             if restored is not None:
+                place = folder / run_folder.CHECKPOINTS / str(restored.step)
+                require_own(restored.record, config, place)
                 _require_whole(restored, folder)
                 _require_same_data(restored.record, experiment)
                 elapsed = restored.record["elapsed_seconds"]
@@ -184,6 +187,7 @@ class _Run:
             "step": self.step,
             "elapsed_seconds": time.monotonic() - self._started,
             "train_set": self._train_set_digest,
+            "options": self._experiment.config.options(),
             "image_shape": list(self._experiment.train_set.images.shape[1:]),
             "num_classes": self._experiment.train_set.num_classes,
             "rows": list(self._log),

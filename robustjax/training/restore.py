@@ -12,6 +12,7 @@ from robustjax.flags import read_flags
 from robustjax.training import workdir as run_folder
 from robustjax.training.checkpoint import CheckpointError, Checkpoints, Restored
 from robustjax.training.fitting import num_classes_of
+from robustjax.training.ownership import require_own
 
 PyTree = Any
 
@@ -75,6 +76,7 @@ def load_run(workdir: str | os.PathLike, checkpoint: str = "best") -> TrainedRun
     if not directory.exists():
         raise ValueError(f"--workdir={workdir}: the run has not saved a checkpoint yet")
     restored = _restore(directory, keep_best=keep_best, best=checkpoint == "best")
+    require_own(restored.record, config, directory / str(restored.step))
     state = restored.state
     average = state.get("average") or {}
     weights = average if average else state

@@ -1,5 +1,7 @@
 """What every launcher does with its command line."""
 
+import os
+
 import pytest
 from absl import flags
 
@@ -29,6 +31,24 @@ def launch(monkeypatch, capsys):
         return end.value.code, capsys.readouterr()
 
     return launch
+
+
+def test_a_reader_that_has_read_enough_is_no_mistake(launch, monkeypatch):
+    def main(values):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(app.os, "dup2", lambda *_: None)
+    monkeypatch.setattr(app.sys, "stdout", open(os.devnull, "w"))  # noqa: SIM115
+    code, printed = launch(main)
+    assert code == 141 and printed.err == ""
+
+
+def test_the_home_of_the_user_is_meant_by_a_tilde(launch, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    seen = []
+    monkeypatch.setattr(app, "PATHS", ("word", "absent"))
+    code, _ = launch(lambda values: seen.append(values.word), "--word=~/run", "--word=a~b")
+    assert code == 0 and seen == [["/home/me/run", "a~b"]]
 
 
 def test_flags_reach_the_launcher(launch):

@@ -184,6 +184,54 @@ def test_images_of_another_attack_are_kept_beside_the_new_ones(launch, folder):
     assert code == 0 and printed.out.count("  holds") == 3
 
 
+def test_images_of_other_data_or_another_seed_are_kept(launch, folder):
+    workdir = f"--workdir={folder / 'run'}"
+    test = data.load("digits", "test")
+    other = save(folder / "other.npz", test_images=test.images[9:], test_labels=test.labels[9:])
+    for arguments in ((), (f"--data_dir={other}",), ("--seed=1",)):
+        code, printed = launch(
+            evaluate, workdir, "--attacks=pgd-1", "--examples=8", "--save_images", *arguments
+        )
+        assert code == 0, printed.err
+    assert sorted(path.name for path in (folder / "run" / "adversarial").iterdir()) == [
+        "pgd-1.1.npz", "pgd-1.2.npz", "pgd-1.npz",
+    ]  # fmt: skip
+    code, printed = launch(verify, workdir)
+    assert code == 0 and printed.out.count("  holds") == 2
+    assert "pgd-1.2.npz: images of another --data_dir were attacked; not looked at" in printed.out
+    code, printed = launch(verify, workdir, f"--data_dir={other}", "--images=pgd-1.2.npz")
+    assert code == 0 and printed.out.count("  holds") == 1
+    code, printed = launch(verify, workdir, "--epsilon=8")
+    assert code == 1 and "--epsilon=8: " in printed.err and "8/255?" in printed.err
+
+
+@pytest.mark.parametrize("content", ["", "damaged\n"])
+def test_records_that_are_gone_are_made_from_the_table(launch, folder, content):
+    arguments = (f"--workdir={folder / 'run'}", "--examples=20")
+    code, printed = launch(evaluate, *arguments, "--attacks=fgsm")
+    assert code == 0, printed.err
+    (folder / "run" / "evaluations.jsonl").write_text(content)
+    code, printed = launch(evaluate, *arguments, "--attacks=clean")
+    assert code == 0, printed.err
+    # The table says neither the images nor the weights: what it had stands apart.
+    assert [list(other["attacks"]) for other in summary(folder)["others"]] == [["fgsm"]]
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "evaluation.md", "evaluations.jsonl"])
+def test_a_folder_in_the_place_of_the_report_is_found_before_the_first_attack(launch, folder, name):
+    (folder / "run" / name).mkdir()
+    code, printed = launch(evaluate, f"--workdir={folder / 'run'}", "--attacks=clean")
+    assert code == 1 and f"{name} is a folder, and is to be a file" in printed.err
+    assert "clean:" not in printed.err
+
+
+def test_what_no_attack_goes_by_is_said(launch, folder):
+    code, printed = launch(
+        evaluate, f"--workdir={folder / 'run'}", "--attacks=fgsm", "--examples=5", "--start=clean"
+    )
+    assert code == 0 and "warning: --start: no attack of --attacks goes by it" in printed.err
+
+
 def test_images_of_other_weights_are_looked_at_only_if_they_are_named(launch, folder):
     path = forged(folder, weights=np.array("others"))
     (folder / "run" / "adversarial").mkdir()
