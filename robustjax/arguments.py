@@ -6,8 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 LARGEST_COUNT = 2**31 - 1
 """Of steps, restarts, points, examples, epochs: what the int32 of a compiled program holds."""
+
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+"""A number beyond it is infinite in a compiled program."""
 
 MOST_CPU_DEVICES = 1024
 """That a process is divided into; more take minutes to start."""
@@ -77,6 +82,7 @@ def require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     Raises:
       ValueError: names the argument, the value, the choices, and the nearest of them.
     """
+    value = plain(value)
     same_kind = [
         choice for choice in choices if isinstance(choice, bool) == isinstance(value, bool)
     ]
@@ -88,7 +94,7 @@ def require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
 
 
 def require_whole(
-    name: str, value: Any, least: int = 0, most: int = LARGEST_COUNT, accepted: str = ""
+    name: str, value: Any, least: int = 0, most: float = LARGEST_COUNT, accepted: str = ""
 ) -> None:
     """Refuses what is not a whole number in [least, most].
 
@@ -102,8 +108,7 @@ def require_whole(
     Raises:
       ValueError: names the argument, the value and the range.
     """
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    if not is_whole or not least <= value <= most:
+    if not is_whole(value) or not least <= int(value) <= most:
         accepted = accepted or f"whole numbers, {least} to {most}"
         raise ValueError(f"{name}={shown(value)}: accepted are {accepted}")
 
@@ -123,7 +128,7 @@ def require_finite(
     Raises:
       ValueError: names the argument, the value and the range.
     """
-    if is_number(value) and is_finite(value) and least <= value <= most:
+    if is_number(value) and is_finite(value) and least <= plain(value) <= most:
         return
     if not accepted:
         limits = [f"at least {least:g}"] * math.isfinite(least)
@@ -132,9 +137,29 @@ def require_finite(
     raise ValueError(f"{name}={shown(value)}: accepted are {accepted}")
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number of Python or NumPy by its type."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def is_number(value: Any) -> bool:
-    """Whether a value is a Python number, which a truth value is not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value is a number of Python or NumPy, which a truth value is not."""
+    real = isinstance(value, int | float | np.integer | np.floating)
+    return real and not isinstance(value, bool)
+
+
+def plain(value: Any) -> Any:
+    """A number or truth value of NumPy as Python's; whatever else as it is."""
+    return value.item() if isinstance(value, np.number | np.bool_) else value
+
+
+def require_truth(name: str, value: Any) -> None:
+    """Refuses what is neither True nor False, of Python or NumPy: a text is always true.
+
+    Raises:
+      ValueError: names the argument and the value.
+    """
+    require_choice(name, value, (True, False))
 
 
 def is_finite(value: float) -> bool:
@@ -151,9 +176,10 @@ def _initials(name: str) -> str:
 
 def shown(value: Any) -> str:
     """A value in a message; a long one is cut."""
+    value = plain(value)
     try:
-        plain = isinstance(value, int | float) or (isinstance(value, str) and value.isprintable())
-        text = str(value) if plain else " ".join(repr(value).split())
+        bare = isinstance(value, int | float) or (isinstance(value, str) and value.isprintable())
+        text = str(value) if bare else " ".join(repr(value).split())
     except ValueError:  # Python writes no whole number of more than 4300 digits.
         if not isinstance(value, int):
             return f"({type(value).__name__} with a number of thousands of digits)"

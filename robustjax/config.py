@@ -13,6 +13,7 @@ from robustjax.arguments import (
     LARGEST_COUNT,
     LARGEST_SEED,
     MOST_CPU_DEVICES,
+    plain,
     require_choice,
     require_finite,
     require_whole,
@@ -262,7 +263,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _require_type(field, getattr(self, field.name))
+            value = getattr(self, field.name)
+            value = tuple(map(plain, value)) if isinstance(value, tuple) else plain(value)
+            object.__setattr__(self, field.name, value)
+            _require_type(field, value)
             choices = field.metadata["choices"]
             if choices:
                 require_choice(f"--{field.name}", getattr(self, field.name), choices)

@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Callable
 
+from robustjax.arguments import shown
 from robustjax.text import format_value, parse_number
 
 Scalar = float | str | Callable[[float], float]
@@ -29,6 +30,13 @@ class EpochSchedule:
     epochs: tuple[float, ...]
     values: tuple[float, ...]
     linear: bool = False
+
+    def __post_init__(self) -> None:
+        increasing = all(earlier < later for earlier, later in itertools.pairwise(self.epochs))
+        if tuple(self.epochs[:1]) != (0,) or not increasing:
+            raise ValueError(f"epochs={shown(self.epochs)}: accepted are increasing ones from 0 on")
+        if len(self.values) != len(self.epochs):
+            raise ValueError(f"values={shown(self.values)}: accepted is one for each of the epochs")
 
     def __call__(self, epoch: float) -> float:
         """The value at an epoch: 1.5 is the middle of the second."""
@@ -58,6 +66,8 @@ def parse_schedule(text: str) -> EpochSchedule:
       ValueError: it describes none.
     """
     refusal = ValueError(f"{text!r:.100}: accepted are {ACCEPTED}")
+    if not isinstance(text, str):
+        raise refusal
     try:
         first, dots, rest = text.partition("..")
         if dots:

@@ -5,6 +5,8 @@ import re
 from fractions import Fraction
 from typing import Any
 
+from robustjax.arguments import plain
+
 Value = bool | int | float | str | tuple
 
 _MOST_DIGITS = 4000
@@ -17,6 +19,7 @@ def parse_number(text: str | float | int) -> float:
     Raises:
       ValueError: it is neither.
     """
+    text = plain(text)
     if isinstance(text, int | float):
         return float(text)
     numerator, slash, denominator = text.partition("/")
@@ -46,6 +49,7 @@ def format_value(value: Value | None) -> str:
     """A value as a flag takes it; a float that is a fraction of 255 is written as one."""
     if isinstance(value, tuple):
         return ",".join(format_value(part) for part in value)
+    value = plain(value)
     if isinstance(value, float) and 0 < value < 1 and not _is_short(value):
         numerator = float(Fraction(value * 255).limit_denominator(4))
         if numerator / 255 == value:

@@ -13,6 +13,7 @@ from robustjax.arguments import (
     nearest,
     require_choice,
     require_finite,
+    require_truth,
     require_whole,
     shown,
 )
@@ -99,13 +100,14 @@ def test_what_is_no_choice_is_refused(value, choices, message):
         require_choice("norm", value, choices)
 
 
-@pytest.mark.parametrize("value", [0, 1, LARGEST_COUNT])
+@pytest.mark.parametrize("value", [0, 1, LARGEST_COUNT, np.int64(5), np.uint8(200)])
 def test_whole_numbers_are_accepted(value):
     require_whole("steps", value)
     require_whole("steps", value, value, value)
 
 
 NOT_WHOLE = [True, False, 1.5, 2.0, math.nan, math.inf, "3", None, [1], np.float32(2), 1j]
+NOT_WHOLE += [np.bool_(True)]
 
 
 @pytest.mark.parametrize(
@@ -128,13 +130,16 @@ def test_the_range_of_whole_numbers_is_said():
         require_whole("steps", 1, 2, 10, "even ones")
 
 
-@pytest.mark.parametrize("value", [0, -1, 0.5, -1e300, 10**300, np.float64(0.5)], ids=str)
+@pytest.mark.parametrize(
+    "value", [0, -1, 0.5, -1e300, 10**300, np.float64(0.5), np.float32(0.5)], ids=str
+)
 def test_finite_numbers_are_accepted(value):
     require_finite("epsilon", value)
 
 
 NOT_FINITE = [math.nan, math.inf, -math.inf, True, False, 10**400, -(10**400), 10**5000]
-NO_NUMBERS = ["0.5", None, [0.5], 1j, np.zeros(1)]
+NOT_FINITE += [np.float32("nan"), np.float16("inf")]
+NO_NUMBERS = ["0.5", None, [0.5], 1j, np.zeros(1), np.bool_(True)]
 
 
 @pytest.mark.parametrize("value", [*NOT_FINITE, *NO_NUMBERS], ids=type)
@@ -180,7 +185,7 @@ def test_finite_is_what_a_float_can_hold(value, finite):
     assert is_finite(value) is finite and is_number(value)
 
 
-@pytest.mark.parametrize("value", [True, False, "1", None, [1], 1j], ids=str)
+@pytest.mark.parametrize("value", [True, False, "1", None, [1], 1j, np.bool_(True)], ids=str)
 def test_no_number(value):
     assert not is_number(value)
 
@@ -191,6 +196,8 @@ SHOWN = {
     "a large float": (1e22, "1e+22"),
     "not a number": (math.nan, "nan"),
     "a truth value": (True, "True"),
+    "a number of NumPy": (np.float32(0.5), "0.5"),
+    "a truth value of NumPy": (np.bool_(True), "True"),
     "nothing": (None, "None"),
     "a text": ("pgd", "pgd"),
     "a text that ends like a float": ("1.0", "1.0"),
@@ -208,6 +215,17 @@ SHOWN = {
 @pytest.mark.parametrize(("value", "text"), SHOWN.values(), ids=list(SHOWN))
 def test_a_value_in_a_message(value, text):
     assert shown(value) == text
+
+
+@pytest.mark.parametrize("value", [True, False, np.bool_(True)])
+def test_truth_values_are_accepted(value):
+    require_truth("remat", value)
+
+
+@pytest.mark.parametrize("value", ["False", "", 0, 1, None])
+def test_what_is_no_truth_value_is_refused(value):
+    with pytest.raises(ValueError, match="^remat=.*: accepted are True, False"):
+        require_truth("remat", value)
 
 
 @pytest.mark.parametrize("value", [10**5000, -(10**5000)], ids=["above", "below"])

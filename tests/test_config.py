@@ -1,7 +1,9 @@
 """The options of an experiment: parsing, printing, comparing."""
 
 import dataclasses
+import json
 
+import numpy as np
 import pytest
 from absl import flags
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from robustjax.config import TrainConfig
 from robustjax.flags import config_from_flags, define_flags, read_flags
-from robustjax.text import parse_number
+from robustjax.text import format_value, parse_number
 
 
 def parse(*arguments):
@@ -98,6 +100,17 @@ def test_values_out_of_range_are_named(argument, message):
 def test_values_of_another_type_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**options)
+
+
+def test_numbers_of_numpy_are_stored_and_written_as_python_s():
+    given = {"epochs": np.int64(5), "epsilon": np.float64(8 / 255), "nesterov": np.bool_(True)}
+    config = TrainConfig(**given, beta=np.float32(6), decay_epochs=(np.int32(3), np.float64(4.5)))
+    plain = TrainConfig(epochs=5, epsilon=8 / 255, nesterov=True, beta=6.0, decay_epochs=(3, 4.5))
+    assert config == plain and config.to_flags() == plain.to_flags()
+    assert json.dumps(dataclasses.asdict(config)) == json.dumps(dataclasses.asdict(plain))
+    assert format_value(np.float64(0.1)) == "0.1" and parse_number(np.float32(0.5)) == 0.5
+    with pytest.raises(ValueError, match="--epochs=True: accepted are whole numbers"):
+        TrainConfig(epochs=np.bool_(True))
 
 
 def test_a_mistyped_flag_suggests_the_right_one():

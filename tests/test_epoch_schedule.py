@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustjax.epoch_schedule import known_values, parse_schedule
+from robustjax.epoch_schedule import EpochSchedule, known_values, parse_schedule
 
 
 @pytest.mark.parametrize(
@@ -23,10 +23,26 @@ def test_a_text_means_what_it_says(text, epochs, values):
     np.testing.assert_allclose([schedule(epoch) for epoch in epochs], values)
 
 
-@pytest.mark.parametrize("text", ["", "a", "1,2", "1@5", "0,1@2,3@2", "0,1@0", "1..2", "1..2@0"])
+@pytest.mark.parametrize(
+    "text", [None, 5, "", "a", "1,2", "1@5", "0,1@2,3@2", "0,1@0", "1..2", "1..2@0"]
+)
 def test_what_is_no_schedule_is_refused(text):
     with pytest.raises(ValueError, match="accepted are a number; steps"):
         parse_schedule(text)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "values", "message"),
+    [
+        ((5.0,), (1.0,), r"epochs=\(5.0,\): accepted are increasing ones from 0 on"),
+        ((), (), r"epochs=\(\): accepted are"),
+        ((0.0, 2.0, 2.0), (1.0, 2.0, 3.0), "epochs=.*: accepted are increasing"),
+        ((0.0, 2.0), (1.0,), r"values=\(1.0,\): accepted is one for each of the epochs"),
+    ],
+)
+def test_points_that_make_no_schedule_are_refused(epochs, values, message):
+    with pytest.raises(ValueError, match=message):
+        EpochSchedule(epochs, values)
 
 
 @given(

@@ -131,9 +131,7 @@ def checked_labels(labels: Any, batch_size: int) -> jax.Array:
     if probabilities:
         check_distributions("attack", labels)
         return array
-    values = known(labels)
-    if values is not None and np.any(values < 0):
-        raise ValueError(f"labels holds {values.min()}; classes are counted from 0")
+    _check_classes("labels", labels)
     return array.astype(jnp.int32)
 
 
@@ -163,10 +161,19 @@ def checked_targets(targets: Any, batch_size: int) -> jax.Array:
             f"targets has shape {array.shape} and dtype {array.dtype} for {batch_size} images; it "
             "must be integers [B], the class that each is to reach"
         )
-    values = known(targets)
-    if values is not None and np.any(values < 0):
-        raise ValueError(f"targets holds {values.min()}; classes are counted from 0")
+    _check_classes("targets", targets)
     return array.astype(jnp.int32)
+
+
+def _check_classes(name: str, classes: Any) -> None:
+    """Refuses what is no class, before it is cut to 32 bits and would be another one."""
+    values = known(classes)
+    if values is None or not values.size:
+        return
+    if values.min() < 0:
+        raise ValueError(f"{name} holds {values.min()}; classes are counted from 0")
+    if values.max() > LARGEST_COUNT:
+        raise ValueError(f"{name} holds {values.max()}; there are no more than {LARGEST_COUNT}")
 
 
 def checked_target(target: Any, batch_size: int) -> Any:

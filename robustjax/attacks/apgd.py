@@ -19,7 +19,7 @@ from robustjax.attacks.prepared import Prepared, runs_whole
 from robustjax.attacks.random_keys import fold_in_each, per_example_keys
 from robustjax.attacks.ranked_inputs import RankedInputs, ranked_inputs
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.rows import misclassified, predicted, where_rows
+from robustjax.attacks.rows import classified_as, misclassified, where_rows
 from robustjax.attacks.targets import lead_of_target
 from robustjax.attacks.threat_model import ThreatModel, per_example
 
@@ -267,7 +267,7 @@ class _AutoPGD:
     def step(self, model: Callable[..., Any], rows: _Rows) -> _Rows:
         logits, loss, gradient = self._look(model, rows)
         rows, gradient = self._adapted(
-            self._judged(rows, logits), loss.astype(rows.images.dtype), gradient
+            self._judged(rows, logits), self._ranked(loss.astype(rows.images.dtype)), gradient
         )
         step_size = per_example(rows.step_size, rows.images)
         aim = rows.threat.project(
@@ -286,6 +286,7 @@ class _AutoPGD:
     def result(self, model: Callable[..., Any], rows: _Rows, kept: _Kept | None) -> _Kept:
         logits, loss, _ = self._look(model, rows)
         rows = self._judged(rows, logits)
+        loss = self._ranked(loss)
         last_is_best = loss > rows.best_loss
         strongest = where_rows(last_is_best, rows.images, rows.best)
         success = rows.success
@@ -312,8 +313,12 @@ class _AutoPGD:
     def _succeeded(self, logits: jax.Array, rows: _Rows) -> jax.Array:
         """Whether rows are, at these logits, what the attack wants them to be."""
         if self.aim == CHOSEN:
-            return predicted(logits) == rows.target[1]
+            return classified_as(logits, rows.target[1])
         return misclassified(logits, rows.labels)
+
+    def _ranked(self, loss: jax.Array) -> jax.Array:
+        """Losses that compare: without a number an image is never right, nor ever the target."""
+        return jnp.where(jnp.isnan(loss), -jnp.inf if self.aim == CHOSEN else jnp.inf, loss)
 
     def _judged(self, rows: _Rows, logits: jax.Array) -> _Rows:
         """Stops the rows that have succeeded where they are; one draw of a random network, none."""

@@ -141,6 +141,11 @@ def autoattack(
 
     state, belongs_to = None, ""
     if state_path is not None:
+        if inspection.calls_the_host(network, like, *([key] if random else [])):
+            raise ValueError(
+                "state_path is given, and the network calls back to the host: from its program and "
+                "weights it cannot be told from another one, so that its state cannot be kept"
+            )
         state_path = Path(state_path)
         belongs_to = digest(
             digest_of_program(network, like, *([key] if random else [])),
@@ -219,10 +224,16 @@ def _num_classes(network: Callable[..., jax.Array], *arguments: jax.Array) -> in
 def _lifted(
     logits_fn: Callable[..., jax.Array], images: jax.Array, key: jax.Array, random: bool
 ) -> Callable[..., jax.Array]:
-    """The network as a pytree, so that it is traced once for all batches and attacks."""
+    """The network as a pytree, so that it is traced once for all batches and attacks.
+
+    One with a gradient of its own is called as it is.
+    """
     if iteration.is_array_partial(logits_fn):
         return logits_fn
-    return lifting.lift(logits_fn, images, *([key] if random else []))
+    arguments = (images, key) if random else (images,)
+    if lifting.has_own_gradient(logits_fn, *arguments):
+        return jax.tree_util.Partial(logits_fn)
+    return lifting.lift(logits_fn, *arguments)
 
 
 def _numbers(key: jax.Array, threat: ThreatModel) -> list[np.ndarray]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from robustjax import losses
 from robustjax.attacks import iteration
+from robustjax.attacks.lifting import equations
 from robustjax.attacks.network import gradient_model
 from robustjax.attacks.rows import where_rows
 
@@ -56,9 +56,9 @@ def inspect(
     """
     some = jnp.asarray(images[:_EXAMPLES])
     program = jax.make_jaxpr(lambda batch: logits_fn(batch))(some)
-    names = {equation.primitive.name for equation in _equations(program)}
+    names = {equation.primitive.name for equation in equations(program)}
     found = []
-    if not random and (names.intersection(_RANDOMNESS) or _varies(logits_fn, some)):
+    if not random and (names.intersection(_RANDOMNESS) or varies(logits_fn, some)):
         found.append(
             "the network is random (its output varies, or it draws random numbers): "
             'version "rand" is made for that'
@@ -79,7 +79,7 @@ def inspect(
             f"the gradient of the cross-entropy is zero at {vanishing} of {len(some)} images: "
             "gradient attacks see nothing there"
         )
-    if any(_takes_gradients(equation) for equation in _equations(program)):
+    if any(_takes_gradients(equation) for equation in equations(program)):
         found.append(
             "the forward pass takes gradients itself (an optimisation at test time?): "
             "this evaluation is not made for adaptive defences"
@@ -107,7 +107,9 @@ def rows_depend_on_each_other(
     if len(images) == 1:
         images = jnp.concatenate([images, images])
     kept = jnp.arange(len(images)) % 2 == 0
-    others = jnp.max(images) + jnp.min(images) - images
+    highest, lowest = jnp.max(images), jnp.min(images)
+    # Images of one grey are their own mirror images.
+    others = jnp.where(highest > lowest, highest + lowest - images, images / 2 + 0.25)
     first = np.asarray(logits_fn(images), np.float64)[::2]
     second = np.asarray(logits_fn(where_rows(kept, images, others)), np.float64)[::2]
     allowed = _SAME_ROW * max(np.max(np.abs(first), initial=0, where=np.isfinite(first)), 1e-30)
@@ -166,7 +168,14 @@ def square_alone(robust_accuracy: dict[str, float]) -> tuple[str, ...]:
     )
 
 
-def _varies(logits_fn: Callable[[jax.Array], jax.Array], images: jax.Array) -> bool:
+def calls_the_host(logits_fn: Callable[..., jax.Array], *examples: jax.Array) -> bool:
+    """Whether a network computes in the host, where neither gradients nor digests look."""
+    program = jax.make_jaxpr(lambda *arguments: logits_fn(*arguments))(*examples)
+    return any(equation.primitive.name in _CALLBACKS for equation in equations(program))
+
+
+def varies(logits_fn: Callable[[jax.Array], jax.Array], images: jax.Array) -> bool:
+    """Whether a network says one thing of the same images in one call, and another in the next."""
     first = np.asarray(logits_fn(images))
     return any(
         not np.array_equal(first, np.asarray(logits_fn(images)), equal_nan=True)
@@ -189,15 +198,3 @@ def _vanishing_gradients(
 
 def _takes_gradients(equation: Any) -> bool:
     return "transpose(" in str(equation.source_info.name_stack)
-
-
-def _equations(program: Any) -> Iterator[Any]:
-    """All equations of a jaxpr and of those that it calls."""
-    if isinstance(program, tuple | list):
-        for entry in program:
-            yield from _equations(entry)
-    if isinstance(program, core.Jaxpr | core.ClosedJaxpr):
-        for equation in program.eqns:
-            yield equation
-            for value in equation.params.values():
-                yield from _equations(value)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,9 +31,46 @@ _CALLS = {
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
 }
-# Their derivative rules have been applied by the time a program gets here, and the callables that
-# hold them are new in every trace.
+# The callables that hold their derivative rules are new in every trace, and programs with them
+# never compare equal: they are opened up. Those of JAX say what differentiation finds anyway;
+# others have been applied by the time that the program of a gradient gets here.
 _DIFFERENTIATED = {"custom_jvp_call", "custom_vjp_call"}
+
+
+_JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
+
+
+def equations(program: Any) -> Iterator[core.JaxprEqn]:
+    """All equations of a jaxpr and of those that it calls."""
+    if isinstance(program, tuple | list):
+        for entry in program:
+            yield from equations(entry)
+    if isinstance(program, core.Jaxpr | core.ClosedJaxpr):
+        for equation in program.eqns:
+            yield equation
+            for value in equation.params.values():
+                yield from equations(value)
+
+
+def has_own_gradient(function: Callable[..., Any], *examples: Any) -> bool:
+    """Whether a function has a derivative rule (`custom_jvp`, `custom_vjp`) that is not of JAX.
+
+    Such are straight-through estimators. To `lift` the function would lose the rule.
+
+    Args:
+      function: as for `lift`.
+      *examples: as for `lift`.
+    """
+    return any(
+        not str(_called(equation).debug_info.func_filename).startswith(_JAX)
+        for equation in equations(jax.make_jaxpr(function)(*examples))
+        if equation.primitive.name in _DIFFERENTIATED
+    )
+
+
+def _called(equation: core.JaxprEqn) -> core.Jaxpr:
+    program = equation.params["call_jaxpr"]
+    return program.jaxpr if isinstance(program, core.ClosedJaxpr) else program
 
 
 def lift(function: Callable[..., Any], *examples: Any) -> jax.tree_util.Partial | None:

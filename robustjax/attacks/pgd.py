@@ -19,7 +19,7 @@ from robustjax.attacks import iteration
 from robustjax.attacks.network import Lowered, gradient_model
 from robustjax.attacks.random_keys import checked_key, fold_in_each, per_example_keys
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.rows import misclassified, predicted, where_rows
+from robustjax.attacks.rows import classified_as, misclassified, where_rows
 from robustjax.attacks.stopping import Point, StopRule
 from robustjax.attacks.threat_model import ThreatModel, per_example
 from robustjax.step_size import default_step_size
@@ -351,7 +351,7 @@ class _GradientAscent:
     def _succeeded(self, logits: jax.Array, rows: _Rows) -> jax.Array:
         """Whether the target is reached, or, without one, the label left, bool `[B]`."""
         if self.targeted:
-            return predicted(logits) == rows.target
+            return classified_as(logits, rows.target)
         return misclassified(logits, rows.labels)
 
     def result(self, model: Callable[..., Any], rows: _Rows, kept: _Kept | None) -> _Kept:

@@ -28,7 +28,12 @@ def checked_key(key: jax.Array, batch_size: int) -> jax.Array:
                 f"key has dtype {key.dtype} and shape {key.shape}; it must be one random key or "
                 "one per example, from jax.random.key or jax.random.PRNGKey"
             )
-        key = jax.random.wrap_key_data(key)
+        try:
+            key = jax.random.wrap_key_data(key)
+        except TypeError as error:
+            raise ValueError(
+                f"key has shape {key.shape}, which is none of a random key ({error})"
+            ) from error
     if key.shape not in ((), (batch_size,)):
         raise ValueError(
             f"key holds keys of shape {key.shape} for a batch of {batch_size}; "

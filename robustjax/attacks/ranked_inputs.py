@@ -45,7 +45,7 @@ class RankedInputs:
 
     def towards(self, targets: jax.Array, random: bool) -> RankedInputs:
         """With classes to reach, int32 `[B]`; what is predicted so already is not attacked."""
-        attacked = self.attacked if random else self.prediction != targets
+        attacked = self.attacked if random else (self.prediction != targets) | (targets < 0)
         return dataclasses.replace(self, chosen=targets, attacked=attacked)
 
     def aimed(self, first_target: jax.Array | int, num_targets: int) -> RankedInputs:

@@ -32,6 +32,16 @@ def predicted(logits: Array) -> Array:
     return xp.where(says_something, xp.argmax(logits, axis=-1), -1).astype(np.int32)
 
 
+def classified_as(logits: Array, classes: Array) -> Array:
+    """Whether a class is `predicted` from logits `[B, K]`, and is the given one, int `[B]`.
+
+    Returns:
+      bool `[B]`; False where no class is predicted, whatever is given.
+    """
+    found = predicted(logits)
+    return (found == classes) & (found >= 0)
+
+
 def misclassified(logits: Array, labels: Array) -> Array:
     """Whether the class that is `predicted` from logits `[B, K]` is not the label.
 
@@ -44,7 +54,7 @@ def misclassified(logits: Array, labels: Array) -> Array:
     """
     if labels.ndim == 2:
         labels = labels.argmax(axis=-1)
-    return predicted(logits) != labels
+    return ~classified_as(logits, labels)
 
 
 def flat_rows(images: jax.Array) -> jax.Array:

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from robustjax.arguments import LARGEST_COUNT
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.losses._checks import at_least_float32
@@ -160,7 +161,7 @@ class LossAbove:
 
     def check(self, point: Point) -> Decision:
         """See `StopRule.check`."""
-        stop = point.loss > self.threshold
+        stop = ~(point.loss <= self.threshold)  # NaN is above every threshold.
         return Decision(self, stop, stop)
 
 
@@ -211,6 +212,8 @@ def misclassified(tau: jax.Array | int) -> Misclassified:
     values = checks.known(tau)
     if values is not None and np.any(values < 0):
         raise ValueError(f"tau is {tau}; it counts steps and must be at least 0")
+    if values is not None and np.any(values > LARGEST_COUNT):
+        raise ValueError(f"tau is {tau}; accepted are steps up to {LARGEST_COUNT}")
     return Misclassified(count.astype(jnp.int32))
 
 

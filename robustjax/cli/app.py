@@ -9,7 +9,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from absl import flags
 
@@ -48,7 +47,7 @@ def run(
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     values = flags.FLAGS
-    sys.excepthook = _excepthook
+    sys.unraisablehook = _unraisablehook
     _said.clear()
     _typed[:] = arguments
     define_flags()
@@ -91,14 +90,14 @@ def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
         raise CommandError(f"{left_over[0]!r} is not a flag; flags are written as --name=value")
 
 
-def _excepthook(kind: type, error: BaseException, trace: TracebackType | None) -> None:
+def _unraisablehook(unraisable: "sys.UnraisableHookArgs") -> None:
     """Says nothing of what goes on after a checkpoint could not be read or written.
 
     The error itself has been raised. Other parts of the same checkpoint, which tensorstore works on
     in threads of its own, then find that nobody waits for them any longer.
     """
-    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 _typed: list[str] = []

@@ -5,8 +5,16 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from robustjax.arguments import did_you_mean
+from robustjax.arguments import (
+    did_you_mean,
+    plain,
+    require_choice,
+    require_truth,
+    require_whole,
+    shown,
+)
 
 PADDING_MODES = ("zero", "reflect")
 _CHOICES = (
@@ -33,7 +41,9 @@ class Augmentation:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        _check(self.crop_padding, self.padding_mode)
+        _check(self.crop_padding, self.padding_mode, self.flip)
+        for name in ("crop_padding", "flip"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     @classmethod
     def parse(cls, text: str) -> "Augmentation":
@@ -48,6 +58,8 @@ class Augmentation:
         Raises:
             ValueError: If the text is not of this form.
         """
+        if not isinstance(text, str):
+            raise ValueError(f"--augmentation must be {_CHOICES}; got {shown(text)}")
         if text == "none":
             return cls()
         first, *rest = text.split("-")
@@ -127,14 +139,10 @@ def augment(
 
     Source: zero padding of 4 and flips, He et al. (2016), section 4.2.
     """
-    _check(crop_padding, padding_mode)
-    if images.ndim != 4:
-        raise ValueError(f"images must be [B, H, W, C], got shape {list(images.shape)}")
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.shape != images.shape[:1]:
-        raise ValueError(
-            f"keys must be {images.shape[0]} typed PRNG keys, one per image "
-            f"(jax.random.split(jax.random.key(0), B)), got {keys.dtype} {list(keys.shape)}"
-        )
+    _check(crop_padding, padding_mode, flip)
+    if np.ndim(images) != 4:
+        raise ValueError(f"images must be [B, H, W, C], got shape {list(np.shape(images))}")
+    require_keys(keys, images.shape[0])
     height, width = images.shape[1:3]
     Augmentation(crop_padding, padding_mode, flip).require_fitting((height, width))
     if crop_padding:
@@ -175,8 +183,19 @@ def to_float(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32) / 255
 
 
-def _check(crop_padding: int, padding_mode: str) -> None:
-    if crop_padding < 0:
-        raise ValueError(f"crop_padding must be at least 0, got {crop_padding}")
-    if padding_mode not in PADDING_MODES:
-        raise ValueError(f"padding_mode must be one of {PADDING_MODES}, got {padding_mode!r}")
+def require_keys(keys: jax.Array, batch_size: int) -> None:
+    """Refuses what is not one typed key for each image of a batch."""
+    dtype = getattr(keys, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed or keys.shape != (batch_size,):
+        found = type(keys).__name__ if dtype is None else f"{dtype} {list(keys.shape)}"
+        raise ValueError(
+            f"keys must be {batch_size} typed PRNG keys, one per image "
+            f"(jax.random.split(jax.random.key(0), B)), got {found}"
+        )
+
+
+def _check(crop_padding: int, padding_mode: str, flip: bool) -> None:
+    require_whole("crop_padding", crop_padding)
+    require_choice("padding_mode", padding_mode, PADDING_MODES)
+    require_truth("flip", flip)

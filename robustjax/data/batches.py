@@ -1,6 +1,10 @@
 """The order in which an epoch visits the training set."""
 
+import math
+
 import numpy as np
+
+from robustjax.arguments import is_number, is_whole, require_whole, shown
 
 
 def epoch_order(seed: int, epoch: int, num_examples: int, batch_size: int) -> np.ndarray:
@@ -22,8 +26,8 @@ def epoch_order(seed: int, epoch: int, num_examples: int, batch_size: int) -> np
         ValueError: If an argument is out of range.
     """
     steps = steps_per_epoch(num_examples, batch_size)
-    if seed < 0 or epoch < 0:
-        raise ValueError(f"seed and epoch must be at least 0, got seed={seed}, epoch={epoch}")
+    for name, value in (("seed", seed), ("epoch", epoch)):
+        require_whole(name, value, most=math.inf, accepted="whole numbers, 0 or more")
     generator = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
     return _shuffled(generator, num_examples)[: steps * batch_size].reshape(steps, batch_size)
 
@@ -58,8 +62,7 @@ def mixed_epoch_order(
     Raises:
         ValueError: If an argument is out of range.
     """
-    if num_extra < 1:
-        raise ValueError(f"there must be at least 1 extra example, got num_extra={num_extra}")
+    require_whole("num_extra", num_extra, 1)
     labelled_share, extra_share = shares_of_batch(batch_size, extra_fraction)
     labelled = epoch_order(seed, epoch, num_labelled, labelled_share)
     generator = np.random.default_rng(np.random.SeedSequence([seed, epoch, 1]))
@@ -80,10 +83,10 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     Raises:
         ValueError: If the batch size is out of range.
     """
-    if not 1 <= batch_size <= num_examples:
+    if not is_whole(batch_size) or not 1 <= batch_size <= num_examples:
         raise ValueError(
             f"--batch_size must lie in 1..{num_examples}, the number of training examples, "
-            f"got {batch_size}"
+            f"got {shown(batch_size)}"
         )
     return num_examples // batch_size
 
@@ -98,8 +101,9 @@ def shares_of_batch(batch_size: int, extra_fraction: float) -> tuple[int, int]:
     Raises:
         ValueError: If the fraction is out of range, or leaves none of one kind.
     """
-    if not 0 < extra_fraction < 1:
-        raise ValueError(f"--extra_fraction must lie between 0 and 1, got {extra_fraction}")
+    require_whole("--batch_size", batch_size, 1)
+    if not is_number(extra_fraction) or not 0 < extra_fraction < 1:
+        raise ValueError(f"--extra_fraction must lie between 0 and 1, got {shown(extra_fraction)}")
     extra_share = round(batch_size * extra_fraction)
     labelled_share = batch_size - extra_share
     if not 1 <= labelled_share < batch_size:

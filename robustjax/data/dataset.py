@@ -65,6 +65,7 @@ class Dataset:
         require_whole(
             f"num_classes of {self.name!r}: num_classes", self.num_classes, 1, MOST_CLASSES
         )
+        object.__setattr__(self, "num_classes", int(self.num_classes))
         lowest, highest = int(self.labels.min()), int(self.labels.max())
         if lowest < 0 or highest >= self.num_classes:
             raise ValueError(

@@ -1,6 +1,7 @@
 """Extra training images beside a labelled set: generated, pseudo-labelled, or without labels."""
 
 import math
+import os
 
 import numpy as np
 
@@ -95,6 +96,8 @@ def load_images(path: str) -> np.ndarray:
 
 
 def _open(flag: str, path: str) -> NpzFile:
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(f"{flag}: accepted is the path of an .npz file with {LAYOUT}")
     try:
         return NpzFile(path)
     except FileNotFoundError as error:

@@ -4,6 +4,18 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from robustjax.arguments import (
+    LARGEST_FLOAT32,
+    did_you_mean,
+    is_number,
+    plain,
+    require_whole,
+    shown,
+)
+from robustjax.data.augmentation import require_keys
+from robustjax.losses._checks import check_distributions
 
 KINDS = ("none", "mixup", "vh_mixup", "cutmix")
 
@@ -25,10 +37,16 @@ class Mixing:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"mixing must be one of {', '.join(KINDS)}, got {self.kind!r}")
-        if not 0 < self.alpha < float("inf"):
-            raise ValueError(f"the mixing's alpha must be more than 0, got {self.alpha!r}")
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
+            raise ValueError(
+                f"mixing must be one of {', '.join(KINDS)}, got {self.kind!r}"
+                f"{did_you_mean(self.kind, KINDS)}"
+            )
+        if not is_number(self.alpha) or not 0 < self.alpha <= LARGEST_FLOAT32:
+            raise ValueError(
+                f"the mixing's alpha must be a finite number above 0, got {shown(self.alpha)}"
+            )
+        object.__setattr__(self, "alpha", plain(self.alpha))
 
 
 def partners(key: jax.Array, batch_size: int) -> jax.Array:
@@ -41,6 +59,7 @@ def partners(key: jax.Array, batch_size: int) -> jax.Array:
     Returns:
         Positions in the batch, int32 [batch_size]; some may be their own partner.
     """
+    require_whole("batch_size", batch_size, 1)
     return jax.random.permutation(key, batch_size)
 
 
@@ -75,9 +94,11 @@ def mix(
         Images and labels of the same shapes; unchanged for "none".
 
     Raises:
-        ValueError: If a shape does not fit.
+        ValueError: If a shape does not fit, or known labels are no distributions.
     """
     _check(keys, images, labels, other_images, other_labels)
+    for distributions in (labels, other_labels):
+        check_distributions("mix", distributions)
     if mixing.kind == "none":
         return images, labels
     size = images.shape[1:3]
@@ -102,22 +123,19 @@ def _check(
     other_images: jax.Array,
     other_labels: jax.Array,
 ) -> None:
-    if images.ndim != 4 or other_images.shape != images.shape:
+    if np.ndim(images) != 4 or np.shape(other_images) != images.shape:
         raise ValueError(
-            f"images and other_images must both be [B, H, W, C], got {list(images.shape)} and "
-            f"{list(other_images.shape)}"
+            f"images and other_images must both be [B, H, W, C], got {list(np.shape(images))} and "
+            f"{list(np.shape(other_images))}"
         )
     batch = images.shape[0]
-    if labels.ndim != 2 or labels.shape[0] != batch or other_labels.shape != labels.shape:
+    fits = np.ndim(labels) == 2 and labels.shape[0] == batch
+    if not fits or np.shape(other_labels) != labels.shape:
         raise ValueError(
             f"labels and other_labels must both be distributions [{batch}, K], got "
-            f"{list(labels.shape)} and {list(other_labels.shape)}"
+            f"{list(np.shape(labels))} and {list(np.shape(other_labels))}"
         )
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) or keys.shape != (batch,):
-        raise ValueError(
-            f"keys must be {batch} typed PRNG keys, one per image, got {keys.dtype} "
-            f"{list(keys.shape)}"
-        )
+    require_keys(keys, batch)
 
 
 def _mixup_mask(key: jax.Array, size: tuple[int, int], alpha: float) -> jax.Array:

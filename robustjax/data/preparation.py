@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from robustjax.arguments import did_you_mean, shown
 from robustjax.data import prepared
 from robustjax.data.dataset import DataError
 from robustjax.data.download import Archive, Progress, fetch, is_complete, why_unreachable
@@ -51,8 +52,14 @@ def prepare(
         DataError: If the data set is unknown, cannot be downloaded as published, or cannot be
             written. Nothing that looks prepared is left behind.
     """
-    if name not in ORIGINALS:
-        raise DataError(f"--dataset must be one of {', '.join(ORIGINALS)} to prepare, got {name!r}")
+    if not isinstance(name, str) or name not in ORIGINALS:
+        raise DataError(
+            f"--dataset must be one of {', '.join(ORIGINALS)} to prepare, got {shown(name)!r}"
+            f"{did_you_mean(name, ORIGINALS)}"
+        )
+    if not isinstance(data_dir, str | os.PathLike):
+        raise DataError(f"--data_dir={shown(data_dir)}: accepted is a local folder")
+    data_dir = os.fspath(data_dir)
     if "://" in data_dir:
         raise DataError(
             f"--data_dir={data_dir} must be a local folder to prepare {name}; copy the finished "

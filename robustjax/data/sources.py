@@ -55,6 +55,8 @@ def load(
     for argument, value in (("name", name), ("split", split)):
         if not isinstance(value, str):
             raise DataError(f"{argument}={shown(value)}: accepted are texts")
+    if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
+        raise DataError(f"--data_dir={shown(data_dir)}: accepted is a path, or None")
     parts = [_load_part(name, part, data_dir, allow_prepare) for part in split.split("+")]
     return parts[0] if len(parts) == 1 else _join(parts)
 

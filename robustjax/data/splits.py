@@ -1,9 +1,11 @@
 """Fixed, seed-free, class-balanced ways of cutting a data set in two."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
+from robustjax.arguments import is_whole, shown
 from robustjax.data.dataset import Dataset
 
 DEFAULT_HOLDOUT = 1000
@@ -26,7 +28,7 @@ def stratified_positions(labels: np.ndarray, size: int) -> np.ndarray:
     Raises:
         ValueError: If `size` does not lie in 0..N.
     """
-    if not 0 <= size <= len(labels):
+    if not is_whole(size) or not 0 <= size <= len(labels):
         raise ValueError(f"size must lie in 0..{len(labels)}, got {size}")
     if size == 0:
         return np.zeros(0, np.int64)
@@ -64,7 +66,7 @@ def hold_out(dataset: Dataset, size: int) -> tuple[Dataset, Dataset | None]:
     Raises:
         ValueError: If `size` leaves no example to train on, or is negative.
     """
-    if not 0 <= size < len(dataset):
+    if not is_whole(size) or not 0 <= size < len(dataset):
         raise ValueError(
             f"--holdout must lie in 0..{len(dataset) - 1} for {dataset.name!r}, whose training set "
             f"has {len(dataset)} examples, got {size}"
@@ -99,7 +101,7 @@ def first(dataset: Dataset, size: int) -> Dataset:
     Raises:
         ValueError: If there are not as many.
     """
-    if not 1 <= size <= len(dataset):
+    if not is_whole(size) or not 1 <= size <= len(dataset):
         raise ValueError(
             f"{dataset.name!r} has {len(dataset)} examples; accepted are 1 to as many, got {size}"
         )
@@ -116,11 +118,12 @@ def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
     Raises:
         ValueError: If they are not such classes, or none has an example.
     """
-    known = min(classes, default=-1) >= 0 and max(classes, default=0) < dataset.num_classes
+    classes = tuple(classes) if isinstance(classes, Iterable) else (classes,)
+    known = all(is_whole(label) and 0 <= label < dataset.num_classes for label in classes)
     if len(classes) < 2 or len(set(classes)) < len(classes) or not known:
         raise ValueError(
             f"accepted are two or more different classes of {dataset.name!r}, "
-            f"0..{dataset.num_classes - 1}, got {classes}"
+            f"0..{dataset.num_classes - 1}, got {shown(classes)}"
         )
     number = np.full(dataset.num_classes, -1, np.int32)
     number[list(classes)] = np.arange(len(classes))

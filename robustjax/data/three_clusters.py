@@ -1,6 +1,13 @@
 """The Three Clusters data set of SENSE, on which no linear classifier is accurate and robust."""
 
+import math
+
 import numpy as np
+
+from robustjax.arguments import require_finite, require_whole
+
+_LARGEST = 1e30
+"""Of lengths: points far beyond would be infinite in float32."""
 
 
 def three_clusters(
@@ -26,12 +33,11 @@ def three_clusters(
 
     Source: Sensible Adversarial Learning (Kim and Wang), section 5.1.
     """
-    if num_examples < 1:
-        raise ValueError(f"num_examples must be at least 1, got {num_examples}")
-    if not 0 <= p <= 1:
-        raise ValueError(f"p must lie in 0..1, got {p}")
-    if not 0 <= sigma < float("inf"):
-        raise ValueError(f"sigma must be finite and at least 0, got {sigma}")
+    require_whole("seed", seed, most=math.inf, accepted="whole numbers, 0 or more")
+    require_whole("num_examples", num_examples, 1)
+    require_finite("p", p, 0, 1)
+    require_finite("m", m, -_LARGEST, _LARGEST)
+    require_finite("sigma", sigma, 0, _LARGEST)
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 2, num_examples)
     above = generator.uniform(size=num_examples) < p

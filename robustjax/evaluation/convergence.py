@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -9,11 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import attacks, data, losses
+from robustjax.attacks import _checks as checks
 from robustjax.attacks import iteration
 from robustjax.attacks.network import gradient_model
 from robustjax.attacks.random_keys import fold_in_each, per_example_keys
 from robustjax.attacks.rows import predicted
-from robustjax.evaluation.model_statistics import LogitsFn, Progress, compute_logits
+from robustjax.attacks.threat_model import per_example
+from robustjax.evaluation.model_statistics import (
+    LogitsFn,
+    Progress,
+    checked_subject,
+    compute_logits,
+    of_rows,
+    require_finite_epsilon,
+)
+from robustjax.step_size import ReachWarning, reach_complaint
 
 
 class Convergence(NamedTuple):
@@ -38,8 +49,14 @@ class Convergence(NamedTuple):
 
     @property
     def worst_loss(self) -> np.ndarray:
-        """[R, K + 1]: the mean over the examples of their highest loss in r + 1 restarts."""
-        return np.maximum.accumulate(self.loss, axis=0).mean(axis=2)
+        """[R, K + 1]: the mean over the examples of their highest loss in r + 1 restarts.
+
+        A loss that is NaN is left out, and is NaN only where no example has a number; such an
+        example is misclassified.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+            return np.nanmean(np.fmax.accumulate(self.loss, axis=0), axis=2)
 
 
 def pgd_convergence(
@@ -63,17 +80,31 @@ def pgd_convergence(
       key: as for `evaluation.run_attack`.
       logits_fn: maps images [B, H, W, C] to logits [B, K].
       dataset: N examples.
-      threat: the norm ball and the box.
+      threat: the norm ball, of finite epsilon, and the box.
       steps: K, 0 or more.
       step_size: in units of the images.
       restarts: R, 1 or more.
       batch_size: examples at once; the last batch is filled up.
       report: told after every step of every batch.
 
+    Raises:
+      ValueError: what `attacks.pgd` refuses.
+
+    Warns:
+      ReachWarning: the steps reach less far than epsilon.
+      UserWarning: some losses are NaN.
+
     Source of the form: SENSE (Kim & Wang), figures 8 and 9, with steps counted from the start.
     """
+    threat, size = checked_subject(logits_fn, dataset, threat, batch_size)
     total = len(dataset)
-    size = min(batch_size, total)
+    steps = checks.checked_count("steps", steps, 0)
+    restarts = checks.checked_count("restarts", restarts, 1)
+    require_finite_epsilon(threat)
+    step_size = checks.checked_scale("step_size", step_size, total, jnp.float32)
+    complaint = reach_complaint(np.asarray(threat.epsilon), steps, np.asarray(step_size))
+    if complaint:
+        warnings.warn(complaint, ReachWarning, stacklevel=2)
     loss = np.zeros((restarts, steps + 1, total), np.float32)
     wrong = np.zeros(loss.shape, bool)
     done, work = 0, -(-total // size) * restarts * (steps + 1)
@@ -85,17 +116,25 @@ def pgd_convergence(
         labels = jnp.asarray(dataset.labels[rows])
         keys = all_keys[first : first + size]
         model = gradient_model(losses.cross_entropy, logits_fn, labels)
+        own_threat, own_size = of_rows((threat, step_size), rows)
         for restart in range(restarts):
-            images = threat.random_start(fold_in_each(keys, restart), clean)
+            images = own_threat.random_start(fold_in_each(keys, restart), clean)
             for step in range(steps + 1):
                 logits, values, gradient = iteration.apply(model, images, labels)
                 missed = predicted(np.asarray(logits)) != np.asarray(labels)
                 loss[restart, step, kept] = np.asarray(values)[: total - first]
                 wrong[restart, step, kept] = missed[: total - first]
-                images = _move(threat, images, clean, gradient, step_size)
+                images = _move(own_threat, images, clean, gradient, own_size)
                 done += 1
                 if report is not None:
                     report("PGD", done, work)
+    without_number = int(np.isnan(loss).any(axis=(0, 1)).sum())
+    if without_number:
+        warnings.warn(
+            f"the loss of {without_number} of {total} examples is NaN at some step: the mean of "
+            "the highest losses leaves them out there, and they count as misclassified",
+            stacklevel=2,
+        )
     clean_logits = compute_logits(logits_fn, dataset.images, size)
     return Convergence(loss, wrong, predicted(clean_logits) != dataset.labels)
 
@@ -108,4 +147,5 @@ def _move(
     gradient: jax.Array,
     step_size: jax.Array,
 ) -> jax.Array:
-    return threat.project(images + step_size * threat.steepest(gradient), clean)
+    move = per_example(step_size, images) * threat.steepest(gradient)
+    return threat.project(images + move, clean)

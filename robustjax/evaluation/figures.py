@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 
+from robustjax.arguments import require_finite, shown
 from robustjax.files import Path, write_whole
 
 Row = Mapping[str, Any]
@@ -53,7 +54,11 @@ def compare_runs(accuracies: Mapping[str, Mapping[str, float]], path: Path, titl
       accuracies: run -> attack -> accuracy in [0, 1]; every run has the same attacks.
       path: of the PNG to write; its folder is made.
       title: of the figure.
+
+    Raises:
+      ValueError: there is no run, the runs have different attacks, or an accuracy is none.
     """
+    _check_accuracies(accuracies)
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     attacks = list(next(iter(accuracies.values())))
@@ -67,6 +72,23 @@ def compare_runs(accuracies: Mapping[str, Mapping[str, float]], path: Path, titl
     axes.set(ylabel="accuracy (%)", ylim=(0, 109), title=title)
     axes.legend(loc="upper right", fontsize="small")
     return save(figure, path)
+
+
+def _check_accuracies(accuracies: Mapping[str, Mapping[str, float]]) -> None:
+    if not isinstance(accuracies, Mapping) or not accuracies:
+        raise ValueError(
+            f"accuracies={shown(accuracies)}: accepted are those of at least one run, as "
+            "{'trades': {'clean': 0.95, 'PGD-20': 0.7}}"
+        )
+    first, *_ = accuracies.values()
+    for run, values in accuracies.items():
+        if set(values) != set(first) or not values:
+            raise ValueError(
+                f"accuracies of {run}={shown(list(values))}: accepted are those of the first "
+                f"run's attacks, {shown(list(first))}"
+            )
+        for attack, accuracy in values.items():
+            require_finite(f"accuracy of {run} under {attack}", accuracy, 0, 1)
 
 
 def save(figure: Figure, path: Path) -> Path:

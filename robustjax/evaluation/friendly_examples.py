@@ -9,7 +9,7 @@ import numpy as np
 from robustjax import attacks, data
 from robustjax.attacks import stopping
 from robustjax.attacks.random_keys import per_example_keys
-from robustjax.evaluation.model_statistics import LogitsFn, Progress
+from robustjax.evaluation.model_statistics import LogitsFn, Progress, checked_subject, of_rows
 
 
 def friendly_images(
@@ -40,10 +40,13 @@ def friendly_images(
     Returns:
       float32 [N, H, W, C].
 
+    Raises:
+      ValueError: what `attacks.pgd` refuses.
+
     Source: FAT (Zhang et al., 2020), Algorithm 1.
     """
+    _, size = checked_subject(logits_fn, dataset, threat, batch_size)
     total, found = len(dataset), []
-    size = min(batch_size, total)
     keys = per_example_keys(key, -(-total // size) * size)
     for first in range(0, total, size):
         rows = np.minimum(np.arange(first, first + size), total - 1)
@@ -52,9 +55,9 @@ def friendly_images(
             logits_fn,
             data.to_float(dataset.images[rows]),
             jnp.asarray(dataset.labels[rows]),
-            threat,
+            of_rows(threat, rows),
             steps=steps,
-            step_size=step_size,
+            step_size=of_rows(step_size, rows),
             stop=stopping.misclassified(tau),
             independent_rows=True,
         )

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from robustjax.arguments import shown
 from robustjax.evaluation.masking_records import FGSM_SCALES, Evidence
 
 FALSE_ALARM = 0.01
@@ -120,9 +121,17 @@ def judge(evidence: Evidence) -> Diagnosis:
     Args:
       evidence: of `masking_evidence.gather`.
 
+    Raises:
+      ValueError: it is something else, or of no example.
+
     Source: Obfuscated Gradients Give a False Sense of Security (Athalye et al., 2018), section 3.1;
       On Evaluating Adversarial Robustness (Carlini et al., 2019), sections 4 and 5.
     """
+    if not isinstance(evidence, Evidence) or not len(evidence.clean):
+        raise ValueError(
+            f"evidence={shown(evidence)}: accepted is what masking_evidence.gather found, of at "
+            "least one example"
+        )
     checks = [
         _zero_gradients(evidence),
         _noise_single_step_iterative(evidence),

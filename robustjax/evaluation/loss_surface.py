@@ -10,12 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import attacks, losses
+from robustjax.arguments import is_number, is_whole, shown
+from robustjax.attacks import _checks as checks
 from robustjax.attacks import iteration
 from robustjax.attacks.network import gradient_model
-from robustjax.attacks.random_keys import per_example_keys
+from robustjax.attacks.random_keys import checked_key, per_example_keys
 from robustjax.attacks.rows import predicted
-from robustjax.attacks.threat_model import per_example
-from robustjax.evaluation.model_statistics import LogitsFn, Progress, compute_logits
+from robustjax.evaluation.model_statistics import (
+    LogitsFn,
+    Progress,
+    compute_logits,
+    of_rows,
+    require_finite_epsilon,
+)
 
 
 class LossSurface(NamedTuple):
@@ -81,21 +88,30 @@ def loss_surface(
       report: told after every image.
 
     Raises:
-      ValueError: `extent` or `points` is none of these.
+      ValueError: an argument is none of these.
 
     Source of the form: Ensemble Adversarial Training (Tramèr et al., 2018), figure 4, where the
       second direction is made orthogonal to the first; random signs nearly are.
     """
-    if not 0 < extent < float("inf"):
-        raise ValueError(f"extent={extent}: accepted are finite numbers above 0")
-    if points < 3 or points % 2 == 0:
-        raise ValueError(f"points={points}: accepted are odd numbers of 3 or more")
-    images, labels = jnp.asarray(images), jnp.asarray(labels)
+    if not is_number(extent) or not 0 < extent < float("inf"):
+        raise ValueError(f"extent={shown(extent)}: accepted are finite numbers above 0")
+    if not is_whole(points) or points < 3 or points % 2 == 0:
+        raise ValueError(f"points={shown(points)}: accepted are odd numbers of 3 or more")
+    checks.checked_logits_fn(logits_fn)
+    checks.checked_function("loss", loss, "a loss, such as losses.cross_entropy")
+    checks.checked_count("batch_size", batch_size, 1)
+    images = checks.checked_images(images)
+    if not len(images):
+        raise ValueError(f"images has shape {images.shape}; there must be at least one")
+    labels = checks.checked_hard_labels(labels, len(images))
+    threat = checks.checked_threat(threat, len(images), images.dtype)
+    checks.check_inside_box(images, threat)
+    require_finite_epsilon(threat)
+    key = checked_key(key, len(images))
     _, _, gradient = iteration.apply(gradient_model(loss, logits_fn, labels), images, labels)
     keys = per_example_keys(key, len(images))
     noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(keys)
     steepest, random = threat.steepest(gradient), threat.steepest(noise)
-    scale = per_example(jnp.asarray(threat.epsilon), images)
     offsets = np.linspace(-extent, extent, points)
     offsets[points // 2] = 0.0
     along_random, along_gradient = (
@@ -104,9 +120,9 @@ def loss_surface(
     )
     found, wrong = [], []
     for row in range(len(images)):
-        size = scale if scale.ndim == 0 else scale[row]
+        own = of_rows(threat, row)
         move = along_gradient * steepest[row] + along_random * random[row]
-        logits = compute_logits(logits_fn, threat.clip(images[row] + size * move), batch_size)
+        logits = compute_logits(logits_fn, own.clip(images[row] + own.epsilon * move), batch_size)
         label = jnp.broadcast_to(labels[row], len(logits))
         found.append(np.asarray(loss(jnp.asarray(logits), label)).reshape(points, points))
         wrong.append((predicted(logits) != int(labels[row])).reshape(points, points))

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import attacks, data
+from robustjax.attacks.random_keys import checked_key
 from robustjax.evaluation.masking_attacks import Arrays, Attacked, LogitsFn, Measurement
 from robustjax.evaluation.masking_records import Evidence, Settings
+from robustjax.evaluation.model_statistics import checked_subject
 from robustjax.evaluation.unfinished import Unfinished
 
 Progress = Callable[[str, float, float], None]
@@ -51,8 +53,17 @@ def gather(
       unfinished: keeps what is found, and goes on where it was interrupted.
 
     Raises:
-      ValueError: epsilon is not a finite number above 0, or there is no box.
+      ValueError: epsilon is not a finite number above 0, there is no box, or an argument is of
+        another kind.
     """
+    _, batch_size = checked_subject(logits_fn, dataset, threat, batch_size)
+    key = checked_key(key, len(dataset))
+    if key.ndim:
+        raise ValueError(f"key holds {len(key)} keys; give one, from which the others follow")
+    if not isinstance(settings, Settings):
+        raise ValueError(f"settings is a {type(settings).__name__}; it must be a Settings")
+    if any(np.ndim(leaf) for leaf in jax.tree.leaves(threat)):
+        raise ValueError("threat has a number for each example; a diagnosis needs one for all")
     if threat.bounds is None or not 0 < float(threat.epsilon) < math.inf:
         raise ValueError(
             f"threat has epsilon {threat.epsilon} and bounds {threat.bounds}; a diagnosis needs a "

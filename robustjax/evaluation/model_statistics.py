@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
-from robustjax import data
+from robustjax import attacks, data
+from robustjax.arguments import shown
+from robustjax.attacks import _checks as checks
 from robustjax.attacks import network
 from robustjax.attacks.rows import predicted
+from robustjax.losses._checks import check_class_range
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 
@@ -52,6 +55,33 @@ class LogitStatistics(NamedTuple):
         return self.prediction != self.labels
 
 
+def checked_subject(
+    logits_fn: Any, dataset: Any, threat: Any, batch_size: Any
+) -> tuple[attacks.ThreatModel, int]:
+    """Refuses a network, a data set, a threat model or a size of batches that is none.
+
+    Returns:
+      The threat model, its numbers float32 and each one or [N], and the size, at most N.
+    """
+    checks.checked_logits_fn(logits_fn)
+    if not isinstance(dataset, data.Dataset):
+        raise ValueError(f"dataset is a {type(dataset).__name__}; it must be a data.Dataset")
+    threat = checks.checked_threat(threat, len(dataset), jnp.float32)
+    checks.check_inside_box(float_images(dataset.images), threat)
+    return threat, min(checks.checked_count("batch_size", batch_size, 1), len(dataset))
+
+
+def require_finite_epsilon(threat: attacks.ThreatModel) -> None:
+    """Refuses a ball without end, which has no random point and no scale."""
+    if not checks.has_finite_epsilon(threat):
+        raise ValueError(f"threat.epsilon is {threat.epsilon}; it must be finite")
+
+
+def of_rows(tree: Any, rows: Any) -> Any:
+    """The numbers that belong to some rows, of those that are one for each of [N]."""
+    return jax.tree.map(lambda leaf: leaf[rows] if np.ndim(leaf) else leaf, tree)
+
+
 def float_images(images: np.ndarray) -> np.ndarray:
     """Bytes as float32 in [0, 1]; floats as they are."""
     return np.asarray(data.to_float(images)) if images.dtype == np.uint8 else images
@@ -69,9 +99,15 @@ def compute_logits(
 
     Returns:
       float32 [N, K].
+
+    Raises:
+      ValueError: no function, no array of images, or no image.
     """
+    checks.checked_logits_fn(logits_fn)
+    if not hasattr(images, "dtype") or not images.ndim or not len(images):
+        raise ValueError(f"images={shown(images)}: accepted is an array [N, H, W, C], N at least 1")
     total = len(images)
-    size = min(batch_size, total)
+    size = min(checks.checked_count("batch_size", batch_size, 1), total)
     found = []
     for first in range(0, total, size):
         rows = np.minimum(np.arange(first, first + size), total - 1)
@@ -82,7 +118,17 @@ def compute_logits(
 
 
 def statistics_of(logits: np.ndarray, labels: np.ndarray) -> LogitStatistics:
-    """Reads the statistics off logits [N, K] and labels [N]."""
+    """Reads the statistics off logits [N, K] and labels [N].
+
+    Raises:
+      ValueError: other shapes, or a label outside of 0..K - 1.
+    """
+    if np.ndim(logits) != 2 or np.shape(labels) != (len(logits),):
+        raise ValueError(
+            f"logits has shape {np.shape(logits)} and labels {np.shape(labels)}; they must be "
+            "[N, K] and [N]"
+        )
+    check_class_range("statistics", labels, logits.shape[1])
     rows = np.arange(len(labels))
     others = logits.copy()
     others[rows, labels] = -np.inf

@@ -29,24 +29,31 @@ def probability_histograms(runs: Pairs, path: Path, title: str = "") -> Path:
 
     Args:
       runs: one outline each in every panel.
-      path: of the PNG; the bins are written beside it, as a .csv of the same name.
+      path: of the PNG; the bins are written beside it, as a .csv of the same name. Examples without
+        a probability are in no bin: the title says how many, and a row "nan" what share.
       title: of the figure.
 
     Source of the form: NAP (Chandna & Kutlesa, 2021), figures 2 and 3.
     """
     figure = Figure(figsize=(12, 3.4), layout="constrained")
-    numbers = []
+    numbers, without = [], []
     for axes, (panel, label) in zip(figure.subplots(1, 3), PANELS.items(), strict=True):
         low = -1.0 if panel == "difference" else 0.0
         edges = np.linspace(low, 1, BINS + 1)
         for number, (run, pair) in enumerate(runs.items()):
-            heights = shares(values_of(panel, *pair), edges)
+            values = values_of(panel, *pair)
+            heights, missing = shares(values, edges), int(np.isnan(values).sum())
             draw_histogram(axes, heights, edges, label=run, **line_style(number))
             numbers += histogram_rows((run, panel), heights, edges)
+            if missing:
+                without.append(f"{run}, {panel}: {missing} of {len(values)}")
+                numbers.append((run, panel, "nan", "nan", f"{100 * missing / len(values):.6g}"))
         axes.set(xlabel=label, ylabel="share of the examples (%)", xlim=(low, 1))
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     add_legend(figure, len(runs))
+    if without:
+        title = f"{title}\nwithout the examples whose probability is NaN ({'; '.join(without)})"
     figure.suptitle(title, fontsize="medium", wrap=True)
     write_numbers(path, ("run", "quantity", "left", "right", "share"), numbers)
     return save(figure, path)

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import attacks, data, parallel
-from robustjax.attacks._checks import checked_count
+from robustjax.arguments import is_number, require_whole
+from robustjax.attacks._checks import checked_count, checked_logits_fn
 from robustjax.attacks.ensemble_state import StateError
-from robustjax.attacks.inspection import rows_depend_on_each_other
+from robustjax.attacks.inspection import rows_depend_on_each_other, varies
+from robustjax.attacks.random_keys import checked_key
 from robustjax.attacks.rows import misclassified
 from robustjax.evaluation.attack_names import (
     ACCEPTED,
@@ -99,7 +101,12 @@ def run_attack(
     Warns:
       ReachWarning: the attack's steps reach less far than epsilon.
     """
+    if not isinstance(spec, AttackSpec):
+        raise ValueError(
+            f"spec is {spec!r:.60}; it must be an AttackSpec, as parse_attack gives it"
+        )
     batch_size = checked_count("batch_size", batch_size, 1)
+    _check_subject(key, logits_fn, dataset, threat)
     num_classes = _num_classes(logits_fn, dataset, batch_size)
     require_possible(spec, threat.norm, num_classes)
     spec = spec.completed(threat, num_classes, step_size=step_size, start=start, success=success)
@@ -283,12 +290,36 @@ def _logits(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
 _logits_of_partial = jax.jit(_logits)
 
 
+def _name_of(attack: str | AttackSpec) -> str:
+    return attack.name if isinstance(attack, AttackSpec) else attack
+
+
+def _check_subject(
+    key: jax.Array, logits_fn: LogitsFn, dataset: data.Dataset, threat: attacks.ThreatModel
+) -> None:
+    """Refuses arguments of another kind than what is attacked, and how, is made of."""
+    checked_logits_fn(logits_fn)
+    if not isinstance(dataset, data.Dataset):
+        raise ValueError(f"dataset is a {type(dataset).__name__}; it must be a data.Dataset")
+    if not isinstance(threat, attacks.ThreatModel):
+        raise ValueError(f"threat is {threat!r:.60}; it must be an attacks.ThreatModel")
+    if not is_number(threat.epsilon) and np.ndim(threat.epsilon) != 0:
+        raise ValueError("threat.epsilon has one radius per example; a score is of one for all")
+    if checked_key(key, len(dataset)).ndim:
+        raise ValueError("key holds one key per example; a score takes a single one")
+
+
 def _num_classes(logits_fn: LogitsFn, dataset: data.Dataset, batch_size: int) -> int:
     """How many logits the network gives."""
     shape = (min(batch_size, len(dataset)), *dataset.images.shape[1:])
     logits = jax.eval_shape(logits_fn, jax.ShapeDtypeStruct(shape, jnp.float32))
     if getattr(logits, "ndim", 0) != 2:
         raise ValueError(f"logits_fn gives {logits}; it must give logits [B, K]")
+    if logits.shape[1] <= dataset.labels.max():
+        raise ValueError(
+            f"logits_fn gives {logits.shape[1]} logits, and labels go up to "
+            f"{dataset.labels.max()}: the network is not of this data set"
+        )
     return logits.shape[1]
 
 
@@ -309,7 +340,12 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     Args:
       successes: how many of them.
       total: of how many, at least 1.
+
+    Raises:
+      ValueError: a number is out of range.
     """
+    require_whole("total", total, 1)
+    require_whole("successes", successes, 0, total)
     z = 1.959963984540054
     fraction = successes / total
     centre = fraction + z**2 / (2 * total)
@@ -351,19 +387,29 @@ def evaluate(
         classes; nothing has been run.
 
     Warns:
-      UserWarning: the network's rows depend on each other, so that every score depends on which
-        images share a batch; or the steps of an attack reach less far than epsilon.
+      UserWarning: the network is random; its rows depend on each other, so that every score
+        depends on which images share a batch; or an attack's steps reach less far than epsilon.
     """
     names = names.split(",") if isinstance(names, str) else names
+    if not isinstance(names, list | tuple):
+        raise ValueError(f"names is {names!r:.60}; it must be names of attacks, as ('pgd-20',)")
     specs = [name if isinstance(name, AttackSpec) else parse_attack(name) for name in names]
     specs = {spec.name: spec for spec in (parse_attack("clean"), *specs)}
-    if not isinstance(dataset, data.Dataset):
-        raise ValueError(f"dataset is a {type(dataset).__name__}; it must be a data.Dataset")
-    num_classes = _num_classes(logits_fn, dataset, options.get("batch_size", 128))
+    if len(specs) < len({*names, "clean"}):
+        raise ValueError(f"names holds two attacks of one name: {', '.join(map(_name_of, names))}")
+    batch_size = checked_count("batch_size", options.get("batch_size", 128), 1)
+    _check_subject(key, logits_fn, dataset, threat)
+    num_classes = _num_classes(logits_fn, dataset, batch_size)
     for spec in specs.values():
         require_possible(spec, threat.norm, num_classes)
     some = jnp.asarray(data.to_float(dataset.images[:_LOOKED_AT]))
-    if rows_depend_on_each_other(logits_fn, some):
+    if varies(logits_fn, some):
+        warnings.warn(
+            "the network is random: every score is of one draw, and an attack that stops at the "
+            "first that is wrong finds more than there is; autoattack-rand is made for it",
+            stacklevel=2,
+        )
+    elif rows_depend_on_each_other(logits_fn, some):
         warnings.warn(
             "the network's rows depend on each other (batch norm in training mode?): every score "
             "depends on which images share a batch",

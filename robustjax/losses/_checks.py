@@ -4,10 +4,15 @@ Shapes and types are checked always, also while JAX traces. Values are checked w
 so a compiled step pays nothing; there, a label outside [0, K) gives NaN.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+
+from robustjax.arguments import did_you_mean, shown
 
 _SUM_ERROR, _HALF_SUM_ERROR = 1e-3, 2e-2
 """By how much the probabilities of a row may miss 1: by rounding, also that of 16 bits."""
@@ -151,7 +156,7 @@ def checked_coefficient(
       ValueError: another shape, or a known value outside [0, maximum] or not finite.
     """
     array = as_array(function, name, value)
-    if array.dtype == bool or not jnp.issubdtype(array.dtype, jnp.number):
+    if not holds_numbers(array):
         raise ValueError(f"{function}: {name} must be a number, got {array.dtype}")
     if array.shape not in ((), shape):
         raise ValueError(
@@ -159,9 +164,12 @@ def checked_coefficient(
         )
     if is_known(value):
         values = np.asarray(jax.device_get(value), dtype=np.float64)
-        outside = values[~((values >= 0) & (values <= maximum) & np.isfinite(values))]
+        largest = min(maximum, float(jnp.finfo(dtype).max))
+        outside = values[~((values >= 0) & (values <= largest))]
         if outside.size:
             accepted = "finite and >= 0" if maximum == np.inf else f"in [0, {maximum:g}]"
+            if maximum == np.inf and np.isfinite(outside.flat[0]) and outside.flat[0] > 0:
+                accepted = f"at most {largest:.7g}, the largest {jnp.dtype(dtype)}"
             raise ValueError(f"{function}: {name} must be {accepted}, got {outside.flat[0]:g}")
     return array.astype(dtype)
 
@@ -173,6 +181,20 @@ def as_array(function: str, name: str, value: ArrayLike) -> jax.Array:
     except (TypeError, ValueError, OverflowError) as error:
         kind = type(value).__name__
         raise ValueError(f"{function}: {name} must be an array of numbers, got {kind}") from error
+
+
+def holds_numbers(array: jax.Array) -> bool:
+    """Whether an array holds real numbers, which truth values are not."""
+    return any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer))
+
+
+def require_choice(function: str, name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raises ValueError, with the nearest of the choices, if a text is none of them."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(
+            f"{function}: {name} must be one of {tuple(choices)}, got {shown(value)!r}"
+            f"{did_you_mean(value, choices)}"
+        )
 
 
 def is_known(value: ArrayLike) -> bool:

@@ -32,16 +32,25 @@ def log_odds(logits: jax.Array, mask: jax.Array) -> jax.Array:
     So −log p_k = softplus(−log_odds) and −log(1 − p_k) = softplus(log_odds).
 
     Args:
-      logits: finite [B, K], K >= 2.
+      logits: [B, K], K >= 2, finite or, of classes that are ruled out, −∞.
       mask: bool [B, K] with one class marked per example.
 
     Returns:
-      [B].
+      [B]; +∞, with no gradient, where all other classes are ruled out.
     """
     others = except_class(logits, mask)
     largest = jax.lax.stop_gradient(jnp.max(others, -1))
-    total = jnp.sum(jnp.exp(others - largest[..., None]), -1)
-    return (at_class(logits, mask) - largest) - jnp.log(total)
+    alone = jnp.isneginf(largest)
+    # Kept from the branch that is not taken, whose gradient would be NaN.
+    largest = jnp.where(alone, 0, largest)
+    total = jnp.where(alone, 1, jnp.sum(jnp.exp(others - largest[..., None]), -1))
+    return jnp.where(alone, jnp.inf, (at_class(logits, mask) - largest) - jnp.log(total))
+
+
+def expectation(distribution: jax.Array, log_probabilities: jax.Array) -> jax.Array:
+    """Σ_k t_k log p_k, [B, K] and [B, K] -> [B]; a class with t_k = p_k = 0 adds nothing."""
+    impossible = jnp.isneginf(log_probabilities) & (distribution == 0)
+    return jnp.sum(distribution * jnp.where(impossible, 0, log_probabilities), -1)
 
 
 def log_softmax(logits: jax.Array) -> jax.Array:

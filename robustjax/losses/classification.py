@@ -8,7 +8,14 @@ from jax.typing import ArrayLike
 
 from robustjax.arguments import LARGEST_COUNT
 from robustjax.losses import _checks as checks
-from robustjax.losses._logits import at_class, class_mask, except_class, log_odds, log_softmax
+from robustjax.losses._logits import (
+    at_class,
+    class_mask,
+    except_class,
+    expectation,
+    log_odds,
+    log_softmax,
+)
 
 
 def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
@@ -39,7 +46,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     (logits,) = checks.checked_logits("cross_entropy", logits=logits)
     labels = checks.checked_labels("cross_entropy", logits, labels)
     if jnp.issubdtype(labels.dtype, jnp.floating):
-        return -jnp.sum(labels * log_softmax(logits), -1)
+        return -expectation(labels, log_softmax(logits))
     return jax.nn.softplus(-log_odds(logits, class_mask(labels, logits.shape[-1])))
 
 

@@ -84,7 +84,9 @@ def logit_pairing(logits: ArrayLike, other_logits: ArrayLike) -> jax.Array:
     logits, other_logits = checks.checked_logits(
         "logit_pairing", logits=logits, other_logits=other_logits
     )
-    return jnp.sum(jnp.square(logits - other_logits), -1)
+    # Classes that both rule out, with −∞, are as far apart as any equal logits.
+    difference = jnp.where(logits == other_logits, 0, logits - other_logits)
+    return jnp.sum(jnp.square(difference), -1)
 
 
 def logit_squeezing(logits: ArrayLike) -> jax.Array:

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from robustjax.arguments import require_truth, shown
 from robustjax.losses import _checks as checks
-from robustjax.losses._logits import at_class, class_mask, log_softmax
+from robustjax.losses._logits import at_class, class_mask, expectation, log_softmax
 from robustjax.losses.classification import cross_entropy, kl_divergence
 from robustjax.losses.logit_pairing import logit_squeezing
 
@@ -92,11 +93,10 @@ def lrm(
     shape, dtype = clean_logits.shape[:-1], clean_logits.dtype
     squeezing = checks.checked_coefficient("lrm", "squeezing", squeezing, shape=shape, dtype=dtype)
     alpha = checks.checked_coefficient("lrm", "alpha", alpha, shape=shape, dtype=dtype, maximum=1)
-    if reading not in READINGS:
-        raise ValueError(f"lrm: reading must be one of {READINGS}, got {reading!r}")
-    if direction not in DIRECTIONS:
-        raise ValueError(f"lrm: direction must be one of {DIRECTIONS}, got {direction!r}")
-    _check_pairing_ratio(pairing_ratio, reading)
+    checks.require_choice("lrm", "reading", reading, READINGS)
+    checks.require_choice("lrm", "direction", direction, DIRECTIONS)
+    require_truth("lrm: detached_reference", detached_reference)
+    _check_pairing_ratio(pairing_ratio, reading, dtype)
     loss = (1 - alpha) * cross_entropy(adversarial_logits, labels)
     loss += alpha * cross_entropy(clean_logits, labels)
     squeezed = logit_squeezing(clean_logits) + logit_squeezing(adversarial_logits)
@@ -117,25 +117,27 @@ def lrm(
     return paired + squeezing * squeezed
 
 
-def _check_pairing_ratio(pairing_ratio: ArrayLike | None, reading: str) -> None:
+def _check_pairing_ratio(pairing_ratio: ArrayLike | None, reading: str, dtype: jnp.dtype) -> None:
     if pairing_ratio is None:
         return
-    if jnp.shape(pairing_ratio):
+    array = checks.as_array("lrm", "pairing_ratio", pairing_ratio)
+    if array.shape:
+        raise ValueError(f"lrm: pairing_ratio must be None or a scalar, got shape {array.shape}")
+    if not checks.holds_numbers(array):
+        raise ValueError(f"lrm: pairing_ratio must be None or a number, got {array.dtype}")
+    largest = 1.0 if reading == "B" else float(jnp.finfo(dtype).max)
+    if checks.is_known(pairing_ratio) and not 0 < float(pairing_ratio) <= largest:
+        accepted = "None or " + ("in (0, 1]" if reading == "B" else "more than 0 and finite")
         raise ValueError(
-            f"lrm: pairing_ratio must be None or a scalar, got shape {jnp.shape(pairing_ratio)}"
-        )
-    largest = 1.0 if reading == "B" else float("inf")
-    if checks.is_known(pairing_ratio) and not 0 < pairing_ratio <= largest:
-        accepted = "None or " + ("in (0, 1]" if reading == "B" else "more than 0")
-        raise ValueError(
-            f"lrm: pairing_ratio must be {accepted} in reading {reading}, got {pairing_ratio!r}"
+            f"lrm: pairing_ratio must be {accepted} in reading {reading}, got "
+            f"{shown(pairing_ratio)}"
         )
 
 
 @jax.custom_jvp
 def _cross_entropy_between(p_logits: jax.Array, q_logits: jax.Array) -> jax.Array:
     """−Σ_k p_k log q_k of two softmax predictions, [B]."""
-    return -jnp.sum(jnp.exp(log_softmax(p_logits)) * log_softmax(q_logits), -1)
+    return -expectation(jnp.exp(log_softmax(p_logits)), log_softmax(q_logits))
 
 
 # The ratio of means magnifies the gradient as much as the value is small, so the closed forms are
@@ -150,6 +152,7 @@ def _cross_entropy_between_jvp(
     top = class_mask(jnp.argmax(p_logits, -1), p_logits.shape[-1])
     # −log q_k up to a constant, which cancels against that in the mean.
     surprise = at_class(q_logits, top)[..., None] - q_logits
+    surprise = jnp.where(jnp.isposinf(surprise) & (p == 0), 0, surprise)
     p_gradient = p * (surprise - jnp.sum(p * surprise, -1, keepdims=True))
     divergence = functools.partial(kl_divergence, p_logits)
     _, from_q = jax.jvp(divergence, (q_logits,), (q_tangent,))

@@ -51,7 +51,7 @@ def dlr(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       labels: integers [B] in [0, K).
 
     Returns:
-      [B], the loss per example.
+      [B], the loss per example. Where fewer than 3 logits are above −∞, the difference alone.
 
     Raises:
       ValueError: fewer than 3 classes, soft labels, other shapes or types that do not fit, or a
@@ -68,7 +68,7 @@ def dlr(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     mask = class_mask(labels, logits.shape[-1])
     lead = at_class(logits, mask) - jnp.max(except_class(logits, mask), -1)
     first, _, third = _largest(logits, 3)
-    return -lead / (first - third + _DLR_OFFSET)
+    return -lead / _scale(first - third)
 
 
 def targeted_dlr(logits: ArrayLike, labels: ArrayLike, targets: ArrayLike) -> jax.Array:
@@ -83,7 +83,8 @@ def targeted_dlr(logits: ArrayLike, labels: ArrayLike, targets: ArrayLike) -> ja
       targets: integers [B] in [0, K), the class to reach.
 
     Returns:
-      [B], the loss per example.
+      [B], the loss per example. Where the 4th logit is −∞, the 3rd takes its place; where that is
+      too, the difference alone.
 
     Raises:
       ValueError: fewer than 4 classes, soft labels, other shapes or types that do not fit, or a
@@ -105,9 +106,15 @@ def targeted_dlr(logits: ArrayLike, labels: ArrayLike, targets: ArrayLike) -> ja
     true_logit = at_class(logits, class_mask(labels, num_classes))
     target_logit = at_class(logits, class_mask(targets, num_classes))
     first, _, third, fourth = _largest(logits, 4)
+    fourth = jnp.where(jnp.isneginf(fourth), third, fourth)
     # Differences first: the mean of two large logits would round away what they differ by.
     spread = ((first - third) + (first - fourth)) / 2
-    return -(true_logit - target_logit) / (spread + _DLR_OFFSET)
+    return -(true_logit - target_logit) / _scale(spread)
+
+
+def _scale(spread: jax.Array) -> jax.Array:
+    """What a difference of logits is measured in; 1 where too few classes are left for a spread."""
+    return jnp.where(jnp.isposinf(spread), 1, spread + _DLR_OFFSET)
 
 
 def _largest(logits: jax.Array, count: int) -> list[jax.Array]:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from robustjax.arguments import require_truth
 from robustjax.losses import _checks as checks
 from robustjax.losses._logits import class_mask, log_odds
 from robustjax.losses.classification import boosted_cross_entropy, cross_entropy, kl_divergence
@@ -68,8 +69,9 @@ def mart(
     beta = checks.checked_coefficient(
         "mart", "beta", beta, shape=clean_logits.shape[:-1], dtype=clean_logits.dtype
     )
-    if classifier not in CLASSIFIERS:
-        raise ValueError(f"mart: classifier must be one of {CLASSIFIERS}, got {classifier!r}")
+    checks.require_choice("mart", "classifier", classifier, CLASSIFIERS)
+    require_truth("mart: divergence", divergence)
+    require_truth("mart: weighted", weighted)
     classified = clean_logits if classifier == "natural_bce" else adversarial_logits
     loss = cross_entropy if classifier == "ce" else boosted_cross_entropy
     return loss(classified, labels) + beta * _regulariser(

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from robustjax.arguments import require_truth
 from robustjax.losses import _checks as checks
 from robustjax.losses._logits import class_mask, log_odds
 from robustjax.losses.classification import boosted_cross_entropy, cross_entropy
@@ -59,6 +60,8 @@ def nap(
     beta = checks.checked_coefficient(
         "nap", "beta", beta, shape=clean_logits.shape[:-1], dtype=clean_logits.dtype
     )
+    require_truth("nap: boosted", boosted)
+    require_truth("nap: margin", margin)
     penalty = cross_entropy(clean_logits, labels)
     if margin:
         true_class = class_mask(labels, clean_logits.shape[-1])

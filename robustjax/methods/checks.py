@@ -3,7 +3,13 @@
 import math
 from typing import Any
 
-from robustjax.arguments import require_choice, require_finite
+from robustjax.arguments import (
+    LARGEST_COUNT,
+    LARGEST_FLOAT32,
+    require_choice,
+    require_finite,
+    shown,
+)
 from robustjax.attacks.pgd import STARTS
 from robustjax.epoch_schedule import Scalar, known_values, parse_schedule
 
@@ -22,7 +28,7 @@ def checked_scalar(
       name: of the hyper-parameter.
       value: a number, a function of the epoch, or the text of a schedule.
       minimum: the least value accepted.
-      maximum: the largest.
+      maximum: the largest; never more than the step can hold, a float32 or, of counts, an int32.
       whole: whether it counts something, so that a value that is held is a whole number.
 
     Raises:
@@ -33,8 +39,11 @@ def checked_scalar(
             value = parse_schedule(value)
         except ValueError as error:
             raise ValueError(f"{name}={error}") from None
+    largest = LARGEST_COUNT if whole else LARGEST_FLOAT32
     for number in known_values(value):
         require_finite(name, number, minimum, maximum)
+        if abs(number) > largest:
+            raise ValueError(f"{name}={shown(number)}: accepted are numbers up to {largest:.10g}")
         if whole and not float(number).is_integer():
             raise ValueError(f"{name}={number:g}: accepted are whole numbers")
     return value

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from robustjax.arguments import did_you_mean, shown
 from robustjax.models.convolution import conv_general_dilated
 from robustjax.models.initialization import torch_uniform, torch_uniform_bias
 
@@ -58,13 +60,9 @@ class Layers:
     convolution: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation={self.activation!r}: expected {_one_of(ACTIVATIONS)}")
-        if self.normalization not in NORMALIZATIONS:
-            accepted = _one_of(NORMALIZATIONS)
-            raise ValueError(f"normalization={self.normalization!r}: expected {accepted}")
-        if self.convolution not in CONVOLUTIONS:
-            raise ValueError(f"convolution={self.convolution!r}: expected {_one_of(CONVOLUTIONS)}")
+        _require_name("activation", self.activation, ACTIVATIONS)
+        _require_name("normalization", self.normalization, NORMALIZATIONS)
+        _require_name("convolution", self.convolution, CONVOLUTIONS)
         if self.dtype not in (jnp.float32, jnp.bfloat16):
             raise ValueError(f"dtype={self.dtype!r}: expected jnp.float32 or jnp.bfloat16")
         if (self.mean is None) != (self.std is None):
@@ -76,8 +74,8 @@ class Layers:
                 f"normalization={self.normalization!r} together with mean and std: choose one"
             )
         # Tuples, so that a network stays hashable whatever sequence the caller gave.
-        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
-        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        object.__setattr__(self, "mean", _per_channel("mean", self.mean))
+        object.__setattr__(self, "std", _per_channel("std", self.std))
         if len(self.mean) != len(self.std) or min(self.std, default=0.0) <= 0.0:
             raise ValueError(
                 f"mean={self.mean} and std={self.std}: expected one number per channel in each, "
@@ -247,7 +245,7 @@ def global_average_pool(inputs: jax.Array) -> jax.Array:
 
 def flatten(inputs: jax.Array) -> jax.Array:
     """Reshapes [B, H, W, C] to [B, H·W·C], the channel running fastest."""
-    return inputs.reshape(inputs.shape[0], -1)
+    return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
 
 
 def uses_batch_statistics(train: bool, batch_statistics: bool | None) -> bool:
@@ -272,5 +270,20 @@ def _dense(
     )(inputs)
 
 
-def _one_of(values: Any) -> str:
-    return " or ".join(repr(value) for value in values)
+def _require_name(option: str, value: Any, names: Iterable[str]) -> None:
+    if not isinstance(value, str) or value not in names:
+        accepted = " or ".join(repr(name) for name in names)
+        raise ValueError(
+            f"{option}={shown(value)!r}: expected {accepted}{did_you_mean(value, names)}"
+        )
+
+
+def _per_channel(option: str, values: Any) -> tuple[float, ...]:
+    accepted = "one finite number per channel, as (0.5, 0.5, 0.5)"
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{option}={shown(values)}: accepted are {accepted}") from None
+    if isinstance(values, str) or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{option}={shown(values)}: accepted are {accepted}")
+    return numbers

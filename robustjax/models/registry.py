@@ -8,7 +8,14 @@ from typing import Any
 
 import flax.linen as nn
 
-from robustjax.arguments import did_you_mean, require_finite, require_whole, shown
+from robustjax.arguments import (
+    did_you_mean,
+    plain,
+    require_finite,
+    require_truth,
+    require_whole,
+    shown,
+)
 from robustjax.models.cifar_resnet import CifarResNet
 from robustjax.models.digits_cnn import DigitsCNN
 from robustjax.models.fat_small_cnn import FatSmallCNN
@@ -176,9 +183,10 @@ def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
     require_finite("dropout", options.get("dropout", 0.0), 0.0, accepted="rates in [0, 1)")
     if options.get("dropout", 0.0) >= 1:
         raise ValueError(f"dropout={options['dropout']}: accepted are rates in [0, 1)")
-    own = {option: value for option, value in options.items() if option in network.options}
+    require_truth("remat", options.get("remat", False))
+    own = {option: plain(value) for option, value in options.items() if option in network.options}
     common = {option: value for option, value in options.items() if option in COMMON_OPTIONS}
-    model = network.module(*sizes, num_classes=num_classes, **own)
+    model = network.module(*sizes, num_classes=int(num_classes), **own)
     return model.clone(layers=dataclasses.replace(model.layers, **common))
 
 

@@ -1,9 +1,18 @@
 """Learning rates and perturbation sizes as functions of the epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import optax
+
+from robustjax.arguments import (
+    LARGEST_COUNT,
+    LARGEST_FLOAT32,
+    did_you_mean,
+    require_finite,
+    require_whole,
+    shown,
+)
 
 KINDS = ("constant", "piecewise", "cosine", "cyclic")
 
@@ -35,6 +44,7 @@ def learning_rate_schedule(
     Raises:
       ValueError: an unknown kind, or lists that do not fit each other.
     """
+    _check_numbers(peak, epochs, steps_per_epoch, warmup_epochs)
     total_steps = round(epochs * steps_per_epoch)
     warmup_steps = round(warmup_epochs * steps_per_epoch)
     if not 0 <= warmup_steps < max(total_steps, 1):
@@ -73,7 +83,9 @@ def learning_rate_schedule(
             return triangle(step + 1)
 
     else:
-        raise ValueError(f"--schedule={kind!r}: accepted are {', '.join(KINDS)}")
+        raise ValueError(
+            f"--schedule={kind!r}: accepted are {', '.join(KINDS)}{did_you_mean(kind, KINDS)}"
+        )
     if not warmup_steps:
         return main
     rise = optax.linear_schedule(peak / warmup_steps, peak, max(warmup_steps - 1, 1))
@@ -92,7 +104,23 @@ def warmed_up(value: float, epoch: float, warmup_epochs: float) -> float:
     return value * min(epoch / warmup_epochs, 1.0)
 
 
+def _check_numbers(peak: float, epochs: float, steps_per_epoch: int, warmup_epochs: float) -> None:
+    require_finite("--learning_rate", peak, 0, LARGEST_FLOAT32)
+    require_whole("--steps_per_epoch", steps_per_epoch, 1)
+    require_finite("--epochs", epochs, 0, LARGEST_COUNT / steps_per_epoch)
+    require_finite("--warmup_epochs", warmup_epochs, 0)
+
+
+def _require_numbers(name: str, values: Sequence[float]) -> None:
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise ValueError(f"{name}={shown(values)}: accepted is a sequence of numbers, as (75, 90)")
+    for value in values:
+        require_finite(name, value, 0, LARGEST_FLOAT32)
+
+
 def _piecewise_factors(epochs: Sequence[float], factors: Sequence[float]) -> dict[float, float]:
+    _require_numbers("--decay_epochs", epochs)
+    _require_numbers("--decay_factors", factors)
     if list(epochs) != sorted(set(epochs)) or any(epoch <= 0 for epoch in epochs):
         raise ValueError(
             f"--decay_epochs={','.join(f'{epoch:g}' for epoch in epochs)}: accepted are positive, "

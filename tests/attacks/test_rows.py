@@ -7,7 +7,7 @@ import pytest
 
 from robustjax import attacks, data, evaluation
 from robustjax.attacks import ThreatModel
-from robustjax.attacks.rows import misclassified, predicted
+from robustjax.attacks.rows import classified_as, misclassified, predicted
 
 NAN, INF = np.nan, np.inf
 ROWS = np.array(
@@ -91,3 +91,10 @@ def test_a_class_that_is_ruled_out_leaves_the_rest_as_it_is():
     assert report.robust_accuracy["clean"] == 1
     exact = attacks.autoattack(key, whole, images, labels, threat)
     np.testing.assert_array_equal(report.robust, exact.robust)
+
+
+def test_no_prediction_is_no_class_not_even_a_label_below_0():
+    logits = jnp.array([[np.nan, 1.0], [2.0, 1.0]])
+    classes = jnp.array([-1, 0])
+    assert classified_as(logits, classes).tolist() == [False, True]
+    assert misclassified(logits, classes).tolist() == [True, False]

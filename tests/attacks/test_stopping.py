@@ -245,3 +245,24 @@ class Unregistered(AfterSteps):
 def test_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_loss_that_is_no_number_is_above_every_threshold_and_its_step_undone():
+    def network(images):
+        logits = images.reshape(len(images), 4)[:, :2]
+        far = jnp.abs(images - 0.5).max(axis=(1, 2, 3)) > 0.03
+        return jnp.where(far[:, None], jnp.nan, logits)
+
+    images = jnp.full((2, 2, 2, 1), 0.5)
+    found = attacks.pgd(
+        jax.random.key(0), network, images, jnp.array([0, 1]), attacks.ThreatModel("linf", 0.1),
+        steps=4, step_size=0.02, start="clean", stop=stopping.loss_above(1e9),
+    )  # fmt: skip
+    assert np.all(np.isfinite(network(found.images)))
+    assert found.backward_passes.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("tau", [2**32, np.uint32(2**32 - 5), np.int64(2**32)], ids=type)
+def test_more_steps_than_are_counted_are_refused(tau):
+    with pytest.raises(ValueError, match=r"tau"):
+        stopping.misclassified(tau)

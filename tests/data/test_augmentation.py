@@ -101,8 +101,12 @@ def test_nothing_switched_on_changes_nothing():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"crop_padding": -1}, "crop_padding.* -1"),
-        ({"padding_mode": "edge"}, "padding_mode.*'edge'"),
+        ({"crop_padding": -1}, "crop_padding=-1: accepted are"),
+        ({"crop_padding": 1.5}, "crop_padding=1.5: accepted are whole numbers"),
+        ({"padding_mode": "refelct"}, "padding_mode=refelct: .*did you mean 'reflect'"),
+        ({"flip": "no"}, "flip=no: accepted are True, False"),
+        ({"keys": None}, "3 typed PRNG keys.*got NoneType"),
+        ({"padding_mode": "edge"}, "padding_mode=edge: accepted are zero, reflect"),
         ({"padding_mode": "reflect", "crop_padding": 6}, "6x7 may be padded by 0 to 5 .*not by 6"),
         ({"crop_padding": 1_000_000}, "6x7 may be padded by 0 to 5 .*not by 1000000"),
         ({"images": np.zeros((3, 6, 7))}, "B, H, W, C"),
@@ -133,7 +137,8 @@ def test_flag_text_goes_there_and_back(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "crop", "crop0", "crop-4", "flip-crop4", "crop4flip", "crop4-", "-flip", "Flip"]
+    "text",
+    [None, 4, "", "crop", "crop0", "crop-4", "flip-crop4", "crop4flip", "crop4-", "-flip", "Flip"],
 )
 def test_another_text_is_refused(text):
     with pytest.raises(ValueError, match=r"--augmentation must be .*crop4-flip"):

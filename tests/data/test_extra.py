@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from robustjax import data
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
+TOY = data.Dataset("toy", IMAGES, np.array([0, 1, 2, 0, 2, 1], np.int32), 3)
 
 
 def write(tmp_path, **arrays):
@@ -150,14 +151,48 @@ def test_three_clusters_lie_where_the_paper_puts_them():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_examples": 0}, "num_examples .* got 0"),
-        ({"p": 1.5}, "p must lie in 0..1, got 1.5"),
-        ({"sigma": -0.1}, "sigma .* got -0.1"),
+        ({"num_examples": 0}, "num_examples=0: accepted are"),
+        ({"p": 1.5}, "p=1.5: accepted are finite numbers, at least 0 and at most 1"),
+        ({"sigma": -0.1}, "sigma=-0.1: accepted are"),
+        ({"sigma": 1e39}, "sigma=1e[+]39: accepted are"),
+        ({"m": float("nan")}, "m=nan: accepted are finite numbers"),
+        ({"m": float("inf")}, "m=inf: accepted are finite numbers"),
+        ({"seed": 1.5}, "seed=1.5: accepted are whole numbers"),
     ],
 )
 def test_three_clusters_refuse_what_is_none(change, message):
     with pytest.raises(ValueError, match=message):
         data.three_clusters(**{"seed": 0, "num_examples": 5, **change})
+
+
+FOREIGN = {
+    "a fraction is held out": (lambda: data.hold_out(TOY, 1.5), "--holdout must lie in"),
+    "a text of positions": (lambda: data.stratified_positions(TOY.labels, "2"), "size must lie in"),
+    "batches of 1.5": (lambda: data.epoch_order(0, 0, 6, 1.5), "--batch_size must lie in"),
+    "steps of 2.5": (lambda: data.steps_per_epoch(6, 2.5), "--batch_size must lie in"),
+    "epoch 0.5": (lambda: data.epoch_order(0, 0.5, 6, 2), "epoch=0.5: accepted are whole"),
+    "a text of a share": (lambda: data.shares_of_batch(6, "0.5"), "--extra_fraction must lie"),
+    "a folder 5": (lambda: data.load("digits", "train", data_dir=5), "--data_dir=5: accepted is"),
+    "no file of extra data": (lambda: data.load_extra(None, 3, (2, 2, 3)), "--extra_data=None:"),
+    "no file of images": (lambda: data.load_images(None), "--images=None: accepted is the path"),
+    "a name nearby": (lambda: data.prepare("minst", "x"), "got 'minst'; did you mean 'mnist'"),
+    "no folder": (lambda: data.prepare("mnist", None), "--data_dir=None: accepted is"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), FOREIGN.values(), ids=list(FOREIGN))
+def test_arguments_of_another_kind_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_numbers_of_numpy_are_numbers():
+    labels = np.array([0, 1, 2, 0, 2, 1], np.int32)
+    dataset = data.Dataset("toy", IMAGES, labels, labels.max() + 1)
+    assert type(dataset.num_classes) is int
+    assert len(data.first(dataset, np.int64(2))) == 2
+    assert data.steps_per_epoch(6, np.int32(4)) == 1
+    assert data.only_classes(dataset, labels[:2]).num_classes == 2
 
 
 def test_the_first_examples_and_some_classes():
@@ -169,12 +204,12 @@ def test_the_first_examples_and_some_classes():
     np.testing.assert_array_equal(pair.labels, [1, 0, 1, 0])
     np.testing.assert_array_equal(pair.images, IMAGES[[0, 2, 3, 4]])
     assert pair.num_classes == 2 and pair.class_names == ("c", "a")
-    for wrong in ((1,), (1, 1), (0, 3), (-1, 0), ()):
+    for wrong in ((1,), (1, 1), (0, 3), (-1, 0), (), 1, (1.5, 2), ("1", "2"), None):
         with pytest.raises(ValueError, match="two or more different classes"):
             data.only_classes(dataset, wrong)
     absent = data.Dataset("toy", IMAGES, np.zeros(6, np.int32), 3)
     with pytest.raises(ValueError, match=r"'toy' has no example of the classes \(1, 2\)"):
         data.only_classes(absent, (1, 2))
-    for wrong in (0, 7):
+    for wrong in (0, 7, 1.5, "2", True, None):
         with pytest.raises(ValueError, match=f"has 6 examples.* got {wrong}"):
             data.first(dataset, wrong)

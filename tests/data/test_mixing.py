@@ -123,6 +123,11 @@ def test_none_changes_nothing_and_partners_are_a_permutation():
     [
         ("keys", jax.random.key(0), "keys must be 4 typed PRNG keys"),
         ("keys", jnp.zeros((4, 2), jnp.uint32), "keys must be 4 typed PRNG keys.* uint32"),
+        ("keys", None, "keys must be 4 typed PRNG keys.* got NoneType"),
+        ("images", None, r"must both be .B, H, W, C., got \[\] and"),
+        ("labels", None, r"distributions \[4, K\], got \[\] and"),
+        ("labels", jnp.ones((4, CLASSES)), "mix: labels must be a distribution.* sums to 3"),
+        ("other_labels", jnp.full((4, CLASSES), jnp.nan), "mix: labels must be probabilities"),
         ("images", jnp.zeros((4, 6, 5)), "must both be .B, H, W, C."),
         ("other_images", jnp.zeros((4, 6, 6, 2)), r"\[4, 6, 5, 2\] and \[4, 6, 6, 2\]"),
         ("labels", jnp.zeros(4), r"distributions \[4, K\], got \[4\]"),
@@ -130,7 +135,7 @@ def test_none_changes_nothing_and_partners_are_a_permutation():
     ],
 )
 def test_a_shape_that_does_not_fit_is_named(argument, value, message):
-    images, labels = jnp.zeros((4, *SHAPE)), jnp.zeros((4, CLASSES))
+    images, labels = jnp.zeros((4, *SHAPE)), jnp.full((4, CLASSES), 1 / CLASSES)
     arguments = {
         "keys": jax.random.split(jax.random.key(0), 4),
         "images": images, "labels": labels, "other_images": images, "other_labels": labels,
@@ -140,8 +145,21 @@ def test_a_shape_that_does_not_fit_is_named(argument, value, message):
 
 
 @pytest.mark.parametrize(
-    ("kind", "alpha"), [("mix", 1.0), ("mixup", 0.0), ("mixup", np.inf), ("mixup", np.nan)]
+    ("kind", "alpha"),
+    [
+        ("mix", 1.0),
+        ("mixup", 0.0),
+        ("mixup", np.inf),
+        ("mixup", np.nan),
+        ("mixup", "1"),
+        (None, 1.0),
+    ],
 )
 def test_what_is_not_accepted_is_refused(kind, alpha):
     with pytest.raises(ValueError, match="must be"):
         data.Mixing(kind, alpha)
+
+
+def test_the_nearest_kind_is_suggested():
+    with pytest.raises(ValueError, match="got 'mixpu'; did you mean 'mixup'"):
+        data.Mixing("mixpu")

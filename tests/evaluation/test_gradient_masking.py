@@ -342,6 +342,30 @@ def test_a_ball_without_radius_is_refused(dataset, threat):
         gather(jax.random.key(0), linear(), dataset, threat, SETTINGS)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"threat": "linf"}, "threat is a str"),
+        ({"threat": attacks.ThreatModel("linf", np.full(2, 0.1))}, "threat.epsilon has shape"),
+        ({"dataset": None}, "dataset is a NoneType"),
+        ({"key": None}, "key is None"),
+        ({"settings": None}, "settings is a NoneType"),
+        ({"logits_fn": 5}, "logits_fn is 5"),
+    ],
+)
+def test_what_cannot_be_diagnosed_is_named(dataset, changed, message):
+    arguments = {"key": jax.random.key(0), "logits_fn": linear(), "dataset": dataset}
+    arguments |= {"threat": attacks.ThreatModel("linf", 0.1), "settings": SETTINGS}
+    with pytest.raises(ValueError, match=message):
+        gather(**arguments | changed)
+
+
+def test_no_evidence_is_no_diagnosis():
+    with pytest.raises(ValueError, match="evidence=None: accepted is what"):
+        judge(None)
+
+
 def test_the_report_and_the_figure(sound, tmp_path):
     about = {
         "method": "natural", "model": "linear", "dataset": "made", "seed": 0,

@@ -29,6 +29,7 @@ from robustjax.evaluation.layer_features import layer_features, layer_names
 from robustjax.evaluation.loss_surface import loss_surface
 from robustjax.evaluation.model_statistics import compute_logits, statistics_of
 from robustjax.files import Path
+from robustjax.step_size import ReachWarning
 
 CLASSES = 3
 WEIGHTS = np.random.default_rng(0).normal(size=(8, CLASSES)).astype(np.float32)
@@ -362,6 +363,104 @@ def test_the_numbers_of_convergence_lie_beside_it(dataset, tmp_path, restarts):
         np.testing.assert_array_equal(stored["a/loss"], found.loss)
 
 
+def of_no_number(images):
+    """The linear model, with NaN for what the first image of the data set resembles."""
+    odd = images[:, 0, 0, 0] < 81 / 255
+    return jnp.where(odd[:, None], jnp.nan, linear(jnp.asarray(WEIGHTS), images))
+
+
+def test_a_loss_of_no_number_is_left_out_of_the_mean_and_said(dataset):
+    images = np.array(dataset.images)
+    images[:, 0, 0, 0] = 128
+    images[3, 0, 0, 0] = 0
+    odd = data.Dataset("odd", images, dataset.labels, CLASSES)
+    options = {"steps": 2, "step_size": EPSILON, "restarts": 2}
+    with pytest.warns(UserWarning, match="the loss of 1 of 23 examples is NaN"):
+        found = pgd_convergence(jax.random.key(0), of_no_number, odd, THREAT, **options)
+    assert np.isfinite(found.worst_loss).all() and found.wrong[:, :, 3].all()
+    rest = found._replace(loss=np.delete(found.loss, 3, axis=2))
+    np.testing.assert_allclose(found.worst_loss, rest.worst_loss, rtol=1e-6)
+    none = found._replace(loss=np.full_like(found.loss, np.nan))
+    assert np.isnan(none.worst_loss).all()
+
+
+def test_each_example_may_have_a_radius_of_its_own(dataset):
+    radii = np.linspace(0, EPSILON, len(dataset)).astype(np.float32)
+    threat, key = attacks.ThreatModel("linf", radii), jax.random.key(0)
+    options = {"steps": 2, "step_size": radii}
+    some, whole = (
+        pgd_convergence(key, LOGITS_FN, dataset, threat, batch_size=size, **options)
+        for size in (10, 23)
+    )
+    np.testing.assert_allclose(some.loss, whole.loss, atol=1e-6)
+    found = friendly_images(key, LOGITS_FN, dataset, threat, tau=0, batch_size=10, **options)
+    moved = np.abs(found - dataset.images / 255.0).max(axis=(1, 2, 3))
+    assert (moved <= radii + 1e-6).all() and moved[-1] > 0
+
+
+def attacked_by(name, made, **changed):
+    """One of the functions that attack a data set, with an argument changed."""
+    key = changed.pop("key", jax.random.key(0))
+    logits_fn = changed.pop("logits_fn", LOGITS_FN)
+    dataset, threat = changed.pop("dataset", made), changed.pop("threat", THREAT)
+    own, function = {
+        "convergence": ({"steps": 1, "step_size": EPSILON}, pgd_convergence),
+        "friendly": ({"tau": 0, "steps": 1, "step_size": EPSILON}, friendly_images),
+    }[name]
+    return function(key, logits_fn, dataset, threat, **{**own, **changed})
+
+
+FOREIGN = [
+    ({"batch_size": 0}, "batch_size is 0; it must be"),
+    ({"threat": "linf"}, "threat is a str; it must be a ThreatModel"),
+    ({"threat": attacks.ThreatModel("linf", np.inf)}, "threat.epsilon is inf"),
+    ({"threat": attacks.ThreatModel("linf", 0.1, (0.0, 0.1))}, "outside of threat.bounds"),
+    ({"threat": attacks.ThreatModel("linf", np.ones(3))}, r"threat.epsilon has shape \(3,\)"),
+    ({"dataset": None}, "dataset is a NoneType"),
+    ({"key": None}, "key is None; it must be"),
+    ({"logits_fn": "net"}, "logits_fn is net; it must be"),
+    ({"steps": 1.5}, "steps is 1.5; it must be"),
+    ({"step_size": np.nan}, "step_size is nan; it must be finite"),
+]
+
+
+@pytest.mark.parametrize("name", ["convergence", "friendly"])
+@pytest.mark.parametrize(("changed", "message"), FOREIGN, ids=[text for _, text in FOREIGN])
+def test_what_cannot_be_attacked_is_named(dataset, name, changed, message):
+    with pytest.raises(ValueError, match=message):
+        attacked_by(name, dataset, **changed)
+
+
+def test_convergence_of_no_restart_and_of_short_steps(dataset):
+    with pytest.raises(ValueError, match="restarts is 0; it must be"):
+        attacked_by("convergence", dataset, restarts=0)
+    with pytest.warns(ReachWarning, match="1 step of step_size 0.01 reach 0.01"):
+        attacked_by("convergence", dataset, step_size=0.01)
+
+
+def test_statistics_are_of_images_and_of_classes_that_there_are(dataset):
+    for images in (dataset.images[:0], None, []):
+        with pytest.raises(ValueError, match="images=.*: accepted is an array"):
+            compute_logits(LOGITS_FN, images)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        compute_logits(LOGITS_FN, dataset.images, 0)
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 2\) .* got 2"):
+        statistics_of(np.zeros((2, 2), np.float32), np.array([0, 2]))
+    with pytest.raises(ValueError, match=r"logits has shape \(2, 2\) and labels \(3,\)"):
+        statistics_of(np.zeros((2, 2), np.float32), np.array([0, 1, 1]))
+
+
+def test_probabilities_of_no_number_are_counted(tmp_path):
+    logits = np.float32([[0, 1], [np.nan, 0], [1, 0], [0, 0]])
+    found = statistics_of(logits, np.zeros(4, int))
+    path = probability_figures.probability_histograms(
+        {"a": (found, found)}, Path(tmp_path / "a.png")
+    )
+    rows = [row for row in columns(path) if row["quantity"] == "clean"]
+    assert [row["share"] for row in rows if row["left"] == "nan"] == ["25"]
+    assert sum(float(row["share"]) for row in rows) == pytest.approx(100)
+
+
 # The loss around an image.
 
 
@@ -439,11 +538,22 @@ def test_a_masked_gradient_shows_as_a_flat_axis_and_is_counted():
         ({"extent": 0.0}, "extent=0.0: accepted are finite numbers above 0"),
         ({"points": 4}, "points=4: accepted are odd numbers of 3 or more"),
         ({"points": 1}, "points=1: accepted"),
+        ({"points": 5.5}, "points=5.5: accepted"),
+        ({"extent": "1"}, "extent=1: accepted"),
+        ({"threat": "linf"}, "threat is a str"),
+        ({"threat": attacks.ThreatModel("linf", np.inf)}, "threat.epsilon is inf; it must be"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"key": "0"}, "key is '0'; it must be"),
+        ({"images": np.zeros((1, 2, 2, 2), np.uint8)}, "images has dtype uint8"),
+        ({"images": np.full((1, 2, 2, 2), np.nan, np.float32)}, "pixels that are NaN"),
+        ({"images": np.full((1, 2, 2, 2), 2, np.float32)}, "outside of threat.bounds"),
+        ({"images": np.zeros((0, 2, 2, 2), np.float32)}, "there must be at least one"),
     ],
 )
 def test_a_grid_that_cannot_be_is_refused(options, message):
+    options = {"images": np.zeros((1, 2, 2, 2), np.float32), **options}
     with pytest.raises(ValueError, match=message):
-        surface_of(np.ones(8, np.float32), np.zeros((1, 2, 2, 2), np.float32), **options)
+        surface_of(np.ones(8, np.float32), **options)
 
 
 def test_surfaces_lie_beside_their_figure(tmp_path):

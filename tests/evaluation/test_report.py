@@ -87,3 +87,18 @@ def test_bars_of_several_runs(tmp_path):
     path = evaluation.compare_runs(accuracies, tmp_path / "bars.png", "title")
     shape, found = colours(path)
     assert shape[0] > 300 and BLUE in found and ORANGE in found
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "message"),
+    [
+        ({}, "accuracies={}: accepted are those of at least one run"),
+        (None, "accuracies=None: accepted are"),
+        ({"a": {}}, "accuracies of a="),
+        ({"a": {"clean": 1.0}, "b": {"PGD-20": 1.0}}, r"accuracies of b=\['PGD-20'\]: accepted"),
+        ({"a": {"clean": float("nan")}}, "accuracy of a under clean=nan: accepted are"),
+    ],
+)
+def test_bars_that_cannot_be_are_named(accuracies, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        evaluation.compare_runs(accuracies, tmp_path / "bars.png", "title")

@@ -187,6 +187,15 @@ def test_wilson_interval_of_newcombe(successes, total, low, high):
     np.testing.assert_allclose(found, (low, high), atol=6e-5)
 
 
+@pytest.mark.parametrize(
+    ("successes", "total", "message"),
+    [(1, 0, "total=0"), (5, 3, "successes=5"), (-1, 3, "successes=-1"), (0.5, 3, "successes=0.5")],
+)
+def test_an_interval_of_what_is_no_fraction_is_refused(successes, total, message):
+    with pytest.raises(ValueError, match=f"^{message}: accepted are whole numbers"):
+        evaluation.wilson_interval(successes, total)
+
+
 def test_wilson_interval_of_all_is_below_one():
     low, high = evaluation.wilson_interval(20, 20)
     np.testing.assert_allclose((low, high), (1 - 0.1611, 1.0), atol=6e-5)
@@ -326,3 +335,70 @@ def test_protocols_are_those_of_the_papers():
     with pytest.raises(ValueError, match="--protocol=nap is for cifar10, and the run was trained"):
         protocols.protocol_attacks("nap", "mnist")
     assert "pgd-60x20" in protocols.describe()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"threat": "linf"}, "threat is 'linf'"),
+        ({"threat": attacks.ThreatModel("linf", jnp.full(6, 0.1))}, "one radius per example"),
+        ({"key": None}, "key is None"),
+        ({"logits_fn": "net"}, "logits_fn is net"),
+        ({"dataset": None}, "dataset is a NoneType"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"names": None}, "names is None"),
+        ({"names": ["pgd-2", evaluation.parse_attack("pgd-2")]}, "two attacks of one name"),
+        ({"logits_fn": lambda images: jnp.zeros((len(images), 2))}, "gives 2 logits, and labels"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_subject_of_an_evaluation_is_named(changed, message):
+    images = np.zeros((6, 4, 4, 1), np.uint8)
+    arguments = {
+        "names": "fgsm", "key": jax.random.key(0),
+        "logits_fn": lambda images: images.reshape(len(images), -1)[:, :3],
+        "dataset": data.Dataset("six", images, np.arange(6, dtype=np.int32) % 3, 3),
+        "threat": attacks.ThreatModel("linf", 0.1), **changed,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        evaluation.evaluate(**arguments)
+
+
+def test_a_network_that_varies_is_called_random():
+    calls = []
+
+    def network(images):
+        calls.append(images)
+        noise = jax.random.normal(jax.random.key(len(calls)), (len(images), 3))
+        return images.reshape(len(images), -1)[:, :3] + noise
+
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), np.uint8)
+    dataset = data.Dataset("six", images, np.arange(6, dtype=np.int32) % 3, 3)
+    with pytest.warns(UserWarning, match="the network is random"):
+        evaluation.evaluate(
+            "clean", jax.random.key(0), network, dataset, attacks.ThreatModel("linf", 0.1)
+        )
+
+
+def test_batch_norm_in_training_mode_is_seen_on_images_of_one_grey():
+    def network(images):
+        logits = images.reshape(len(images), -1)[:, :3] * jnp.arange(1.0, 4.0)
+        return logits - logits.mean(axis=0)
+
+    images = np.full((6, 4, 4, 1), 128, np.uint8)
+    dataset = data.Dataset("grey", images, np.arange(6, dtype=np.int32) % 3, 3)
+    with pytest.warns(UserWarning, match="rows depend on each other"):
+        evaluation.evaluate(
+            "clean", jax.random.key(0), network, dataset, attacks.ThreatModel("linf", 0.1)
+        )
+
+
+@pytest.mark.parametrize(
+    "arrays", [{"done": np.array(2)}, {"done": np.array(2), "correct": np.ones(4, bool)}], ids=str
+)
+def test_what_else_lies_under_the_name_of_an_unfinished_attack_is_no_part_of_it(tmp_path, arrays):
+    kept = Unfinished(Path(tmp_path), "network")
+    np.savez(kept.path("pgd-2", {}), **arrays)
+    assert kept.load("pgd-2", {}, 4) is None
+    kept.save("pgd-2", {}, now=True, done=np.array(2), correct=np.ones(4, bool))
+    assert kept.load("pgd-2", {}, 4)["done"] == 2

@@ -153,6 +153,35 @@ def test_swapped_arguments_are_named():
         losses.cross_entropy(LABELS, LOGITS)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("trades", {"beta": 1e40}, r"trades: beta must be at most 3.402823e\+38, .* got 1e\+40"),
+        ("trades", {"beta": 1j}, "trades: beta must be a number, got complex64"),
+        ("mart", {"classifier": "BCE"}, "mart: classifier must be .*; did you mean 'bce'"),
+        ("mart", {"divergence": "False"}, "mart: divergence=False: accepted are True, False"),
+        ("mart", {"weighted": None}, "mart: weighted=None: accepted are True, False"),
+        ("nap", {"boosted": "False"}, "nap: boosted=False: accepted are True, False"),
+        ("nap", {"margin": 1}, "nap: margin=1: accepted are True, False"),
+        ("lrm", {"direction": "claen"}, "lrm: direction must be .*; did you mean 'clean'"),
+        ("lrm", {"reading": "a"}, "lrm: reading must be .*; did you mean 'A'"),
+        ("lrm", {"pairing_ratio": "6"}, "lrm: pairing_ratio must be an array of numbers, got str"),
+        ("lrm", {"pairing_ratio": 10**400}, "lrm: pairing_ratio must be an array of numbers"),
+        ("lrm", {"pairing_ratio": 1j}, "lrm: pairing_ratio must be None or a number, got complex"),
+        ("lrm", {"pairing_ratio": True}, "lrm: pairing_ratio must be None or a number, got bool"),
+        ("lrm", {"pairing_ratio": 1e39}, "lrm: pairing_ratio must be None or more than 0 and fin"),
+    ],
+)
+def test_options_of_another_kind_are_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(losses, name)(LOGITS, OTHER, LABELS, **options)
+
+
+def test_options_of_numpy_are_accepted():
+    found = losses.mart(LOGITS, OTHER, LABELS, beta=np.float64(6), weighted=np.bool_(True))
+    np.testing.assert_array_equal(found, losses.mart(LOGITS, OTHER, LABELS))
+
+
 @every_loss
 def test_one_class_is_refused(name):
     loss, logits, rest = CASES[name]

@@ -204,6 +204,10 @@ def test_every_method_has_one_line_and_a_citation():
         ("trades", {"clean_passes": 3}, "clean_passes=3: accepted are 1"),
         ("trades", {"beta": "abc"}, "beta='abc': accepted are a number; steps"),
         ("trades", {"beta": float("nan")}, "beta=nan: accepted are finite numbers"),
+        ("trades", {"beta": 1e39}, r"beta=1e\+39: accepted are numbers up to 3.402823466e\+38"),
+        ("trades", {"beta": "1,1e39@5"}, r"beta=1e\+39: accepted are numbers up to"),
+        ("trades", {"beta": 1j}, "beta=1j: accepted are finite numbers"),
+        ("fat", {"tau": 2**40}, "tau=1099511627776: accepted are numbers up to 2147483647"),
         ("trades", {"start": "bogus"}, "start=bogus: accepted are uniform, gaussian"),
         ("standard", {"start": "bogus"}, "start=bogus: accepted are uniform, gaussian"),
         ("standard", {"attack_batch_norm": "batch"}, "attack_batch_norm=batch: accepted are"),
@@ -212,6 +216,12 @@ def test_every_method_has_one_line_and_a_citation():
 def test_what_a_method_lacks_is_named(name, options, message):
     with pytest.raises(ValueError, match=message):
         methods.create(name, **options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    method = methods.create("trades", beta=np.float32(6), clean_passes=np.int64(2))
+    assert method.scalars_at(0.0) == {"beta": 6.0}
+    assert methods.create("fat", tau=np.int64(2)).scalars_at(0.0) == {"tau": 2.0}
 
 
 def test_hyperparameters_are_listed_with_their_defaults():

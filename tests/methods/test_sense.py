@@ -170,7 +170,7 @@ def test_the_flag_files_hold_table_1_and_the_mnist_experiment():
     [
         ({"c": -0.1}, "c=-0.1: accepted are finite numbers, at least 0 and at most 1"),
         ({"full_attack_epochs": -1}, "full_attack_epochs=-1: accepted are finite numbers, at lea"),
-        ({"natural_weight": -1}, "natural_weight=-1.0: accepted are finite numbers, at least 0"),
+        ({"natural_weight": -1}, "natural_weight=-1: accepted are finite numbers, at least 0"),
         ({"start": "near"}, "start=near: accepted are"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from robustjax import models
@@ -159,7 +160,7 @@ def test_names_are_distinct_and_patterns_reach_further():
         ("wide_resnet_33_10", "depth 33.*multiple of 6, as 28 or 34"),
         ("wide_resnet_4_1", "depth 4.*as 10 or 16"),
         ("wide_resnet_34_0", "no network is called"),
-        ("wide_resnet_10_100000", "wide_resnet_10_100000 is larger than any .* 2000, 1000"),
+        ("wide_resnet_10_100000", "wide_resnet_10_100000 is larger than any .* 1202, 1000"),
         ("cifar_resnet_600002", "cifar_resnet_600002 is larger than any"),
         ("sense_mnist_cnn_99999999999999", "is larger than any"),
         (None, "no network is called None"),
@@ -188,6 +189,12 @@ def test_unknown_networks_are_refused_with_what_there_is(name, message):
         ("small_cnn", {"mean": (0.5,), "std": (0.0,)}, "positive deviations"),
         ("small_cnn", {"mean": (0.5, 0.5), "std": (0.1,)}, "one number per channel"),
         ("madry_simple_resnet", {"mean": (0.5,), "std": (0.1,)}, "choose one"),
+        ("small_cnn", {"activation": "rleu"}, "activation='rleu': .*; did you mean 'relu'"),
+        ("small_cnn", {"normalization": "per-image"}, "; did you mean 'per_image'"),
+        ("resnet_18", {"remat": "False"}, "remat=False: accepted are True, False"),
+        ("digits_cnn", {"mean": 0.5, "std": 0.2}, "mean=0.5: accepted are one finite number per"),
+        ("digits_cnn", {"mean": (0.5,), "std": ("x",)}, r"std=\('x',\): accepted are one finite"),
+        ("digits_cnn", {"mean": (float("nan"),), "std": (1,)}, r"mean=\(nan,\): accepted are"),
         ("small_cnn", {"num_classes": 1}, "num_classes=1: accepted are whole numbers"),
         ("small_cnn", {"num_classes": 10.0}, "num_classes=10.0: accepted are whole numbers"),
     ],
@@ -209,6 +216,22 @@ def test_images_are_checked(images, message):
     model = models.create("digits_cnn", mean=[0.5, 0.5, 0.5], std=[0.1, 0.1, 0.1])
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(model.init, jax.random.key(0), images)
+
+
+def test_numbers_of_numpy_make_the_same_network():
+    made = models.create("resnet_18", num_classes=np.int64(10), remat=np.bool_(True))
+    assert made == models.create("resnet_18", num_classes=10, remat=True)
+    assert type(made.num_classes) is int and made.remat is True
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "small_cnn", "fat_small_cnn", "resnet_8"])
+def test_no_images_have_no_logits(name):
+    model = models.create(name)
+    variables = jax.eval_shape(
+        model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    )
+    none = jax.ShapeDtypeStruct((0, 32, 32, 3), jnp.float32)
+    assert jax.eval_shape(model.apply, variables, none).shape == (0, 10)
 
 
 def test_madry_networks_refuse_sizes_that_do_not_halve_twice():

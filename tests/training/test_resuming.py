@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from robustjax import data, methods
 from robustjax.config import TrainConfig
 from robustjax.runs.lock import Lock
-from robustjax.training import CheckpointError, train
+from robustjax.training import CheckpointError, load_run, train
 from robustjax.training.experiment import create_experiment
 from robustjax.training.log import read_rows
 
@@ -116,3 +117,36 @@ def test_a_record_that_lacks_what_training_needs_is_named(tmp_path):
     path.write_text(json.dumps(record))
     with pytest.raises(CheckpointError, match=f"checkpoint .*/{step} has .* 'elapsed_seconds'"):
         train(config(tmp_path / "run", epochs=2), stream=None)
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_for_this_one_s(tmp_path):
+    for name, smoothing in (("mine", 0.0), ("others", 0.1)):
+        train(config(tmp_path / name, label_smoothing=smoothing), stream=None)
+    (step,) = (path.name for path in (tmp_path / "mine" / "checkpoints").iterdir())
+    shutil.rmtree(tmp_path / "mine" / "checkpoints" / step)
+    shutil.copytree(
+        tmp_path / "others" / "checkpoints" / step, tmp_path / "mine" / "checkpoints" / step
+    )
+    message = r"is of another run, with --label_smoothing=0\.1 \(here 0\)"
+    with pytest.raises(CheckpointError, match=message):
+        load_run(tmp_path / "mine", "latest")
+    with pytest.raises(CheckpointError, match=message):
+        train(config(tmp_path / "mine", epochs=2), stream=None)
+    assert load_run(tmp_path / "others", "latest").step == int(step)
+
+
+def test_a_checkpoint_under_another_step_s_name_is_damaged(tmp_path):
+    train(config(tmp_path / "run"), stream=None)
+    place = tmp_path / "run" / "checkpoints"
+    (step,) = (path.name for path in place.iterdir())
+    shutil.copytree(place / step, place / "999")
+    with pytest.raises(CheckpointError, match=f"its record is that of step {step}"):
+        load_run(tmp_path / "run", "latest")
+
+
+def test_a_file_in_the_place_of_the_checkpoints_is_found_before_training(tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("flags.txt", "checkpoints"):
+        (tmp_path / "run" / name).touch()
+    with pytest.raises(ValueError, match="checkpoints is a file, and is to be a folder"):
+        train(config(tmp_path / "run"), stream=None)

@@ -1,5 +1,7 @@
 """Learning rates against the schedules written out by hand."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -70,6 +72,32 @@ def test_cyclic_peaks_at_two_fifths():
 def test_wrong_options_are_named(kind, options, message):
     with pytest.raises(ValueError, match=message):
         rates(kind, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "cosin"}, "--schedule='cosin': accepted are .*; did you mean 'cosine'"),
+        ({"peak": math.nan}, "--learning_rate=nan: accepted are finite numbers"),
+        ({"peak": 1e39}, r"--learning_rate=1e\+39: accepted are finite numbers"),
+        ({"peak": -0.1}, "--learning_rate=-0.1: accepted are finite numbers"),
+        ({"peak": "0.1"}, "--learning_rate=0.1: accepted are finite numbers"),
+        ({"epochs": math.nan}, "--epochs=nan: accepted are finite numbers"),
+        ({"epochs": 1e300}, r"--epochs=1e\+300: accepted are finite numbers"),
+        ({"steps_per_epoch": 2.5}, "--steps_per_epoch=2.5: accepted are whole numbers"),
+        ({"warmup_epochs": math.inf}, "--warmup_epochs=inf: accepted are finite numbers"),
+        ({"decay_epochs": 2}, "--decay_epochs=2: accepted is a sequence of numbers"),
+        ({"decay_epochs": "75,90"}, "--decay_epochs=75,90: accepted is a sequence of numbers"),
+        ({"decay_epochs": (math.nan,)}, "--decay_epochs=nan: accepted are finite numbers"),
+        ({"decay_factors": (math.inf,)}, "--decay_factors=inf: accepted are finite numbers"),
+    ],
+)
+def test_numbers_that_are_none_are_named(options, message):
+    given = {"kind": "piecewise", "peak": 0.1, "epochs": 10, "steps_per_epoch": 4}
+    with pytest.raises(ValueError, match=message):
+        learning_rate_schedule(
+            **{**given, "decay_epochs": (3,), "decay_factors": (0.1,), **options}
+        )
 
 
 def test_which_schedules_can_be_made_longer():
