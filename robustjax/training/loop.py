@@ -109,10 +109,10 @@ def train(
             )
             elapsed, rows_before = 0.0, []
             if restored is not None:
-                place = folder / run_folder.CHECKPOINTS / str(restored.step)
-                require_own(restored.record, config, place)
                 _require_whole(restored, folder)
                 _require_same_data(restored.record, experiment)
+                place = folder / run_folder.CHECKPOINTS / str(restored.step)
+                require_own(restored.record, config, place)
                 elapsed = restored.record["elapsed_seconds"]
                 epochs = first_step // experiment.steps_per_epoch
                 rows_before = _rows_so_far(restored.record, folder, epochs, experiment, stream)

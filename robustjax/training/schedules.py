@@ -105,7 +105,7 @@ def warmed_up(value: float, epoch: float, warmup_epochs: float) -> float:
 
 
 def _check_numbers(peak: float, epochs: float, steps_per_epoch: int, warmup_epochs: float) -> None:
-    require_finite("--learning_rate", peak, 0, LARGEST_FLOAT32)
+    require_finite("--learning_rate", peak, 0)
     require_whole("--steps_per_epoch", steps_per_epoch, 1)
     require_finite("--epochs", epochs, 0, LARGEST_COUNT / steps_per_epoch)
     require_finite("--warmup_epochs", warmup_epochs, 0)

@@ -114,7 +114,7 @@ def test_a_second_target_compiles_nothing(count_compilations):
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="attack is 'pgd'; it must be an attack"):
+    with pytest.raises(ValueError, match="attack is pgd; it must be an attack"):
         attack(attack="pgd")
     with pytest.raises(ValueError, match="steps is -1"):
         attack(steps=-1)

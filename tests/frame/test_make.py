@@ -33,7 +33,11 @@ def test_every_target_is_listed_on_a_line_of_its_own(root, environment, target):
             "test",
             ".venv/bin/python -m pytest -q -n auto --maxprocesses=4 --dist=loadfile tests/frame -x",
         ),
-        ("test-slow", ".venv/bin/python -m pytest -q -m slow tests/frame -x"),
+        (
+            "test-slow",
+            ".venv/bin/python -m pytest -q -m slow -n auto --maxprocesses=4 --dist=loadfile "
+            "tests/frame -x",
+        ),
         ("bench", ".venv/bin/python -m benchmarks train_step tests/frame -x"),
         ("quickstart", ".venv/bin/python launch/quickstart.py tests/frame -x"),
     ],

@@ -79,7 +79,6 @@ def test_wrong_options_are_named(kind, options, message):
     [
         ({"kind": "cosin"}, "--schedule='cosin': accepted are .*; did you mean 'cosine'"),
         ({"peak": math.nan}, "--learning_rate=nan: accepted are finite numbers"),
-        ({"peak": 1e39}, r"--learning_rate=1e\+39: accepted are finite numbers"),
         ({"peak": -0.1}, "--learning_rate=-0.1: accepted are finite numbers"),
         ({"peak": "0.1"}, "--learning_rate=0.1: accepted are finite numbers"),
         ({"epochs": math.nan}, "--epochs=nan: accepted are finite numbers"),
