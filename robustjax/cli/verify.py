@@ -46,7 +46,7 @@ def define_verify_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     text = functools.partial(flags.DEFINE_string, flag_values=values)
     text("workdir", "", "the folder of the run")
     text("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
-    files = "files; all of the run's folder if not given"
+    files = "files, by path or by name among the run's own; all of those if not given"
     flags.DEFINE_list("images", [], files, flag_values=values)
     flags.DEFINE(
         NumberParser(),

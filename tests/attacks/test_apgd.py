@@ -304,3 +304,19 @@ def test_more_targets_than_wrong_classes_are_refused():
         attacks.apgd_targeted(
             KEY, lambda x: linear(x)[:, :3], IMAGES, LABELS % 3, ThreatModel(), num_targets=1
         )
+
+
+def _right_but_for_nan(images, key=None):
+    """Class 0 with all its neighbours, and no number where the images are bright."""
+    logits = jnp.stack([1.0 + 0 * images.mean(axis=(1, 2, 3)), images.mean(axis=(1, 2, 3))], 1)
+    return jnp.where((images.mean(axis=(1, 2, 3)) > 0.52)[:, None], jnp.nan, logits)
+
+
+def test_means_over_draws_that_are_no_number_are_the_strongest():
+    images, labels = jnp.full((3, 2, 2, 1), 0.5), jnp.zeros(3, int)
+    threat = attacks.ThreatModel("linf", 0.1)
+    found = attacks.apgd(
+        jax.random.key(0), _right_but_for_nan, images, labels, threat, steps=20, samples=2
+    )
+    assert found.success.all()
+    assert np.isnan(_right_but_for_nan(found.images)).all()

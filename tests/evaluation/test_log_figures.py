@@ -5,7 +5,7 @@ import csv
 import matplotlib.image
 import pytest
 
-from robustjax.evaluation import log_figures
+from robustjax.evaluation import figures, log_figures
 from robustjax.evaluation.log_figures import LoggedRun
 from robustjax.files import Path
 
@@ -73,3 +73,9 @@ def test_a_log_that_lacks_something_is_named(tmp_path, run, message):
         log_figures.curves_of_runs({"x": [run]}, tmp_path / "figure.png")
     assert message in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["r$x^$b", "a$b", "$\\nothing$"])
+def test_dollar_signs_in_a_name_are_no_formula(tmp_path, name):
+    drawn = figures.compare_runs({name: {"clean": 0.5}}, Path(tmp_path) / "a.png", name)
+    assert drawn.read_bytes().startswith(b"\x89PNG")
