@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from robustjax.cli import train
-from robustjax.training.log import Progress
+from robustjax.runs.log import Progress
 
 COMPILE_EVENTS = (
     "/jax/core/compile/jaxpr_to_mlir_module_duration",

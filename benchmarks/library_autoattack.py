@@ -9,9 +9,10 @@ import jax
 import numpy as np
 
 from benchmarks.autoattack_work import Budget
-from robustjax.attacks import ThreatModel, ensemble
-from robustjax.attacks.ensemble_state import State
-from robustjax.attacks.rows import predicted
+from robustjax.attacks import ThreatModel
+from robustjax.attacks.autoattack import ensemble
+from robustjax.attacks.autoattack.state import State
+from robustjax.attacks.engine.rows import predicted
 
 
 class LibraryAutoAttack:

@@ -15,8 +15,8 @@ from benchmarks import flops
 from benchmarks.workload import Workload
 from robustjax import parallel
 from robustjax.methods import Inner, Method, Objective, Outer, Perturbation
-from robustjax.training.state import TrainState
 from robustjax.training.step import RawBatch
+from robustjax.training.train_state import TrainState
 
 
 class LibraryStep:

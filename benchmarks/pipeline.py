@@ -18,8 +18,8 @@ from benchmarks.workload import NUM_CLASSES, Setting, train_config
 from robustjax import models, parallel
 from robustjax.cli.app import CommandError
 from robustjax.config import TrainConfig
+from robustjax.runs.log import Row
 from robustjax.training import create_experiment, train
-from robustjax.training.log import Row
 
 DESCRIPTION = """\
 Compares what the input pipeline delivers with what the train step takes, and with the real loop.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from robustjax.progress import terminal_bar
-from robustjax.training.log import format_seconds
+from robustjax.runs.log import format_seconds
 
 
 class Progress:

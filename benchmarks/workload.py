@@ -18,7 +18,7 @@ from benchmarks.method_work import METHODS, MethodWork
 from robustjax.config import TrainConfig
 from robustjax.data import to_float
 from robustjax.training.experiment import Experiment, create_experiment, create_model
-from robustjax.training.state import TrainState
+from robustjax.training.train_state import TrainState
 
 PyTree = Any
 

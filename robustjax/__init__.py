@@ -1,8 +1,7 @@
 """robustjax: adversarial training and robustness evaluation in pure-functional JAX.
 
-The sub-packages `losses`, `attacks`, `models`, `methods`, `data`, `training` and `evaluation` are
-imported when first used; importing any of them registers no flag, touches no device and reads no
-file.
+Its sub-packages are imported when first used; importing any of them registers no flag, touches no
+device and reads no file.
 """
 
 import importlib
@@ -10,7 +9,18 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("attacks", "data", "evaluation", "losses", "methods", "models", "training")
+_SUBPACKAGES = (
+    "analysis",
+    "attacks",
+    "data",
+    "diagnosis",
+    "evaluation",
+    "losses",
+    "methods",
+    "models",
+    "reports",
+    "training",
+)
 
 __all__ = ["__version__", "cite", *_SUBPACKAGES]
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import attacks, data, parallel
-from robustjax.attacks.rows import misclassified
+from robustjax.attacks.engine.rows import misclassified
 
 PyTree = Any
 

@@ -16,35 +16,38 @@ from absl import flags
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from robustjax import data, evaluation, methods, models, training
-from robustjax.attacks import ensemble_state
+from robustjax import attacks, data, evaluation, methods, models, reports, training
+from robustjax.attacks import registry as attack_names
+from robustjax.attacks.autoattack import state as ensemble_state
 from robustjax.cli import (
-    analyze,
     app,
     compilation,
     diagnose,
     evaluate,
     experiment,
-    figures,
     flag_files,
     pseudo_label,
     quickstart,
     report,
-    sweep,
     train,
     transfer,
     verify,
 )
+from robustjax.cli.analyze import command as analyze
+from robustjax.cli.figures import command as figures
+from robustjax.cli.sweep import command as sweep
 from robustjax.config import TrainConfig
 from robustjax.epoch_schedule import parse_schedule
-from robustjax.evaluation import accumulated, adversarial_images, attack_names
-from robustjax.evaluation.html_report import page_of_run, page_of_runs, write_html_report
-from robustjax.evaluation.run_folder import read_run
+from robustjax.evaluation import accumulated, adversarial_images
 from robustjax.files import Path, parse_json
 from robustjax.flags import config_from_flags, define_flags, own_hyperparameters, read_flags
 from robustjax.npz import read_npz
+from robustjax.reports.html import comparison
+from robustjax.reports.html.page import page_of_run, page_of_runs, write_html_report
+from robustjax.reports.sweep import SweepRun, Wanted
 from robustjax.runs import Evaluations, Record
-from robustjax.training.log import KEYS, is_row, read_rows
+from robustjax.runs.folder import read_run
+from robustjax.runs.log import KEYS, is_row, read_rows
 
 short_and_long = pytest.mark.parametrize(
     "times", [1, pytest.param(10, marks=pytest.mark.slow)], ids=["short", "long"]
@@ -244,7 +247,7 @@ def test_the_name_of_an_attack_is_known_or_refused(times):
             spec = evaluation.parse_attack(name)
             attack_names.require_possible(spec, norm, num_classes)
             if spec.kind != "spsa":  # Its scales are numbers of JAX.
-                threat = evaluation.attack_names.attacks.ThreatModel(norm, 0.1)
+                threat = attacks.ThreatModel(norm, 0.1)
                 completed = spec.completed(threat, num_classes)
                 assert completed.name == name and json.dumps(completed.settings(norm))
                 completed.complaint()
@@ -562,7 +565,7 @@ def test_the_course_of_training_is_shown_whatever_the_log_holds(times, run):
 @short_and_long
 def test_runs_are_compared_whatever_their_evaluations_hold(times, run, tmp_path, monkeypatch):
     # A figure takes the time of a hundred pages; those of one run are drawn from the same scores.
-    monkeypatch.setattr(evaluation.html_comparison, "scores_of_runs", lambda *_: PNG)
+    monkeypatch.setattr(comparison, "scores_of_runs", lambda *_: PNG)
     other = Path(tmp_path) / "other"
     other.mkdir()
     (other / "flags.txt").write_text(FLAGS)
@@ -626,10 +629,11 @@ def test_an_evaluation_is_added_whatever_is_there_already(times, run):
             (run / "evaluations.jsonl").write_bytes(records)
         told = []
         with no_traceback(str(run)):
-            files = accumulated.add_to_run(run, new, *BALL.values(), told.append)
+            summary = accumulated.add_to_run(run, new, *BALL.values(), told.append)
+            files = reports.write_report(summary, run)
             summary = parse_json(files[0].read_bytes())
             assert summary["attacks"]["pgd-20"]["robust_accuracy"] == 0.75
-            assert evaluation.to_table(summary) and evaluation.warnings(summary)
+            assert reports.to_table(summary) and reports.warnings(summary)
             # What was there is there still.
             assert len(Evaluations(run).records()) >= len(new)
         for line in told:
@@ -700,8 +704,8 @@ def swept(tmp_path, monkeypatch):
         workdir.mkdir(parents=True)
         (workdir / "evaluation.json").write_text(json.dumps(EVALUATION))
         (workdir / "metrics.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
-        runs.append(evaluation.sweep.SweepRun({"beta": beta}, 0, workdir))
-    wanted = evaluation.sweep.Wanted(["clean", "pgd-20"], 40, "best", 8 / 255, 2 / 255, 2)
+        runs.append(SweepRun({"beta": beta}, 0, workdir))
+    wanted = Wanted(["clean", "pgd-20"], 40, "best", 8 / 255, 2 / 255, 2)
     about = {"command": "launch/sweep.py", "center": "median", "total_seconds": 12.5}
     sweep.write_results(folder, runs, about, {run.workdir: wanted for run in runs})
     return folder, json.loads((folder / "sweep.json").read_text())

@@ -31,17 +31,10 @@ def test_what_it_names_exists():
 def test_every_flag_it_names_exists():
     from absl import flags
 
-    from robustjax.cli import (
-        analyze,
-        diagnose,
-        evaluate,
-        experiment,
-        figures,
-        report,
-        sweep,
-        transfer,
-        verify,
-    )
+    from robustjax.cli import diagnose, evaluate, experiment, report, transfer, verify
+    from robustjax.cli.analyze import command as analyze
+    from robustjax.cli.figures import command as figures
+    from robustjax.cli.sweep import command as sweep
     from robustjax.flags import define_flags
 
     values = flags.FlagValues()

@@ -1,8 +1,12 @@
-"""Attacks: `(key, logits_fn, images, labels, threat, ...)` to an `AttackResult`."""
+"""Attacks, one a file: `(key, logits_fn, images, labels, threat, ...)` to an `AttackResult`.
+
+They know callables and arrays, and neither networks nor data sets: scores over a data set are made
+in `evaluation`. How steps are run is in `engine`, the ensemble in `autoattack`.
+"""
 
 from robustjax.attacks import stopping
 from robustjax.attacks.apgd import apgd, apgd_targeted
-from robustjax.attacks.autoattack import AutoAttackReport, autoattack
+from robustjax.attacks.autoattack.autoattack import AutoAttackReport, autoattack
 from robustjax.attacks.cw import cw_linf
 from robustjax.attacks.deepfool import deepfool
 from robustjax.attacks.fab import fab_targeted

@@ -14,13 +14,12 @@ import numpy as np
 from robustjax import losses
 from robustjax.arguments import require_choice
 from robustjax.attacks import _checks as checks
-from robustjax.attacks.network import gradient_model, sampled_gradient_model
-from robustjax.attacks.prepared import Prepared, runs_whole
-from robustjax.attacks.random_keys import fold_in_each, per_example_keys
-from robustjax.attacks.ranked_inputs import RankedInputs, ranked_inputs
+from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
+from robustjax.attacks.engine.model import gradient_model, sampled_gradient_model
+from robustjax.attacks.engine.prepared import Prepared, runs_whole
+from robustjax.attacks.engine.rows import classified_as, misclassified, where_rows
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.rows import classified_as, misclassified, where_rows
-from robustjax.attacks.targets import lead_of_target
+from robustjax.attacks.targets import RankedInputs, lead_of_target, ranked_inputs
 from robustjax.attacks.threat_model import ThreatModel, per_example
 
 LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}

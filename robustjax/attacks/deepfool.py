@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from robustjax.attacks import _checks as checks
-from robustjax.attacks import iteration
-from robustjax.attacks.network import clean_logits, gradient_model
-from robustjax.attacks.random_keys import checked_key
+from robustjax.attacks.engine import run as engine
+from robustjax.attacks.engine.keys import checked_key
+from robustjax.attacks.engine.model import clean_logits, gradient_model
+from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.rows import misclassified, where_rows
 from robustjax.attacks.targets import lead_of_target, runners_up
 from robustjax.attacks.threat_model import ThreatModel, per_example
 
@@ -102,7 +102,7 @@ def deepfool(
     rivals = runners_up(logits)[:, : None if num_classes is None else num_classes - 1]
     inputs = _Inputs(images, labels, threat, rivals, attacked=~misclassified(logits, labels))
     model = gradient_model(lead_of_target, logits_fn, labels)
-    return iteration.run(attack, model, (images, (labels, labels)), inputs, steps)
+    return engine.run(attack, model, (images, (labels, labels)), inputs, steps)
 
 
 @jax.tree_util.register_dataclass

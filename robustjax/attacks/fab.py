@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from robustjax.attacks import _checks as checks
-from robustjax.attacks.hyperplane import smallest_move
-from robustjax.attacks.network import gradient_model
-from robustjax.attacks.prepared import Prepared, runs_whole
-from robustjax.attacks.random_keys import fold_in_each, per_example_keys
-from robustjax.attacks.ranked_inputs import RankedInputs, ranked_inputs
+from robustjax.attacks._fab_projection import smallest_move
+from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
+from robustjax.attacks.engine.model import gradient_model
+from robustjax.attacks.engine.prepared import Prepared, runs_whole
+from robustjax.attacks.engine.rows import flat_rows, misclassified, where_rows
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.rows import flat_rows, misclassified, where_rows
-from robustjax.attacks.targets import lead_of_target
+from robustjax.attacks.targets import RankedInputs, lead_of_target, ranked_inputs
 from robustjax.attacks.threat_model import ThreatModel, per_example, unit_vectors
 
 # The share of the way to the ball's surface at which an additional restart begins.

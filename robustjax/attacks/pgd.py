@@ -15,11 +15,11 @@ import jax.numpy as jnp
 
 from robustjax import losses
 from robustjax.attacks import _checks as checks
-from robustjax.attacks import iteration
-from robustjax.attacks.network import Lowered, gradient_model
-from robustjax.attacks.random_keys import checked_key, fold_in_each, per_example_keys
+from robustjax.attacks.engine import run as engine
+from robustjax.attacks.engine.keys import checked_key, fold_in_each, per_example_keys
+from robustjax.attacks.engine.model import Lowered, gradient_model
+from robustjax.attacks.engine.rows import classified_as, misclassified, where_rows
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.rows import classified_as, misclassified, where_rows
 from robustjax.attacks.stopping import Point, StopRule
 from robustjax.attacks.threat_model import ThreatModel, per_example
 from robustjax.step_size import default_step_size
@@ -167,7 +167,7 @@ def pgd(
     model = gradient_model(loss, logits_fn, labels, targets)
     examples = (images, inputs.target)
     stops_early = stop is not None or budget is not None or success == "any" or restarts > 1
-    kept = iteration.run(
+    kept = engine.run(
         attack,
         model,
         examples,

@@ -14,11 +14,11 @@ import optax
 
 from robustjax import losses
 from robustjax.attacks import _checks as checks
-from robustjax.attacks import iteration
-from robustjax.attacks.network import logits_model
-from robustjax.attacks.random_keys import checked_key, per_example_keys
+from robustjax.attacks.engine import run as engine
+from robustjax.attacks.engine.keys import checked_key, per_example_keys
+from robustjax.attacks.engine.model import logits_model
+from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.rows import misclassified, where_rows
 from robustjax.attacks.threat_model import ThreatModel, per_example
 
 Model = Callable[[jax.Array], jax.Array]
@@ -116,7 +116,7 @@ def spsa(
     attack = _Spsa(samples // 2, chunk)
     # The network always sees so many images: of one example to estimate, of all to judge.
     example = jax.ShapeDtypeStruct((chunk, *images.shape[1:]), images.dtype)
-    kept = iteration.run(attack, logits_model(logits_fn, labels), (example,), inputs, steps)
+    kept = engine.run(attack, logits_model(logits_fn, labels), (example,), inputs, steps)
     return AttackResult(kept.images, kept.success, jnp.zeros(batch_size, jnp.int32))
 
 

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 
 from robustjax import losses
 from robustjax.attacks import _checks as checks
-from robustjax.attacks import square_windows as windows
-from robustjax.attacks.network import clean_logits, logits_model
-from robustjax.attacks.prepared import Prepared, runs_whole
-from robustjax.attacks.random_keys import checked_key, fold_in_each, per_example_keys
+from robustjax.attacks import _square_windows as windows
+from robustjax.attacks.engine.keys import checked_key, fold_in_each, per_example_keys
+from robustjax.attacks.engine.model import clean_logits, logits_model
+from robustjax.attacks.engine.prepared import Prepared, runs_whole
+from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.rows import misclassified, where_rows
 from robustjax.attacks.threat_model import ThreatModel
 
 # So many queries are one step of the loop, lest starting the steps take longer than the queries.

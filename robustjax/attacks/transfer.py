@@ -9,11 +9,11 @@ from typing import Any
 import jax
 
 from robustjax.attacks import _checks as checks
-from robustjax.attacks import iteration
-from robustjax.attacks.network import logits_model
+from robustjax.attacks.engine import run as engine
+from robustjax.attacks.engine.model import logits_model
+from robustjax.attacks.engine.rows import misclassified
 from robustjax.attacks.pgd import pgd
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.rows import misclassified
 from robustjax.attacks.threat_model import ThreatModel
 
 
@@ -68,5 +68,5 @@ def transfer(
     found = attack(key, source_fn, images, labels, threat, **options)
     # Of this package's attacks they are inside already.
     shown = threat.project(found.images, images)
-    logits = iteration.apply(logits_model(logits_fn, labels), shown)
+    logits = engine.apply(logits_model(logits_fn, labels), shown)
     return dataclasses.replace(found, images=shown, success=misclassified(logits, labels))

@@ -4,7 +4,7 @@ import os
 
 import jax
 
-from robustjax.data.cache import cache_directory
+from robustjax.data.prepared.cache import cache_directory
 
 
 def enable_cache() -> None:

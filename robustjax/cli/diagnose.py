@@ -17,16 +17,19 @@ from absl import flags
 from robustjax import evaluation
 from robustjax.arguments import LARGEST_COUNT
 from robustjax.cli import app, checks, compilation
-from robustjax.evaluation import gradient_masking, masking_evidence, masking_report
-from robustjax.evaluation.masking_evidence import Progress
-from robustjax.evaluation.masking_figures import draw_diagnosis
-from robustjax.evaluation.masking_records import Settings
+from robustjax.diagnosis import evidence as masking_evidence
+from robustjax.diagnosis import rules as gradient_masking
+from robustjax.diagnosis.evidence import Progress
+from robustjax.diagnosis.records import Settings
 from robustjax.evaluation.trained import TrainedNetwork, load_network
-from robustjax.evaluation.unfinished import Unfinished
 from robustjax.files import Path, require_writable, write_whole
 from robustjax.flags import NumberParser
 from robustjax.progress import terminal_bar
+from robustjax.reports import masking as masking_report
+from robustjax.reports.figures.masking import draw_diagnosis
 from robustjax.runs.earlier import keep_earlier
+from robustjax.runs.names import DIAGNOSIS
+from robustjax.runs.resumable import Unfinished
 from robustjax.step_size import default_step_size
 
 DESCRIPTION = """\
@@ -96,7 +99,7 @@ def _main() -> None:
         require_writable(
             output,
             f"--output_dir={output}" if values.output_dir else f"--workdir={output}",
-            files=("diagnosis.json", "diagnosis.md", "diagnosis.png"),
+            files=(DIAGNOSIS, "diagnosis.md", "diagnosis.png"),
             folders=(UNFINISHED,),
         )
     compilation.enable_cache()
@@ -163,11 +166,11 @@ def _main() -> None:
         versions=evaluation.versions(),
     )
     subject = ("workdir", "source", "dataset", "examples", "checkpoint", "attacks", "seed")
-    kept = keep_earlier(output / "diagnosis.json", summary, subject)
+    kept = keep_earlier(output / DIAGNOSIS, summary, subject)
     text = masking_report.to_markdown(summary)
     write_whole(output / "diagnosis.md", text)
     draw_diagnosis(summary, output / "diagnosis.png")
-    path = write_whole(output / "diagnosis.json", json.dumps(summary, indent=2) + "\n")
+    path = write_whole(output / DIAGNOSIS, json.dumps(summary, indent=2) + "\n")
     unfinished.remove()
     if kept is not None:
         print(f"{path} is new; what it was before is {kept}", file=sys.stderr)

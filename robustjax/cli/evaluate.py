@@ -13,20 +13,21 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from robustjax import evaluation, parallel
+from robustjax import evaluation, parallel, reports
 from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_whole
+from robustjax.attacks.registry import STEPPED, AttackSpec
 from robustjax.cli import app, checks, compilation
 from robustjax.config import TrainConfig
 from robustjax.digest import digest
 from robustjax.evaluation import accumulated, adversarial_images, protocols
-from robustjax.evaluation.attack_names import STEPPED, AttackSpec
 from robustjax.evaluation.suite import Progress
 from robustjax.evaluation.trained import load_network
-from robustjax.evaluation.unfinished import Unfinished
 from robustjax.files import Path, require_writable
 from robustjax.flags import NumberParser
 from robustjax.progress import terminal_bar
 from robustjax.runs.evaluations import RECORDS, RECORDS_LOCK
+from robustjax.runs.names import EVALUATION
+from robustjax.runs.resumable import Unfinished
 from robustjax.training.units import require_inside_box
 
 DESCRIPTION = """\
@@ -113,8 +114,8 @@ def _main() -> None:
         allow_whole_box=values.allow_whole_box,
         resume=True,
     )
-    print(evaluation.to_table(found.summary))
-    for warning in evaluation.warnings(found.summary):
+    print(reports.to_table(found.summary))
+    for warning in reports.warnings(found.summary):
         app.warn(warning)
     report, numbers = found.files[1], found.files[0]
     print(f"report: {report}   figures for programs: {numbers}", file=sys.stderr)
@@ -202,7 +203,7 @@ def evaluate_run(
         folder = require_writable(
             workdir,
             f"--workdir={workdir}",
-            files=("evaluation.json", "evaluation.md", RECORDS, RECORDS_LOCK),
+            files=(EVALUATION, "evaluation.md", RECORDS, RECORDS_LOCK),
             folders=(UNFINISHED, ADVERSARIAL),
         )
     network = load_network(workdir, checkpoint, data_dir=data_dir)
@@ -296,9 +297,10 @@ def evaluate_run(
             "versions": evaluation.versions(),
         },
     )
-    files = accumulated.add_to_run(
+    of_run = accumulated.add_to_run(
         folder, records, config.norm, config.test_epsilon, functools.partial(print, file=sys.stderr)
     )
+    files = reports.write_report(of_run, folder)
     if unfinished is not None and not failures:
         unfinished.remove()
     return Evaluated(accumulated.summary_of(records), files, failures)

@@ -6,8 +6,8 @@ import sys
 from absl import flags
 
 from robustjax.cli import app
-from robustjax.experiments import registry
 from robustjax.files import require_writable
+from robustjax.papers import registry
 
 DESCRIPTION = """\
 Runs one of the papers' small experiments; writes its figures, NAME.json and NAME.md into --output.

@@ -9,7 +9,7 @@ from absl import flags
 from robustjax.arguments import nearest, require_choice
 from robustjax.cli import app
 from robustjax.data import default_data_dir, prepare
-from robustjax.data.originals import ORIGINALS
+from robustjax.data.prepared.originals import ORIGINALS
 from robustjax.files import require_writable
 
 

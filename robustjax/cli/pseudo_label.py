@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 
 from robustjax import data, training
-from robustjax.attacks.rows import predicted
+from robustjax.attacks.engine.rows import predicted
 from robustjax.cli import app, checks, compilation
 from robustjax.files import Path, write_whole
 from robustjax.progress import terminal_bar

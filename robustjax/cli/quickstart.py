@@ -6,7 +6,7 @@ import time
 
 from absl import flags
 
-from robustjax import evaluation, training
+from robustjax import reports, training
 from robustjax.cli import app, compilation
 from robustjax.cli.evaluate import evaluate_run
 from robustjax.files import Path
@@ -50,7 +50,7 @@ def _main() -> None:
             "clean": summary["clean_accuracy"],
             "PGD-20": summary["attacks"]["pgd-20"]["robust_accuracy"],
         }
-    figure = evaluation.compare_runs(
+    figure = reports.compare_runs(
         accuracies,
         workdir / "quickstart.png",
         f"digits, {base.norm}, ε = {base.epsilon:g}, {summary['examples']} test images",

@@ -5,7 +5,7 @@ import sys
 from absl import flags
 
 from robustjax.cli import app
-from robustjax.evaluation.html_report import write_html_report
+from robustjax.reports.html.page import write_html_report
 
 DESCRIPTION = """\
 Writes a report as one HTML page with its figures inside, and its table in Markdown beside it. Reads

@@ -6,13 +6,14 @@ import textwrap
 
 from absl import flags
 
-from robustjax import evaluation, methods, models, parallel, training
+from robustjax import methods, models, parallel, reports, training
 from robustjax.cli import app, compilation
 from robustjax.config import TrainConfig
 from robustjax.files import Path
 from robustjax.flags import config_from_flags, define_flags, own_hyperparameters
+from robustjax.runs.log import read_rows
+from robustjax.runs.names import METRICS
 from robustjax.text import format_value
-from robustjax.training.log import read_rows
 
 DESCRIPTION = """\
 Trains an adversarially robust classifier, or resumes the run that --workdir holds.
@@ -37,7 +38,7 @@ def _main() -> None:
         print(describe_models())
         return
     result = run_training()
-    metrics = result.workdir / "metrics.jsonl"
+    metrics = result.workdir / METRICS
     if result.finished and parallel.is_main_process():
         print(f"log: {metrics}   figure: {figure_of(result.workdir)}", file=sys.stderr)
 
@@ -58,8 +59,8 @@ def run_training() -> training.TrainResult:
 
     result = training.train(config)
     if result.finished and parallel.is_main_process():
-        evaluation.training_curves(
-            read_rows(result.workdir / "metrics.jsonl"),
+        reports.training_curves(
+            read_rows(result.workdir / METRICS),
             figure_of(result.workdir),
             f"{config.method}, {config.model}, {config.dataset}",
         )

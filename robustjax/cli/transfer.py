@@ -14,18 +14,25 @@ from absl import flags
 
 from robustjax import evaluation
 from robustjax.arguments import require_choice
+from robustjax.attacks.registry import STEPPED
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.evaluate import STEP_SIZE_HELP
-from robustjax.evaluation import transfer_matrix
-from robustjax.evaluation.attack_names import STEPPED
-from robustjax.evaluation.run_folder import require_distinct, short_names
 from robustjax.evaluation.trained import TrainedNetwork, load_network
-from robustjax.evaluation.transfer_matrix import Progress, parse_transfer_attack
-from robustjax.evaluation.unfinished import Unfinished
+from robustjax.evaluation.transfer import (
+    ACCEPTED,
+    Progress,
+    parse_transfer_attack,
+    summarize,
+    transfer_matrix,
+)
 from robustjax.files import Path, require_writable
 from robustjax.flags import NumberParser
 from robustjax.progress import terminal_bar
+from robustjax.reports.transfer import write
 from robustjax.runs.earlier import keep_earlier
+from robustjax.runs.folder import require_distinct, short_names
+from robustjax.runs.names import TRANSFER
+from robustjax.runs.resumable import Unfinished
 
 DESCRIPTION = """\
 Makes adversarial images of every source once and shows them to every target: the transfer matrix,
@@ -65,7 +72,7 @@ def define_transfer_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     integer("examples", 0, "the first N of the test set; 0: all")
     string("data_dir", "", "where the data lie; as in training if not given")
     string("output_dir", "", "written into; the folder that holds the first run if not given")
-    string("attack", "pgd-20", f"accepted are {transfer_matrix.ACCEPTED}")
+    string("attack", "pgd-20", f"accepted are {ACCEPTED}")
     number("epsilon", None, help="radius of the ball; as in training if not given")
     number("step_size", None, help=STEP_SIZE_HELP)
     checks.define_allow_whole_box(values)
@@ -106,7 +113,7 @@ def _main() -> None:
         for folder in sources
     }
     started = time.monotonic()
-    matrix = transfer_matrix.transfer_matrix(
+    matrix = transfer_matrix(
         values.attack,
         jax.random.key(values.seed),
         {names[folder]: networks[names[folder]].logits_fn for folder in sources},
@@ -119,7 +126,7 @@ def _main() -> None:
         progress=_bar(),
         unfinished=unfinished,
     )
-    summary = transfer_matrix.summarize(
+    summary = summarize(
         matrix,
         dataset=f"{first.config.dataset} test",
         seed=values.seed,
@@ -129,8 +136,8 @@ def _main() -> None:
         runs={names[folder]: _about(folder, networks[names[folder]]) for folder in names},
     )
     subject = ("attack", "examples", "dataset", "seed", "runs")
-    kept = keep_earlier(output / "transfer.json", summary, subject)
-    path = transfer_matrix.write(summary, output)
+    kept = keep_earlier(output / TRANSFER, summary, subject)
+    path = write(summary, output)
     if kept is not None:
         print(f"{path} is new; what it was before is {kept}", file=sys.stderr)
     for part in unfinished.values():

@@ -13,7 +13,7 @@ from absl import flags
 
 from robustjax import data
 from robustjax.arguments import is_finite, is_number
-from robustjax.attacks.rows import predicted
+from robustjax.attacks.engine.rows import predicted
 from robustjax.attacks.threat_model import NORMS
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.evaluate import ADVERSARIAL

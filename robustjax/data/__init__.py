@@ -1,4 +1,8 @@
-"""Images and labels: sources, splits, epochs and augmentation."""
+"""Images and labels: sources, splits, epochs, augmentation, mixing, extra images.
+
+Sets of images are arrays on the host here; they become batches on devices in `training`. Data sets
+that were prepared beforehand are read in `prepared`.
+"""
 
 from robustjax.data.augmentation import Augmentation, augment, default_augmentation, to_float
 from robustjax.data.batches import (
@@ -10,7 +14,7 @@ from robustjax.data.batches import (
 from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.extra import load_extra, load_images
 from robustjax.data.mixing import Mixing, mix, partners
-from robustjax.data.preparation import prepare
+from robustjax.data.prepared.preparation import prepare
 from robustjax.data.sources import default_data_dir, load
 from robustjax.data.splits import (
     default_holdout,

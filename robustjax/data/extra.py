@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from robustjax.data.dataset import DataError
-from robustjax.data.mapped import mapped
+from robustjax.data.image_rows import mapped
 from robustjax.npz import NpzError, NpzFile
 
 READ_WHOLE = 4 * 2**30

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from robustjax.arguments import did_you_mean, shown
-from robustjax.data import prepared
 from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.digits import load_digits
 from robustjax.data.numpy_archive import load_npz
-from robustjax.data.originals import ORIGINALS
-from robustjax.data.preparation import prepare
+from robustjax.data.prepared import reader as prepared
+from robustjax.data.prepared.originals import ORIGINALS
+from robustjax.data.prepared.preparation import prepare
 
 _OWN = ("digits", "npz")
 

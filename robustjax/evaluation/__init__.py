@@ -1,14 +1,13 @@
-"""Evaluation: suites of attacks over a data set, figures and reports."""
+"""Attacks over a data set: the suite, the papers' protocols, transfer, saved images, the summary.
 
-from robustjax.evaluation.figures import compare_runs, training_curves
-from robustjax.evaluation.report import (
-    summarize,
-    to_markdown,
-    to_table,
-    versions,
-    warnings,
-    write_report,
-)
+Scores are computed here and summed up as evaluation.json has them. What is written for people, and
+every figure, is made of that in `reports`; whether gradients are masked is judged in `diagnosis`.
+"""
+
+import importlib
+import warnings
+from typing import Any
+
 from robustjax.evaluation.suite import (
     ACCEPTED,
     AttackScore,
@@ -18,21 +17,29 @@ from robustjax.evaluation.suite import (
     run_attack,
     wilson_interval,
 )
+from robustjax.evaluation.summary import summarize, versions
 
 __all__ = [
     "ACCEPTED",
     "AttackScore",
     "AttackSpec",
-    "compare_runs",
     "evaluate",
     "parse_attack",
     "run_attack",
     "summarize",
-    "to_markdown",
-    "to_table",
-    "training_curves",
     "versions",
-    "warnings",
     "wilson_interval",
-    "write_report",
 ]
+
+_MOVED = ("compare_runs", "to_markdown", "to_table", "training_curves", "warnings", "write_report")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MOVED:
+        raise AttributeError(f"module 'robustjax.evaluation' has no attribute {name!r}")
+    warnings.warn(
+        f"evaluation.{name} is deprecated; it is reports.{name} now",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return getattr(importlib.import_module("robustjax.reports"), name)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from robustjax.evaluation.report import MEASURED, OTHERS, write_report
 from robustjax.evaluation.suite import AttackScore, wilson_interval
+from robustjax.evaluation.summary import MEASURED, OTHERS
 from robustjax.files import Path, read_json
 from robustjax.runs.evaluations import (
     CLEAN,
@@ -27,8 +27,7 @@ from robustjax.runs.evaluations import (
     is_interval,
     is_same,
 )
-
-EVALUATION = "evaluation.json"
+from robustjax.runs.names import EVALUATION
 
 _OF_ALL = ("method", "model", "precision", "seed", "batch_size", "trained_epochs", "protocol")
 """Facts that an attack's entry repeats where they are not those of the whole evaluation."""
@@ -40,8 +39,8 @@ def add_to_run(
     norm: str,
     epsilon: float,
     report: Callable[[str], None] = lambda line: None,
-) -> tuple[Path, Path]:
-    """Adds an evaluation to those of a run, and writes evaluation.json and evaluation.md anew.
+) -> dict[str, Any]:
+    """Adds an evaluation to those of a run, and sums up all of them anew.
 
     Args:
       folder: of the run.
@@ -51,10 +50,10 @@ def add_to_run(
       report: told, in one line, of what is damaged.
 
     Returns:
-      The paths of the two files.
+      The content of the run's evaluation.json, which is still to be written.
 
     Raises:
-      OSError: they cannot be written.
+      OSError: the records cannot be written.
     """
     store = Evaluations(folder)
     if not store.records():
@@ -65,7 +64,7 @@ def add_to_run(
             report(f"what could not be read is kept as {aside}")
         records = [*earlier, *records]
     store.add(records)
-    return write_report(summary_of_run(store.records(report), norm, epsilon), folder)
+    return summary_of_run(store.records(report), norm, epsilon)
 
 
 def records_of(

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robustjax.attacks.verification import is_inside
-from robustjax.evaluation.report import MEASURED
+from robustjax.attacks.autoattack.verification import is_inside
 from robustjax.evaluation.suite import AttackScore
+from robustjax.evaluation.summary import MEASURED
 from robustjax.files import Path, parse_json, set_aside, write_whole
 from robustjax.npz import NpzFile
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from robustjax.arguments import did_you_mean
-from robustjax.evaluation.attack_names import AttackSpec, parse_attack
+from robustjax.attacks.registry import AttackSpec, parse_attack
 
 
 @dataclasses.dataclass(frozen=True)

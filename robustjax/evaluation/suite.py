@@ -14,11 +14,11 @@ import numpy as np
 from robustjax import attacks, data, parallel
 from robustjax.arguments import is_number, require_whole
 from robustjax.attacks._checks import checked_count, checked_logits_fn
-from robustjax.attacks.ensemble_state import StateError
-from robustjax.attacks.inspection import rows_depend_on_each_other, varies
-from robustjax.attacks.random_keys import checked_key
-from robustjax.attacks.rows import misclassified
-from robustjax.evaluation.attack_names import (
+from robustjax.attacks.autoattack.state import StateError
+from robustjax.attacks.autoattack.warnings import rows_depend_on_each_other, varies
+from robustjax.attacks.engine.keys import checked_key
+from robustjax.attacks.engine.rows import misclassified
+from robustjax.attacks.registry import (
     ACCEPTED,
     ENSEMBLES,
     STEPPED,
@@ -26,7 +26,7 @@ from robustjax.evaluation.attack_names import (
     parse_attack,
     require_possible,
 )
-from robustjax.evaluation.unfinished import Unfinished
+from robustjax.runs.resumable import Unfinished
 from robustjax.step_size import ReachWarning
 
 __all__ = ["ACCEPTED", "AttackScore", "AttackSpec", "evaluate", "parse_attack", "run_attack"]

@@ -1,4 +1,7 @@
-"""Training methods: each is an inner maximisation and an outer loss, one paper per file."""
+"""Training methods: each is an inner maximisation and an outer loss, one paper per file.
+
+The parts are in `attacks` and `losses`; the step that every method shares is in `training`.
+"""
 
 from robustjax.methods.method import (
     Batch,

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from robustjax import losses
 from robustjax.arguments import require_choice, require_finite
 from robustjax.attacks import AttackResult
-from robustjax.attacks.random_keys import fold_in_each
-from robustjax.attacks.rows import misclassified
+from robustjax.attacks.engine.keys import fold_in_each
+from robustjax.attacks.engine.rows import misclassified
 from robustjax.epoch_schedule import EpochSchedule
 from robustjax.methods.checks import require_start
 from robustjax.methods.method import Inner, Method, Perturbation

@@ -4,7 +4,7 @@ import jax
 
 from robustjax import losses
 from robustjax.arguments import require_choice, require_finite
-from robustjax.attacks.random_keys import fold_in_each
+from robustjax.attacks.engine.keys import fold_in_each
 from robustjax.epoch_schedule import Scalar
 from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation

@@ -1,6 +1,10 @@
-"""Training: the state, the one mapped step, schedules, the loop, checkpoints and logs."""
+"""Training: the state, the one mapped step, schedules, and the loop.
 
-from robustjax.training.checkpoint import CheckpointError, Checkpoints
+What a method does in the step is in `methods`; what a run leaves on the disk is in `runs`.
+"""
+
+from robustjax.runs.checkpoint import CheckpointError, Checkpoints
+from robustjax.runs.log import read_rows
 from robustjax.training.experiment import (
     Experiment,
     check_experiment,
@@ -8,15 +12,14 @@ from robustjax.training.experiment import (
     create_method,
     create_model,
 )
-from robustjax.training.log import read_rows
 from robustjax.training.loop import TrainingError, TrainResult, train
 from robustjax.training.network import BoundNetwork
 from robustjax.training.optimizer import create_optimizer
 from robustjax.training.restore import TrainedRun, load_run
 from robustjax.training.schedules import learning_rate_schedule
-from robustjax.training.state import TrainState, create_state
 from robustjax.training.step import RawBatch, StepSettings, make_train_step
 from robustjax.training.train_set import TrainSet, create_train_set, restrict
+from robustjax.training.train_state import TrainState, create_state
 from robustjax.training.whole_run import train_to_the_end
 
 __all__ = [

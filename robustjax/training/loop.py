@@ -25,16 +25,18 @@ from robustjax import attacks, parallel
 from robustjax.config import TrainConfig
 from robustjax.files import Path
 from robustjax.measure import Accuracy, make_measure
+from robustjax.runs.checkpoint import METRIC, CheckpointError, Checkpoints, Restored
+from robustjax.runs.claim import claim, has_begun, lock
+from robustjax.runs.log import MetricsLog, Progress, Row, is_whole_row, read_rows
+from robustjax.runs.names import CHECKPOINTS, METRICS
+from robustjax.runs.ownership import require_own
 from robustjax.step_size import default_step_size
-from robustjax.training import workdir as run_folder
-from robustjax.training.ahead import computed_ahead
-from robustjax.training.checkpoint import METRIC, CheckpointError, Checkpoints, Restored
 from robustjax.training.experiment import Experiment, create_experiment
-from robustjax.training.log import MetricsLog, Progress, Row, is_whole_row, read_rows
 from robustjax.training.microbatch import require_divisor
-from robustjax.training.ownership import require_own
+from robustjax.training.prefetch import computed_ahead
 from robustjax.training.restore import load_run
-from robustjax.training.state import Totals, TrainState
+from robustjax.training.schedules import depends_on_length
+from robustjax.training.train_state import Totals, TrainState
 
 _STEPS_IN_FLIGHT = 2
 """How many steps the host may be ahead of the devices; bounds how late a NaN is noticed."""
@@ -89,14 +91,14 @@ def train(
         experiment = create_experiment(config, pretrained=_pretrained(config))
         template = jax.tree.map(np.asarray, experiment.initial_state())
         parallel.require_agreement(config.to_flags(), "the processes of the run have other flags")
-        held.enter_context(run_folder.lock(config.workdir))
-        folder = run_folder.claim(config, writes=is_main)
+        held.enter_context(lock(config.workdir))
+        folder = claim(config, depends_on_length=depends_on_length(config.schedule), writes=is_main)
         for warning in experiment.warnings() if is_main else ():
             warnings.warn(warning, stacklevel=2)
 
         keep_best = experiment.holdout_set is not None
         with Checkpoints(
-            folder / run_folder.CHECKPOINTS,
+            folder / CHECKPOINTS,
             keep_best=keep_best,
             report=lambda line: _say(stream, line),
         ) as checkpoints:
@@ -111,13 +113,13 @@ def train(
             if restored is not None:
                 _require_whole(restored, folder)
                 _require_same_data(restored.record, experiment)
-                place = folder / run_folder.CHECKPOINTS / str(restored.step)
+                place = folder / CHECKPOINTS / str(restored.step)
                 require_own(restored.record, config, place)
                 elapsed = restored.record["elapsed_seconds"]
                 epochs = first_step // experiment.steps_per_epoch
                 rows_before = _rows_so_far(restored.record, folder, epochs, experiment, stream)
                 _say(stream, f"resuming {folder} at step {first_step}")
-            log = MetricsLog(folder / run_folder.METRICS, writes=is_main, rows=rows_before)
+            log = MetricsLog(folder / METRICS, writes=is_main, rows=rows_before)
             state = template if restored is None else restored.state
             run = _Run(experiment, devices, state, elapsed, rows_before)
             total_steps = config.epochs * experiment.steps_per_epoch
@@ -328,7 +330,7 @@ def _stop_signal() -> Iterator[_StopSignal]:
 
 def _pretrained(config: TrainConfig) -> Any:
     """The weights of --init_from, unless the run has begun and has its own."""
-    if not config.init_from or run_folder.has_begun(config.workdir):
+    if not config.init_from or has_begun(config.workdir):
         return None
     try:
         return load_run(config.init_from).variables
@@ -341,7 +343,7 @@ def _require_whole(restored: Restored, folder: Path) -> None:
     for name, kind in (("train_set", str), ("elapsed_seconds", int | float)):
         if not isinstance(restored.record.get(name), kind):
             raise CheckpointError(
-                f"checkpoint {folder / run_folder.CHECKPOINTS / str(restored.step)} has a record "
+                f"checkpoint {folder / CHECKPOINTS / str(restored.step)} has a record "
                 f"without {name!r}, from which training cannot go on; remove it to go on from the "
                 "one before it"
             )
@@ -369,7 +371,7 @@ def _rows_so_far(
       CheckpointError: a checkpoint of the first format has no rows, the file lacks some, and the
         method goes by them.
     """
-    path = folder / run_folder.METRICS
+    path = folder / METRICS
     if "rows" in record:
         return [row for row in record["rows"] if is_whole_row(row) and row["epoch"] <= epochs]
     found = read_rows(path) if path.exists() else []

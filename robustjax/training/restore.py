@@ -9,10 +9,10 @@ from robustjax.arguments import require_choice
 from robustjax.config import TrainConfig
 from robustjax.files import Path
 from robustjax.flags import read_flags
-from robustjax.training import workdir as run_folder
-from robustjax.training.checkpoint import CheckpointError, Checkpoints, Restored
+from robustjax.runs.checkpoint import CheckpointError, Checkpoints, Restored
+from robustjax.runs.names import CHECKPOINTS, FLAGS
+from robustjax.runs.ownership import require_own
 from robustjax.training.fitting import num_classes_of
-from robustjax.training.ownership import require_own
 
 PyTree = Any
 
@@ -67,12 +67,12 @@ def load_run(workdir: str | os.PathLike, checkpoint: str = "best") -> TrainedRun
       CheckpointError: there is no checkpoint, or it is damaged.
     """
     folder = Path(workdir)
-    if not (folder / run_folder.FLAGS).exists():
-        raise ValueError(f"--workdir={workdir} holds no run: there is no {run_folder.FLAGS} in it")
+    if not (folder / FLAGS).exists():
+        raise ValueError(f"--workdir={workdir} holds no run: there is no {FLAGS} in it")
     require_choice("--checkpoint", checkpoint, ("best", "latest"))
-    config = read_flags(folder / run_folder.FLAGS, alone=True)
+    config = read_flags(folder / FLAGS, alone=True)
     keep_best = config.holdout != 0
-    directory = folder / run_folder.CHECKPOINTS
+    directory = folder / CHECKPOINTS
     if not directory.exists():
         raise ValueError(f"--workdir={workdir}: the run has not saved a checkpoint yet")
     restored = _restore(directory, keep_best=keep_best, best=checkpoint == "best")

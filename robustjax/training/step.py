@@ -22,7 +22,7 @@ from robustjax.models.dropout import Places
 from robustjax.parallel import AXIS
 from robustjax.training import microbatch
 from robustjax.training.network import BoundNetwork
-from robustjax.training.state import Totals, TrainState
+from robustjax.training.train_state import Totals, TrainState
 from robustjax.training.weight_perturbation import adversarial_direction
 
 PyTree = Any

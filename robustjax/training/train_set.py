@@ -9,7 +9,7 @@ import numpy as np
 from robustjax import data
 from robustjax.config import TrainConfig
 from robustjax.data.extra import READ_WHOLE
-from robustjax.data.joined import JoinedRows
+from robustjax.data.image_rows import JoinedRows
 from robustjax.training.step import RawBatch
 
 _MOST_CLASSES_OF_AN_EXAMPLE = 10

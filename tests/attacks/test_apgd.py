@@ -8,8 +8,8 @@ import pytest
 from robustjax import attacks, losses
 from robustjax.attacks import ThreatModel
 from robustjax.attacks.apgd import _starts, _windows
-from robustjax.attacks.network import sampled_gradient_model
-from robustjax.attacks.random_keys import fold_in_each
+from robustjax.attacks.engine.keys import fold_in_each
+from robustjax.attacks.engine.model import sampled_gradient_model
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)

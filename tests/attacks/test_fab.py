@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from robustjax.attacks import ThreatModel
+from robustjax.attacks.autoattack.verification import is_inside
 from robustjax.attacks.fab import fab_targeted
-from robustjax.attacks.verification import is_inside
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from robustjax import attacks, losses
 from robustjax.attacks import ThreatModel, stopping
-from robustjax.attacks.random_keys import fold_in_each, per_example_keys
+from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import pytest
 
 from robustjax import attacks
 from robustjax.attacks import ThreatModel
-from robustjax.attacks import square_windows as windows
+from robustjax.attacks import _square_windows as windows
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)

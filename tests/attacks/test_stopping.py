@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from robustjax import attacks
-from robustjax.attacks import ThreatModel, iteration, stopping
+from robustjax.attacks import ThreatModel, stopping
+from robustjax.attacks.engine import run as engine
 
 BUILT_IN = [stopping.misclassified, stopping.loss_above, stopping.fosc]
 
@@ -205,14 +206,14 @@ class AfterMoreSteps(AfterSteps):
 def test_no_program_is_taken_for_that_of_another_rule(monkeypatch):
     # jit tells programs apart by the structure of their arguments.
     rules = [AfterSteps, AfterMoreSteps, *BUILT_IN]
-    structures, run = [], iteration.run
+    structures, run = [], engine.run
 
     def recording(attack, model, examples, inputs, *rest, **options):
         for part in (inputs, attack.start(inputs, None, 0)):
             structures.append(jax.tree.structure(part))
         return run(attack, model, examples, inputs, *rest, **options)
 
-    monkeypatch.setattr(iteration, "run", recording)
+    monkeypatch.setattr(engine, "run", recording)
     for rule in rules:
         climb([0.25], rule(jnp.array([1])))
     assert len(structures) == 2 * len(rules)

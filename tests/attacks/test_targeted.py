@@ -7,7 +7,7 @@ import pytest
 
 from robustjax import attacks, losses
 from robustjax.attacks import ThreatModel
-from robustjax.attacks.rows import predicted
+from robustjax.attacks.engine.rows import predicted
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from robustjax.attacks import ThreatModel
-from robustjax.attacks.random_keys import fold_in_each, per_example_keys
+from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
 from robustjax.attacks.threat_model import unit_vectors
 
 SHAPE = (3, 2, 2, 1)

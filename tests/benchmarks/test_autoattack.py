@@ -10,7 +10,7 @@ from benchmarks.autoattack_work import ATTACKS, Budget
 from benchmarks.library_autoattack import CompileSeconds, LibraryAutoAttack
 from benchmarks.library_autoattack import stages as library_stages
 from robustjax import attacks
-from robustjax.attacks import ensemble
+from robustjax.attacks.autoattack import ensemble
 
 THREAT = attacks.ThreatModel("linf", 0.1)
 

@@ -11,10 +11,10 @@ import pytest
 from absl import flags
 
 from robustjax import data, training
-from robustjax.cli import analyze
+from robustjax.analysis.layer_features import layer_names
+from robustjax.cli.analyze import command as analyze
 from robustjax.cli.evaluate import evaluate_run
 from robustjax.config import TrainConfig
-from robustjax.evaluation.layer_features import layer_names
 from robustjax.flags import config_from_flags, define_flags
 from robustjax.training.experiment import create_method, create_model
 

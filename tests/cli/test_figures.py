@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from absl import flags
 
-from robustjax.cli import figures, sweep
-from robustjax.cli.paper_figures import PAPER_FIGURES, list_figures, to_markdown
-from robustjax.cli.sweep_plan import planned_runs
-from robustjax.training.log import KEYS
+from robustjax.cli.figures import command as figures
+from robustjax.cli.figures.papers import PAPER_FIGURES, list_figures, to_markdown
+from robustjax.cli.sweep import command as sweep
+from robustjax.cli.sweep.plan import planned_runs
+from robustjax.runs.log import KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 

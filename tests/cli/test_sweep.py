@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from absl import flags
 
-from robustjax.cli import app, sweep, sweep_processes
-from robustjax.cli.sweep_plan import parse_axis
+from robustjax.cli import app
+from robustjax.cli.sweep import command as sweep
+from robustjax.cli.sweep import processes as sweep_processes
+from robustjax.cli.sweep.plan import parse_axis
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = [
@@ -235,7 +237,7 @@ def test_never_more_runs_at_once_than_asked_for(monkeypatch, launch, tmp_path):
 
 def test_a_run_stops_when_its_sweep_is_killed_outright(tmp_path):
     child = (
-        "import os, time; from robustjax.cli import sweep_run; sweep_run._stop_with(os.getppid());"
+        "import os, time; from robustjax.cli.sweep import child; child._stop_with(os.getppid());"
         f"open({str(tmp_path / 'child')!r}, 'w').write(str(os.getpid())); time.sleep(120)"
     )
     parent = (
@@ -326,7 +328,7 @@ def test_each_mistake_is_one_sentence_and_starts_nothing(
 
 def test_the_median_is_not_the_mean():
     assert statistics.median([0, 0, 3]) != statistics.fmean([0, 0, 3])
-    from robustjax.evaluation.sweep import spread
+    from robustjax.reports.sweep import spread
 
     assert spread([0.1, 0.1, 0.7], "median").centre == 0.1
     assert spread([0.1, 0.1, 0.7], "mean").centre == pytest.approx(0.3)

@@ -18,7 +18,7 @@ import pytest
 from scipy import io as scipy_io
 
 from robustjax import data
-from robustjax.data.download import Archive
+from robustjax.data.prepared.download import Archive
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 
 from robustjax import data
 from robustjax.data import DataError
-from robustjax.data.feature_classes import require_own_classes
+from robustjax.data.prepared.feature_classes import require_own_classes
 
 tfds = pytest.importorskip("tensorflow_datasets")
 

@@ -13,7 +13,8 @@ import pytest
 
 from robustjax import data
 from robustjax.cli import prepare_data
-from robustjax.data import DataError, originals
+from robustjax.data import DataError
+from robustjax.data.prepared import originals
 
 NAMES = ["mnist", "cifar10", "cifar100", "svhn"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,7 +196,7 @@ def test_a_killed_preparation_never_looks_prepared(published, tmp_path):
     archives = [dataclasses.astuple(archive) for archive in published["mnist"].archives]
     program = f"""
 import os
-from robustjax.data import download, preparation
+from robustjax.data.prepared import download, preparation
 write = preparation._write_records
 def write_and_die(*arguments):
     write(*arguments)

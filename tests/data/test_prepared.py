@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from robustjax import data
-from robustjax.data import DataError, cache, prepared
+from robustjax.data import DataError
+from robustjax.data.prepared import cache
+from robustjax.data.prepared import reader as prepared
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("tensorflow_datasets")

@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from robustjax import reports
 from robustjax.evaluation import accumulated
-from robustjax.evaluation.recorded_scores import recorded_others, recorded_scores
-from robustjax.evaluation.repeat_commands import evaluation_command
-from robustjax.evaluation.run_folder import RunFolder
 from robustjax.evaluation.suite import AttackScore
 from robustjax.files import Path
+from robustjax.reports.recorded_scores import recorded_others, recorded_scores
+from robustjax.reports.repeat_commands import evaluation_command
 from robustjax.runs.evaluations import Evaluations
+from robustjax.runs.folder import RunFolder
 
 EPSILON = 0.1
 TEST = {"digest": "t", "dataset": "digits test", "available_examples": 100, "own": True}
@@ -36,7 +37,8 @@ def records(scores, data=TEST, checkpoint=BEST, **about):
 
 def summed_up(folder, *evaluations):
     for evaluation in evaluations:
-        accumulated.add_to_run(Path(folder), evaluation, "linf", EPSILON)
+        summary = accumulated.add_to_run(Path(folder), evaluation, "linf", EPSILON)
+        reports.write_report(summary, Path(folder))
     return json.loads((folder / "evaluation.json").read_text())
 
 
@@ -159,12 +161,12 @@ def test_what_was_measured_before_there_were_records_is_kept(tmp_path):
 def test_an_earlier_file_that_cannot_be_read_is_kept_aside_and_said(tmp_path, content):
     (tmp_path / "evaluation.json").write_bytes(content)
     said = []
-    accumulated.add_to_run(
+    summary = accumulated.add_to_run(
         Path(tmp_path), records({"pgd-20": pgd(50, 100)}), "linf", EPSILON, said.append
     )
     assert (tmp_path / "evaluation.damaged.json").read_bytes() == content
     assert str(tmp_path / "evaluation") in "".join(said)
-    assert accuracies(json.loads((tmp_path / "evaluation.json").read_text())) == {"pgd-20": 0.5}
+    assert accuracies(summary) == {"pgd-20": 0.5}
 
 
 def commands(summary):

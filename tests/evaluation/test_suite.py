@@ -8,8 +8,8 @@ import pytest
 from robustjax import attacks, data, evaluation
 from robustjax.evaluation import protocols, suite
 from robustjax.evaluation.suite import AttackSpec
-from robustjax.evaluation.unfinished import Unfinished
 from robustjax.files import Path
+from robustjax.runs.resumable import Unfinished
 
 EPSILON = 0.05
 WEIGHTS = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
@@ -253,7 +253,7 @@ def test_rows_that_have_stopped_are_not_computed(dataset, monkeypatch, name, suc
         jax.effects_barrier()
         return found, sum(rows)
 
-    monkeypatch.setattr("robustjax.attacks.iteration.ROWS_ON_CPU", 3)
+    monkeypatch.setattr("robustjax.attacks.engine.run.ROWS_ON_CPU", 3)
     found, computed = run()
     kind = name.split("-")[0]
     attack = suite._ATTACKS[kind]
@@ -286,7 +286,7 @@ class Interrupted(Exception):
 
 
 def test_an_interrupted_evaluation_goes_on_and_another_begins_anew(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("robustjax.evaluation.unfinished.SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr("robustjax.runs.resumable.SECONDS_BETWEEN_SAVES", 0.0)
     whole = scores(dataset, ["fgsm", "pgd-3"], keep_images=True)
 
     def stop(name, done, of, accuracy):

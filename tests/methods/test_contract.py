@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from robustjax import attacks, data, methods, models, parallel
-from robustjax.attacks import iteration
+from robustjax.attacks.engine import run as engine
 from robustjax.flags import read_flags
 from robustjax.methods import Batch, Inner, Outer
 from robustjax.training import (
@@ -249,8 +249,8 @@ def masked(monkeypatch):
 
     It then rounds as one that does not stop.
     """
-    monkeypatch.setattr(iteration, "_on_cpu", lambda: True)
-    monkeypatch.setattr(iteration, "is_slow_in_a_loop", lambda *_: True)
+    monkeypatch.setattr(engine, "_on_cpu", lambda: True)
+    monkeypatch.setattr(engine, "is_slow_in_a_loop", lambda *_: True)
 
 
 @pytest.mark.usefixtures("masked")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from robustjax.config import TrainConfig
+from robustjax.runs.checkpoint import Checkpoints
+from robustjax.runs.log import read_rows
 from robustjax.training import load_run, loop, train
-from robustjax.training.checkpoint import Checkpoints
-from robustjax.training.log import read_rows
 
 STEPS = 4
 """Of an epoch."""

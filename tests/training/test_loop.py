@@ -12,8 +12,8 @@ import pytest
 
 from robustjax import data
 from robustjax.config import TrainConfig
+from robustjax.runs.log import read_rows
 from robustjax.training import CheckpointError, TrainingError, load_run, train
-from robustjax.training.log import read_rows
 
 KEYS = {
     "epoch",

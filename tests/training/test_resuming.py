@@ -10,9 +10,9 @@ import pytest
 from robustjax import data, methods
 from robustjax.config import TrainConfig
 from robustjax.runs.lock import Lock
+from robustjax.runs.log import read_rows
 from robustjax.training import CheckpointError, load_run, train
 from robustjax.training.experiment import create_experiment
-from robustjax.training.log import read_rows
 
 
 def config(workdir, **changes):

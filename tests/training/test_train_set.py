@@ -11,8 +11,8 @@ import pytest
 
 from robustjax import data, methods
 from robustjax.config import TrainConfig
+from robustjax.runs.log import read_rows
 from robustjax.training import create_experiment, load_run, train
-from robustjax.training.log import read_rows
 from robustjax.training.train_set import TrainSet
 
 

@@ -1,0 +1,259 @@
+"""An ensemble of attacks, run in stages on what the earlier stages left standing."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robustjax import parallel
+from robustjax.attacks.apgd import apgd, apgd_targeted
+from robustjax.attacks.autoattack.state import State
+from robustjax.attacks.engine import filling
+from robustjax.attacks.engine import run as engine
+from robustjax.attacks.engine.model import logits_model, one_draw
+from robustjax.attacks.engine.prepared import Prepared
+from robustjax.attacks.engine.refill import Waiting
+from robustjax.attacks.engine.rows import misclassified
+from robustjax.attacks.fab import fab_targeted
+from robustjax.attacks.square import square
+from robustjax.attacks.threat_model import ThreatModel
+
+# The settings of AutoAttack's authors; the draws are of a random network, for each gradient.
+STEPS, QUERIES, TARGETS, SAMPLES = 100, 5000, 9, 20
+
+# Of a CPU device: so few that their activations stay in its caches, and memory is not given back
+# to the system between two steps.
+ROWS_ON_CPU = 16
+
+
+_JUDGEMENT = 2**31 - 1
+"""Folded into a stage's key for the draws that judge: no example has this number."""
+
+
+class Stage(NamedTuple):
+    """One attack.
+
+    Attributes:
+      attack: its name.
+      number: its draws differ from those of the others.
+      prepare: called as `prepare(keys, logits_fn, images, labels, threat)`; the attack has one run.
+        A targeted one is told `first_target` too, int `[B]`.
+      targets: how many targets every example has; 0 for an untargeted attack.
+      random: whether the network draws random numbers, which examples that are attacked together
+        share; then an image that is finished is judged by a fresh draw.
+    """
+
+    attack: str
+    number: int
+    prepare: Callable[..., Prepared]
+    targets: int = 0
+    random: bool = False
+
+
+def standard_stages(num_classes: int) -> tuple[Stage, ...]:
+    """APGD-CE, targeted APGD-DLR, targeted FAB and Square.
+
+    Args:
+      num_classes: targeted attacks aim at the nine likeliest wrong ones; below 4 APGD-T ascends the
+        difference of logits, because the targeted DLR loss is not defined.
+    """
+    targets = min(TARGETS, num_classes - 1)
+    loss = "dlr" if num_classes >= 4 else "margin"
+
+    def towards_one(prepare, **options):
+        return functools.partial(prepare, num_targets=1, steps=STEPS, **options)
+
+    return (
+        Stage("apgd-ce", 0, functools.partial(apgd.prepare, steps=STEPS, loss="ce")),
+        Stage("apgd-t", 1, towards_one(apgd_targeted.prepare, loss=loss), targets),
+        Stage("fab-t", 2, towards_one(fab_targeted.prepare), targets),
+        Stage("square", 3, functools.partial(square.prepare, queries=QUERIES)),
+    )
+
+
+def rand_stages() -> tuple[Stage, ...]:
+    """APGD-CE and APGD-DLR on the mean of 20 gradients, for networks with randomness."""
+    options = {"steps": STEPS, "samples": SAMPLES}
+    return tuple(
+        Stage(
+            f"apgd-{loss}",
+            number,
+            functools.partial(apgd.prepare, loss=loss, **options),
+            random=True,
+        )
+        for number, loss in enumerate(("ce", "dlr"))
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """Examples, of which so many are computed together.
+
+    Attributes:
+      images: float [N, H, W, C].
+      labels: int [N].
+      size: of a batch.
+      devices: share a batch; none: the default one.
+      at_once: how many batches are computed at the same time, on a CPU.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    size: int
+    devices: tuple[jax.Device, ...] = ()
+    at_once: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        images: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        devices: Sequence[jax.Device] = (),
+    ) -> Batches:
+        """Batches that suit the platform.
+
+        Args:
+          images: float [N, H, W, C], one or more.
+          labels: int [N].
+          batch_size: how many examples are computed at a time at most. A CPU has a small batch for
+            each device, or, with one device, for each core.
+          devices: share a batch, whose size becomes a multiple of theirs; none: the default one.
+        """
+        number = max(len(devices), 1)
+        size, at_once = min(batch_size, len(images)), 1
+        if jax.default_backend() == "cpu":
+            at_once = 1 if devices else min(_usable_cores(), size)
+            share = min(batch_size // at_once, -(-len(images) // at_once))
+            rounds = -(-share // (ROWS_ON_CPU * number))
+            size = -(-share // rounds)
+        return cls(images, labels, -(-size // number) * number, tuple(devices), at_once)
+
+    def place(self, *arrays: Any) -> tuple[jax.Array, ...]:
+        """Arrays of one batch on the devices."""
+        return parallel.share_rows(tuple(jnp.asarray(array) for array in arrays), self.devices)
+
+    def logits(self, logits_fn: Callable[[jax.Array], jax.Array], images: np.ndarray) -> np.ndarray:
+        """The logits `[N, K]` of all images `[N, ...]`, by nothing but forward passes."""
+        model = logits_model(logits_fn, self.labels)
+        logits = []
+        for first in range(0, len(images), self.size):
+            part = images[first : first + self.size]
+            (batch,) = self.place(filling.filled(part, self.size))
+            logits.append(np.asarray(engine.apply(model, batch))[: len(part)])
+        return np.concatenate(logits)
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    key: jax.Array,
+    logits_fn: Callable[..., jax.Array],
+    batches: Batches,
+    threat: ThreatModel,
+    state: State,
+    after_some: Callable[[State], Any],
+) -> None:
+    """Runs what is left of the stages, and brings `state` forward in place.
+
+    The targets of an attack are faced in turn: all examples the first one, then all that still
+    stand the second one, and so on. An example may be at several of them at a time, lest rows stay
+    empty; that changes no verdict and no image.
+
+    Args:
+      stages: of the ensemble.
+      key: one key; example i of attack a draws from the key folded with a and i.
+      logits_fn: a `jax.tree_util.Partial`, lest every batch trace it.
+      batches: the examples.
+      threat: the norm ball and the box; epsilon a scalar or `[N]`.
+      state: where the ensemble stands.
+      after_some: told the state whenever some turns are over.
+    """
+    for number, stage in enumerate(stages):
+        if number < state.stage:
+            continue
+        if number > state.stage:
+            state.begin_stage(number, max(stage.targets, 1))
+        attack_key = jax.random.fold_in(key, stage.number)
+
+        def prepare(turns, stage=stage, attack_key=attack_key):
+            targets, positions = np.divmod(turns, len(batches.labels))
+            keys, images, labels, targets = batches.place(
+                _example_keys(attack_key, positions),
+                batches.images[positions],
+                batches.labels[positions],
+                targets.astype(np.int32),
+            )
+            options = {"first_target": targets} if stage.targets else {}
+            return stage.prepare(
+                keys, logits_fn, images, labels, _of_rows(threat, positions), **options
+            )
+
+        began = time.monotonic()
+        schedule = _schedule(prepare, Waiting(state.pending), batches, stage.random)
+        if stage.random:
+            schedule = _judged_anew(schedule, attack_key, logits_fn, batches)
+        with contextlib.closing(schedule):
+            for settled in schedule:
+                for turn, success, image in zip(*settled, strict=True):
+                    target, position = divmod(turn, len(batches.labels))
+                    if success:
+                        state.broken(target, position, stage.number, image)
+                    else:
+                        state.withstood(target, position)
+                now = time.monotonic()
+                state.seconds[stage.attack] = state.seconds.get(stage.attack, 0.0) + now - began
+                began = now
+                after_some(state)
+
+
+def _judged_anew(
+    schedule: Iterator[filling.Settled],
+    key: jax.Array,
+    logits_fn: Callable[[jax.Array, jax.Array], jax.Array],
+    batches: Batches,
+) -> Iterator[filling.Settled]:
+    """What is settled, success being that a fresh draw of a random network misclassifies the image.
+
+    One lucky draw among the hundreds of an attack says nothing. An attack of this ensemble has no
+    targets, so that a turn is an example.
+    """
+    with contextlib.closing(schedule):
+        for settled in schedule:
+            draw = jax.random.fold_in(jax.random.fold_in(key, _JUDGEMENT), settled.turns[0])
+            again = dataclasses.replace(batches, labels=batches.labels[settled.turns])
+            logits = again.logits(one_draw(logits_fn, draw), settled.images)
+            yield settled._replace(success=misclassified(logits, again.labels))
+
+
+def _schedule(
+    prepare: filling.Prepare, waiting: Waiting, batches: Batches, random: bool
+) -> Iterator[filling.Settled]:
+    """On accelerators, and where examples share draws, whole batches; else at_once."""
+    if random or jax.default_backend() != "cpu":
+        return filling.in_batches(prepare, waiting, batches.size)
+    return filling.refilled(prepare, waiting, batches.size, batches.at_once)
+
+
+def _usable_cores() -> int:
+    # Not every system can tell.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+@jax.jit
+def _example_keys(key: jax.Array, positions: jax.Array) -> jax.Array:
+    return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
+
+
+def _of_rows(threat: ThreatModel, rows: np.ndarray) -> ThreatModel:
+    if jnp.ndim(threat.epsilon) == 0:
+        return threat
+    return dataclasses.replace(threat, epsilon=jnp.asarray(threat.epsilon)[rows])

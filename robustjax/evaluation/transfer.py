@@ -1,0 +1,187 @@
+"""Black-box evaluation by transfer: adversarial images of every network, shown to every other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robustjax import attacks, data
+from robustjax.arguments import did_you_mean, shown
+from robustjax.attacks.engine.model import clean_logits
+from robustjax.attacks.engine.rows import predicted
+from robustjax.attacks.registry import STEPPED, AttackSpec, parse_attack
+from robustjax.evaluation.suite import run_attack, wilson_interval
+from robustjax.runs.resumable import Unfinished
+
+LogitsFn = Callable[[jax.Array], jax.Array]
+
+Progress = Callable[[str, int, int], None]
+"""Told the source, how many of all adversarial images are made, and of how many."""
+
+ACCEPTED = "fgsm, pgd-K, pgd-KxR (R restarts), cw-K, cw-KxR"
+
+
+class TransferMatrix(NamedTuple):
+    """What each network makes of each network's adversarial images, for N examples.
+
+    Attributes:
+      clean: target -> bool [N], classified correctly as they are.
+      robust: source -> target -> bool [N], classified correctly by the target clean and at the
+        source's adversarial image. Where source and target are one network: white-box.
+      settings: of the attack, JSON.
+    """
+
+    clean: dict[str, np.ndarray]
+    robust: dict[str, dict[str, np.ndarray]]
+    settings: dict[str, Any]
+
+
+def parse_transfer_attack(name: str) -> AttackSpec:
+    """An attack by its name, if it makes images that are worth showing to another network.
+
+    Attacks that stop at the boundary of the network that they attack, or leave alone what it
+    misclassifies, transfer worse than they need to.
+
+    Raises:
+      ValueError: it is not one of `ACCEPTED`.
+    """
+    try:
+        spec = parse_attack(name)
+    except ValueError:
+        spec = None
+    if spec is None or spec.kind not in ("fgsm", *STEPPED):
+        hint = did_you_mean(name, ("fgsm", "pgd-20", "cw-30"))
+        raise ValueError(
+            f"unknown attack {shown(name)!r} in --attack: accepted are {ACCEPTED}{hint}"
+        )
+    return spec
+
+
+def transfer_matrix(
+    attack: str,
+    key: jax.Array,
+    sources: Mapping[str, LogitsFn],
+    targets: Mapping[str, LogitsFn],
+    dataset: data.Dataset,
+    threat: attacks.ThreatModel,
+    *,
+    step_size: float | None = None,
+    start: str = "uniform",
+    batch_size: int = 128,
+    progress: Progress | None = None,
+    unfinished: Mapping[str, Unfinished] | None = None,
+) -> TransferMatrix:
+    """Attacks every source once, and judges the images on every target.
+
+    All sources are attacked from the same starts. Every image is attacked, also what its source
+    misclassifies, because a target may be right about it.
+
+    Args:
+      attack: one of `ACCEPTED`.
+      key: the draws of example i are a function of (key, i).
+      sources: name -> images [B, H, W, C] to logits [B, K]; as `jax.tree_util.Partial` they are
+        traced once.
+      targets: likewise.
+      dataset: what to attack.
+      threat: the norm ball and the box.
+      step_size: of PGD and CW, in units of the images; None: see
+        `step_size.default_step_size`.
+      start: of PGD and CW, see `attacks.pgd`.
+      batch_size: examples attacked at once.
+      progress: told after every batch.
+      unfinished: for each source, keeps its images, to go on where it was interrupted.
+
+    Raises:
+      ValueError: the attack is not accepted, or not made for the norm, or there is no source or
+        target.
+
+    Source: MART (Wang et al., 2020), table 3; LRM (Summers & Dinneen, 2019), tables 2 and 4; SENSE
+      (Kim & Wang, 2019), table 4. The condition that the clean image is right as well is ours, as
+      for all accuracies of this package.
+    """
+    spec = parse_transfer_attack(attack)
+    if not sources or not targets:
+        raise ValueError("sources and targets must hold a network each")
+    clean_images = np.asarray(data.to_float(dataset.images))
+    judge = _Judge(np.asarray(dataset.labels), batch_size)
+    clean = {name: judge(logits_fn, clean_images) for name, logits_fn in targets.items()}
+    total = len(sources) * len(dataset)
+    robust: dict[str, dict[str, np.ndarray]] = {}
+    settings: dict[str, Any] = {}
+    for place, (source, source_fn) in enumerate(sources.items()):
+
+        def report(name: str, done: int, of: int, accuracy: float, place=place, source=source):
+            if progress is not None:
+                progress(source, place * len(dataset) + done, total)
+
+        score = run_attack(
+            spec,
+            key,
+            source_fn,
+            dataset,
+            threat,
+            step_size=step_size,
+            start=start,
+            batch_size=batch_size,
+            report=report,
+            keep_images=True,
+            unfinished=None if unfinished is None else unfinished[source],
+        )
+        settings = {"name": spec.name, **score.settings}
+        robust[source] = {
+            target: clean[target] & judge(logits_fn, score.images)
+            for target, logits_fn in targets.items()
+        }
+    return TransferMatrix(clean, robust, settings)
+
+
+class _Judge(NamedTuple):
+    """Forward passes over all examples."""
+
+    labels: np.ndarray
+    batch_size: int
+
+    def __call__(self, logits_fn: LogitsFn, images: np.ndarray) -> np.ndarray:
+        """Classified correctly, bool [N]; never where a logit is not finite."""
+        right = np.zeros(len(images), bool)
+        for first in range(0, len(images), self.batch_size):
+            rows = np.minimum(np.arange(first, first + self.batch_size), len(images) - 1)
+            labels = self.labels[rows]
+            logits = clean_logits(logits_fn, jnp.asarray(images[rows]), jnp.asarray(labels))
+            last = min(first + self.batch_size, len(images))
+            right[first:last] = (predicted(np.asarray(logits)) == labels)[: last - first]
+        return right
+
+
+def summarize(matrix: TransferMatrix, **about: Any) -> dict[str, Any]:
+    """The content of transfer.json; accuracies are fractions of all examples.
+
+    Args:
+      matrix: of `transfer_matrix`.
+      **about: what else is to be recorded.
+    """
+    examples = len(next(iter(matrix.clean.values())))
+    return {
+        "attack": matrix.settings,
+        "examples": examples,
+        "clean": {target: _share("accuracy", correct) for target, correct in matrix.clean.items()},
+        "transfer": {
+            source: {
+                target: {**_share("robust_accuracy", correct), "white_box": source == target}
+                for target, correct in by_target.items()
+            }
+            for source, by_target in matrix.robust.items()
+        },
+        **about,
+    }
+
+
+def _share(name: str, correct: np.ndarray) -> dict[str, Any]:
+    return {
+        name: float(correct.mean()),
+        "interval_95": wilson_interval(int(correct.sum()), len(correct)),
+    }

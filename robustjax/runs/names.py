@@ -1,0 +1,5 @@
+"""What the files in the folder of a run are called."""
+
+FLAGS, METRICS, CHECKPOINTS = "flags.txt", "metrics.jsonl", "checkpoints"
+EVALUATION, DIAGNOSIS, TRANSFER = "evaluation.json", "diagnosis.json", "transfer.json"
+FIGURES = "figures"
