@@ -1,6 +1,6 @@
 """The library's standard AutoAttack, one attack at a time, so that another side can take turns."""
 
-import functools
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class LibraryAutoAttack:
 
     def run(self, name: str) -> None:
         """Runs the attack that comes next; when it returns, the device is done."""
-        upto = [stage.attack for stage in self._stages].index(name) + 1
+        upto = [stage.name for stage in self._stages].index(name) + 1
         ensemble.run_stages(
             self._stages[:upto],
             self._key,
@@ -68,8 +68,8 @@ def stages(num_classes: int, budget: Budget) -> tuple[ensemble.Stage, ...]:
     """The standard stages with another number of steps and queries; the default changes nothing."""
 
     def within(stage: ensemble.Stage) -> ensemble.Stage:
-        own = {"queries": budget.queries} if stage.attack == "square" else {"steps": budget.steps}
-        return stage._replace(prepare=functools.partial(stage.prepare, **own))
+        own = {"queries": budget.queries} if stage.name == "square" else {"steps": budget.steps}
+        return stage._replace(attack=dataclasses.replace(stage.attack, **own))
 
     return tuple(within(stage) for stage in ensemble.standard_stages(num_classes))
 

@@ -25,21 +25,24 @@ _SUBPACKAGES = (
 __all__ = ["__version__", "cite", *_SUBPACKAGES]
 
 
-def cite(method: str) -> str:
-    """The BibTeX entry of the paper that a training method comes from.
+def cite(name: str) -> str:
+    """The BibTeX entry of the paper that a training method, or an attack, comes from.
 
     Args:
-      method: a name of `robustjax.methods.names()`, such as "trades".
+      name: of a method, such as "trades", or of an attack, such as "apgd-t".
 
     Returns:
       The entry as text, ready for a .bib file.
 
     Raises:
-      ValueError: no method has that name.
+      ValueError: nothing has that name.
     """
     from robustjax import methods
+    from robustjax.attacks import registry
 
-    return methods.cite(method)
+    if name not in methods.names() and registry.is_known(name):
+        return registry.cite(name)
+    return methods.cite(name)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -170,6 +170,25 @@ def is_finite(value: float) -> bool:
         return False
 
 
+def require_free_name(kind: str, name: Any, taken: Iterable[str]) -> None:
+    """Refuses a name under which nothing can be registered.
+
+    Args:
+      kind: of what is to be registered, for the message.
+      name: that it is to have.
+      taken: the names that there are.
+
+    Raises:
+      ValueError: it is no name of letters, digits, "_" and "-", or it is taken.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
+        raise ValueError(
+            f"name={shown(name)}: accepted are names of letters, digits, _ and -, as my_{kind}"
+        )
+    if name in taken:
+        raise ValueError(f"name={name}: a {kind} is called so already; choose another name")
+
+
 def _initials(name: str) -> str:
     return "".join(part[0] for part in re.split(r"[_\-]", name.lower()) if part)
 

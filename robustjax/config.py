@@ -5,6 +5,7 @@ from it, `flags.txt` is written from it, and resuming a run compares two of them
 """
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -69,7 +70,9 @@ class TrainConfig:
     """Every option of `launch/train.py`; the help texts below are the documentation."""
 
     method: str = _option("standard", "training method, see --method=help", "method")
-    beta: float | None = _option(None, "weight of the regulariser, for methods with one", "method")
+    beta: float | str | None = _option(
+        None, "weight of the regulariser, for methods with one; or a schedule, as 1..6@10", "method"
+    )
     set: tuple[str, ...] = _option(
         (), "a hyper-parameter of the method, name=value; may be repeated", "method"
     )
@@ -345,13 +348,19 @@ class TrainConfig:
             value = getattr(self, field.name)
             if not field.metadata["recorded"] or (value == field.default and value in (None, ())):
                 continue
-            if field.type is bool:
+            if option_types()[field.name] is bool:
                 lines.append(f"--{field.name}" if value else f"--no{field.name}")
             elif field.name == "set":
                 lines.extend(f"--set={assignment}" for assignment in value)
             else:
                 lines.append(f"--{field.name}={format_value(value)}")
         return "\n".join(lines) + "\n"
+
+
+@functools.cache
+def option_types() -> dict[str, Any]:
+    """The type of every option."""
+    return typing.get_type_hints(TrainConfig)
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -365,16 +374,19 @@ def _require_type(field: dataclasses.Field, value: Any) -> None:
     """Refuses what is not of the field's type, or a number out of all range."""
     flag = f"--{field.name}"
     least = -1 if field.name in _MINUS_1_TOO else int(field.name in _AT_LEAST_1)
-    kinds = typing.get_args(field.type)
+    kind = option_types()[field.name]
+    kinds = typing.get_args(kind)
     if value is None and type(None) in kinds:
         return
-    if field.type is bool:
+    if kind is bool:
         _require_kind(flag, value, lambda part: isinstance(part, bool), "true or false")
-    elif field.type is int:
+    elif kind is int:
         require_whole(flag, value, least, _LARGEST.get(field.name, LARGEST_COUNT))
-    elif field.type is str:
+    elif kind is str:
         _require_kind(flag, value, _is_line, "a text of one line")
-    elif field.type is float or type(None) in kinds:
+    elif str in kinds and isinstance(value, str):
+        _require_schedule(field.name, value, whole=False)
+    elif kind is float or type(None) in kinds:
         require_finite(flag, value, least, accepted=f"finite numbers, {least} or more")
     else:
         _require_kind(flag, value, lambda part: isinstance(part, tuple), "a tuple")

@@ -1,15 +1,17 @@
 """The options of an experiment as absl flags, and back."""
 
 import dataclasses
+import typing
 from collections.abc import Iterable, Sequence
 
 from absl import flags
 
 from robustjax import methods
 from robustjax.arguments import did_you_mean
-from robustjax.config import TrainConfig
+from robustjax.config import TrainConfig, option_types
+from robustjax.epoch_schedule import parse_schedule
 from robustjax.files import Path
-from robustjax.text import Value, format_value, parse_number
+from robustjax.text import Value, format_value, parse_number, split_names
 
 
 def own_hyperparameters() -> dict[str, list[str]]:
@@ -31,18 +33,24 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     for name, owners in own_hyperparameters().items():
         help_text = f"of {', '.join(owners)}; see --method=help"
         flags.DEFINE_string(name, None, help_text, flag_values=values)
+    types = option_types()
     for field in dataclasses.fields(TrainConfig):
+        kind = types[field.name]
         help_text, default = field.metadata["help"], field.default
-        if field.type is bool:
+        if kind is bool:
             flags.DEFINE_bool(field.name, default, help_text, flag_values=values)
-        elif field.type is int:
+        elif kind is int:
             flags.DEFINE_integer(field.name, default, help_text, flag_values=values)
-        elif field.type is str:
+        elif kind is str:
             flags.DEFINE_string(field.name, default, help_text, flag_values=values)
         elif field.name == "set":
             flags.DEFINE_multi_string(field.name, list(default), help_text, flag_values=values)
         else:
-            parser = _NumbersParser() if isinstance(default, tuple) else NumberParser(default)
+            parser = NumberParser(default)
+            if isinstance(default, tuple):
+                parser = _NumbersParser()
+            elif str in typing.get_args(kind):
+                parser = _ScheduleParser()
             flags.DEFINE(
                 parser, field.name, default, help_text, values, _NumberSerializer()
             )  # fmt: skip
@@ -148,6 +156,34 @@ class NumberParser(flags.ArgumentParser):
     def flag_type(self) -> str:
         """What absl calls the type of the flag."""
         return "number"
+
+
+class _ScheduleParser(NumberParser):
+    syntactic_help = "a number, a fraction or a schedule, such as 6 or 1..6@10"
+
+    def parse(self, argument: str | float | None) -> float | str | None:
+        if isinstance(argument, str) and ("@" in argument or ".." in argument):
+            parse_schedule(argument)
+            return argument
+        return super().parse(argument)
+
+    def flag_type(self) -> str:
+        return "number or schedule"
+
+
+class NamesParser(flags.ListParser):
+    """Parses names of attacks between commas; those in parentheses belong to a name."""
+
+    def parse(self, argument: str | list[str]) -> list[str]:
+        """The names."""
+        if not argument or not isinstance(argument, str):
+            return argument or []
+        return split_names(argument)
+
+
+def define_attacks(default: list[str] | None, text: str, values: flags.FlagValues) -> None:
+    """Defines --attacks, a list of names."""
+    flags.DEFINE(NamesParser(), "attacks", default, text, values, flags.CsvListSerializer(","))
 
 
 class _NumbersParser(flags.ArgumentParser):

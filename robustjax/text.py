@@ -61,3 +61,15 @@ def format_value(value: Value | None) -> str:
 
 def _is_short(value: float) -> bool:
     return len(repr(value)) <= 8
+
+
+def split_names(text: str) -> list[str]:
+    """Names between commas; those inside of parentheses belong to the name."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]

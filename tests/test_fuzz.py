@@ -17,7 +17,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from robustjax import attacks, data, evaluation, methods, models, reports, training
-from robustjax.attacks import registry as attack_names
 from robustjax.attacks.autoattack import state as ensemble_state
 from robustjax.cli import (
     app,
@@ -39,6 +38,7 @@ from robustjax.cli.sweep import command as sweep
 from robustjax.config import TrainConfig
 from robustjax.epoch_schedule import parse_schedule
 from robustjax.evaluation import accumulated, adversarial_images
+from robustjax.evaluation.spec import require_possible
 from robustjax.files import Path, parse_json
 from robustjax.flags import config_from_flags, define_flags, own_hyperparameters, read_flags
 from robustjax.npz import read_npz
@@ -232,8 +232,10 @@ def test_a_schedule_is_what_its_text_says_or_is_refused_with_it(times):
 # Names of attacks.
 
 NAMES = (
-    *attack_names._PLAIN, "pgd-20", "pgd-20x5", "cw-30", "cw-30x2", "random-8", "spsa",
-    "spsa-10x64", "spsa-10x63", "pgd-2147483648", "pgd-0", "PGD20",
+    "clean", *(name for name in attacks.names() if name not in ("pgd", "cw", "random")),
+    "pgd-20", "pgd-20x5", "cw-30", "cw-30x2", "random-8", "spsa-10x64", "spsa-10x63",
+    "pgd-2147483648", "pgd-0", "PGD20", "pgd-20(step_size=2/255,start=clean)",
+    "apgd-t(num_targets=3)", "square(queries=-1)", "pgd-3()",
 )  # fmt: skip
 
 
@@ -245,7 +247,7 @@ def test_the_name_of_an_attack_is_known_or_refused(times):
     def property(name, norm, num_classes):
         with no_traceback("--attacks"):
             spec = evaluation.parse_attack(name)
-            attack_names.require_possible(spec, norm, num_classes)
+            require_possible(spec, norm, num_classes)
             if spec.kind != "spsa":  # Its scales are numbers of JAX.
                 threat = attacks.ThreatModel(norm, 0.1)
                 completed = spec.completed(threat, num_classes)

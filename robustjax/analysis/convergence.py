@@ -24,6 +24,7 @@ from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
 from robustjax.attacks.engine.model import gradient_model
 from robustjax.attacks.engine.rows import predicted
 from robustjax.attacks.threat_model import per_example
+from robustjax.batching import batches_of_one_shape
 from robustjax.step_size import ReachWarning, reach_complaint
 
 
@@ -108,13 +109,12 @@ def pgd_convergence(
     loss = np.zeros((restarts, steps + 1, total), np.float32)
     wrong = np.zeros(loss.shape, bool)
     done, work = 0, -(-total // size) * restarts * (steps + 1)
-    all_keys = per_example_keys(key, -(-total // size) * size)
-    for first in range(0, total, size):
-        kept = slice(first, min(first + size, total))
-        rows = np.minimum(np.arange(first, first + size), total - 1)
+    all_keys = per_example_keys(key, total)
+    for batch in batches_of_one_shape(total, size):
+        rows, kept = batch.rows, batch.kept
         clean = data.to_float(dataset.images[rows])
         labels = jnp.asarray(dataset.labels[rows])
-        keys = all_keys[first : first + size]
+        keys = all_keys[rows]
         model = gradient_model(losses.cross_entropy, logits_fn, labels)
         own_threat, own_size = of_rows((threat, step_size), rows)
         for restart in range(restarts):
@@ -122,8 +122,8 @@ def pgd_convergence(
             for step in range(steps + 1):
                 logits, values, gradient = engine.apply(model, images, labels)
                 missed = predicted(np.asarray(logits)) != np.asarray(labels)
-                loss[restart, step, kept] = np.asarray(values)[: total - first]
-                wrong[restart, step, kept] = missed[: total - first]
+                loss[restart, step, kept] = batch.without_filling(values)
+                wrong[restart, step, kept] = batch.without_filling(missed)
                 images = _move(own_threat, images, clean, gradient, own_size)
                 done += 1
                 if report is not None:

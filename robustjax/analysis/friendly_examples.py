@@ -10,6 +10,7 @@ from robustjax import attacks, data
 from robustjax.analysis.model_statistics import LogitsFn, Progress, checked_subject, of_rows
 from robustjax.attacks import stopping
 from robustjax.attacks.engine.keys import per_example_keys
+from robustjax.batching import batches_of_one_shape
 
 
 def friendly_images(
@@ -47,11 +48,11 @@ def friendly_images(
     """
     _, size = checked_subject(logits_fn, dataset, threat, batch_size)
     total, found = len(dataset), []
-    keys = per_example_keys(key, -(-total // size) * size)
-    for first in range(0, total, size):
-        rows = np.minimum(np.arange(first, first + size), total - 1)
+    keys = per_example_keys(key, total)
+    for batch in batches_of_one_shape(total, size):
+        rows = batch.rows
         result = attacks.pgd(
-            keys[first : first + size],
+            keys[rows],
             logits_fn,
             data.to_float(dataset.images[rows]),
             jnp.asarray(dataset.labels[rows]),
@@ -61,7 +62,7 @@ def friendly_images(
             stop=stopping.misclassified(tau),
             independent_rows=True,
         )
-        found.append(np.asarray(result.images)[: total - first])
+        found.append(batch.without_filling(result.images))
         if report is not None:
-            report("friendly PGD", min(first + size, total), total)
+            report("friendly PGD", batch.done, total)
     return np.concatenate(found)

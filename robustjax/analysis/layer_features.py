@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax.analysis.model_statistics import Progress, float_images
+from robustjax.batching import batches_of_one_shape
 
 PENULTIMATE = "penultimate"
 """Names the input of the last dense layer, whatever the network calls what makes it."""
@@ -65,12 +66,11 @@ def layer_features(
     total, found = len(images), []
     size = min(batch_size, total)
     compute = jax.jit(functools.partial(_output_of, model, layer))
-    for first in range(0, total, size):
-        rows = np.minimum(np.arange(first, first + size), total - 1)
-        output = compute(variables, jnp.asarray(float_images(images[rows])))
-        found.append(np.asarray(output)[: total - first])
+    for batch in batches_of_one_shape(total, size):
+        output = compute(variables, jnp.asarray(float_images(images[batch.rows])))
+        found.append(batch.without_filling(output))
         if report is not None:
-            report(f"layer {layer}", min(first + size, total), total)
+            report(f"layer {layer}", batch.done, total)
     return np.concatenate(found)
 
 

@@ -15,6 +15,7 @@ from robustjax.arguments import shown
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import model as network
 from robustjax.attacks.engine.rows import predicted
+from robustjax.batching import batches_of_one_shape
 from robustjax.losses._checks import check_class_range
 
 LogitsFn = Callable[[jax.Array], jax.Array]
@@ -109,11 +110,10 @@ def compute_logits(
     total = len(images)
     size = min(checks.checked_count("batch_size", batch_size, 1), total)
     found = []
-    for first in range(0, total, size):
-        rows = np.minimum(np.arange(first, first + size), total - 1)
-        batch = jnp.asarray(float_images(images[rows]))
-        logits = network.clean_logits(logits_fn, batch, np.zeros(size, np.int32))
-        found.append(np.asarray(logits, np.float32)[: total - first])
+    for batch in batches_of_one_shape(total, size):
+        some = jnp.asarray(float_images(images[batch.rows]))
+        logits = network.clean_logits(logits_fn, some, np.zeros(size, np.int32))
+        found.append(batch.without_filling(np.asarray(logits, np.float32)))
     return np.concatenate(found)
 
 

@@ -14,12 +14,13 @@ import numpy as np
 from robustjax import losses
 from robustjax.arguments import require_choice
 from robustjax.attacks import _checks as checks
-from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
-from robustjax.attacks.engine.model import gradient_model, sampled_gradient_model
-from robustjax.attacks.engine.prepared import Prepared, runs_whole
+from robustjax.attacks.attack import run_whole
+from robustjax.attacks.engine.keys import first_key, fold_in_each, per_example_keys
+from robustjax.attacks.engine.model import gradient_model, one_draw, sampled_gradient_model
+from robustjax.attacks.engine.prepared import Prepared
 from robustjax.attacks.engine.rows import classified_as, misclassified, where_rows
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.targets import RankedInputs, lead_of_target, ranked_inputs
+from robustjax.attacks.targets import RankedInputs, lead_of_target, named_targets, ranked_inputs
 from robustjax.attacks.threat_model import ThreatModel, per_example
 
 LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
@@ -48,7 +49,118 @@ _MOMENTUM = 0.75
 _ENOUGH_INCREASES = 0.75
 
 
-@runs_whole
+@dataclasses.dataclass(frozen=True)
+class APGD:
+    """`apgd` as a value; see there for the settings.
+
+    Attributes:
+      steps: number of steps of each restart, at least 1.
+      loss: "ce" or "dlr".
+      restarts: how often the attack is run on what has withstood it.
+      targets: None, or which class each example is to reach: "next", "least" (likely) or "random".
+      samples: draws of a random network that losses and gradients are means over; 0: it is none.
+    """
+
+    steps: int = 100
+    loss: str = "ce"
+    restarts: int = 1
+    targets: str | None = None
+    samples: int = 0
+
+    def prepare(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[..., jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+        *,
+        targets: jax.Array | None = None,
+    ) -> Prepared:
+        """Checks the arguments, and looks at the clean images."""
+        require_choice("loss", self.loss, tuple(LOSSES))
+        restarts = checks.checked_count("restarts", self.restarts, 1)
+        samples = checks.checked_count("samples", self.samples, 0)
+        inputs = ranked_inputs(key, logits_fn, images, labels, threat, random=samples > 0)
+        steps = checks.checked_count("steps", self.steps, 1)
+        if targets is None and self.targets is not None:
+            network = one_draw(logits_fn, first_key(inputs.key)) if samples else logits_fn
+            targets = named_targets(self.targets, inputs.key, network, inputs.images, inputs.labels)
+        if targets is None:
+            attack = _AutoPGD(steps, samples=samples)
+            return _prepared(inputs, logits_fn, LOSSES[self.loss], attack, restarts)
+        inputs = inputs.towards(checks.checked_targets(targets, len(inputs.images)), samples > 0)
+        attack = _AutoPGD(steps, samples=samples, aim=CHOSEN)
+        return _prepared(inputs, logits_fn, _CHOSEN_LOSSES[self.loss], attack, restarts)
+
+    def __call__(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[..., jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+        *,
+        targets: jax.Array | None = None,
+    ) -> AttackResult:
+        """Attacks images; `targets`, which belong to the images, are as for `apgd`."""
+        return run_whole(self, key, logits_fn, images, labels, threat, targets=targets)
+
+
+@dataclasses.dataclass(frozen=True)
+class APGDTargeted:
+    """`apgd_targeted` as a value; see there for the settings.
+
+    Attributes:
+      steps: for each target.
+      num_targets: how many classes are tried.
+      loss: "dlr" or "margin".
+    """
+
+    steps: int = 100
+    num_targets: int = 9
+    loss: str = "dlr"
+
+    def completed(self, threat: ThreatModel, num_classes: int) -> APGDTargeted:
+        """With no more targets than there are, and a loss that is defined for so few classes."""
+        return dataclasses.replace(
+            self,
+            num_targets=min(self.num_targets, num_classes - 1),
+            loss=self.loss if num_classes >= 4 else "margin",
+        )
+
+    def prepare(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[..., jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+        *,
+        first_target: jax.Array | int = 0,
+    ) -> Prepared:
+        """Checks the arguments, and looks at the clean images."""
+        require_choice("loss", self.loss, tuple(TARGETED_LOSSES))
+        num_targets = checks.checked_count("num_targets", self.num_targets, 1)
+        inputs = ranked_inputs(key, logits_fn, images, labels, threat)
+        inputs = inputs.aimed(first_target, num_targets)
+        attack = _AutoPGD(checks.checked_count("steps", self.steps, 1), aim=RANKED)
+        return _prepared(inputs, logits_fn, TARGETED_LOSSES[self.loss], attack, num_targets)
+
+    def __call__(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[..., jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+        *,
+        first_target: jax.Array | int = 0,
+    ) -> AttackResult:
+        """Attacks images; `first_target` is as for `apgd_targeted`."""
+        return run_whole(self, key, logits_fn, images, labels, threat, first_target=first_target)
+
+
 def apgd(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
@@ -59,9 +171,9 @@ def apgd(
     steps: int = 100,
     loss: str = "ce",
     restarts: int = 1,
-    targets: jax.Array | None = None,
+    targets: jax.Array | str | None = None,
     samples: int = 0,
-) -> Prepared:
+) -> AttackResult:
     r"""Auto-PGD on the cross-entropy or on the DLR loss.
 
     A step of size :math:`\eta`, first :math:`2 \epsilon`, with momentum, both projected:
@@ -89,6 +201,7 @@ def apgd(
       targets: int `[B]`, classes in [0, K): makes the attack a targeted one, whose success is that
         the target is predicted. "ce" then is lowered at the target, and "dlr" is the targeted DLR
         loss (4 classes or more). Images that are predicted as the target before are not attacked.
+        By name as for `pgd`.
       samples: 0 for a network without randomness. Otherwise `logits_fn` is called as
         `logits_fn(images, key)`, and losses and gradients are means over this many draws
         (expectation over transformation). One draw decides nothing then: every image is attacked
@@ -101,24 +214,26 @@ def apgd(
       ValueError: an argument has a shape, dtype or value that is not accepted; the message says
         which.
 
+    Example:
+      >>> from robustjax.attacks import ThreatModel
+      >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
+      >>> threat = ThreatModel("linf", epsilon=0.1)
+      >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])
+      >>> result = apgd(jax.random.key(0), network, images, labels, threat, steps=10)
+      >>> print(result.success)
+      [ True]
+
     Source: Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
       Parameter-free Attacks (Croce & Hein, 2020), Algorithm 1 and section 4. As in the authors'
       code, the start lies on the sphere of the norm (the paper leaves it open), and the count of
       increases up to the first checkpoint compares the first loss after the start with zero.
     """
-    require_choice("loss", loss, tuple(LOSSES))
-    restarts = checks.checked_count("restarts", restarts, 1)
-    samples = checks.checked_count("samples", samples, 0)
-    inputs = ranked_inputs(key, logits_fn, images, labels, threat, random=samples > 0)
-    if targets is None:
-        attack = _AutoPGD(checks.checked_count("steps", steps, 1), samples=samples)
-        return _prepared(inputs, logits_fn, LOSSES[loss], attack, restarts)
-    inputs = inputs.towards(checks.checked_targets(targets, len(inputs.images)), samples > 0)
-    attack = _AutoPGD(checks.checked_count("steps", steps, 1), samples=samples, aim=CHOSEN)
-    return _prepared(inputs, logits_fn, _CHOSEN_LOSSES[loss], attack, restarts)
+    named = isinstance(targets, str)
+    return APGD(steps, loss, restarts, targets if named else None, samples)(
+        key, logits_fn, images, labels, threat, targets=None if named else targets
+    )
 
 
-@runs_whole
 def apgd_targeted(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
@@ -130,7 +245,7 @@ def apgd_targeted(
     num_targets: int = 9,
     first_target: jax.Array | int = 0,
     loss: str = "dlr",
-) -> Prepared:
+) -> AttackResult:
     """Auto-PGD on the targeted DLR loss, towards one wrong class after the other.
 
     The targets are the classes of the 2nd, 3rd, ... largest clean logit. What one target has broken
@@ -156,14 +271,22 @@ def apgd_targeted(
     Raises:
       ValueError: there are fewer classes than the targets or the loss need, or as for `apgd`.
 
+    Example:
+      >>> from robustjax.attacks import ThreatModel
+      >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
+      >>> threat = ThreatModel("linf", epsilon=0.1)
+      >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])
+      >>> result = apgd_targeted(
+      ...     jax.random.key(0), network, images, labels, threat, num_targets=1, loss="margin"
+      ... )
+      >>> print(result.success)
+      [ True]
+
     Source: as for `apgd`, section 4.2 and the targeted DLR loss of the authors' code.
     """
-    require_choice("loss", loss, tuple(TARGETED_LOSSES))
-    num_targets = checks.checked_count("num_targets", num_targets, 1)
-    inputs = ranked_inputs(key, logits_fn, images, labels, threat)
-    inputs = inputs.aimed(first_target, num_targets)
-    attack = _AutoPGD(checks.checked_count("steps", steps, 1), aim=RANKED)
-    return _prepared(inputs, logits_fn, TARGETED_LOSSES[loss], attack, num_targets)
+    return APGDTargeted(steps, num_targets, loss)(
+        key, logits_fn, images, labels, threat, first_target=first_target
+    )
 
 
 @jax.tree_util.register_dataclass

@@ -2,16 +2,74 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
 
 from robustjax import losses
 from robustjax.attacks import _checks as checks
-from robustjax.attacks.pgd import pgd
+from robustjax.attacks.pgd import PGD, with_step_size
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.stopping import StopRule
 from robustjax.attacks.threat_model import ThreatModel
+
+
+@dataclasses.dataclass(frozen=True)
+class CW:
+    """`cw_linf` as a value; see there for the settings.
+
+    Attributes:
+      steps: number of steps.
+      step_size: in units of the images; None: max(ε / 10, 2 ε / steps).
+      start: as for `PGD`.
+      stop: as for `PGD`.
+      restarts: as for `PGD`.
+      success: as for `PGD`.
+      targets: as for `PGD`.
+    """
+
+    steps: int = 30
+    step_size: float | None = None
+    start: str = "uniform"
+    stop: StopRule | None = None
+    restarts: int = 1
+    success: str = "last"
+    targets: str | None = None
+
+    def completed(self, threat: ThreatModel, num_classes: int) -> CW:
+        """With the step size as a number."""
+        return with_step_size(self, threat)
+
+    def __call__(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[[jax.Array], jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+        *,
+        targets: jax.Array | None = None,
+        start: jax.Array | None = None,
+        independent_rows: bool = False,
+    ) -> AttackResult:
+        """Attacks images; the arrays, which belong to the images, are as for `cw_linf`."""
+        if checks.checked_threat_type(threat).norm != "linf":
+            raise ValueError(
+                f'threat.norm is {threat.norm!r}; cw_linf needs "linf". '
+                "For another norm call pgd with loss=losses.cw_margin"
+            )
+        attack = PGD(loss=losses.cw_margin, **vars(self))
+        return attack(
+            key,
+            logits_fn,
+            images,
+            labels,
+            threat,
+            targets=targets,
+            start=start,
+            independent_rows=independent_rows,
+        )
 
 
 def cw_linf(
@@ -27,7 +85,7 @@ def cw_linf(
     stop: StopRule | None = None,
     restarts: int = 1,
     success: str = "last",
-    targets: jax.Array | None = None,
+    targets: jax.Array | str | None = None,
     independent_rows: bool = False,
 ) -> AttackResult:
     r"""`pgd` on the margin :math:`\max_{k \ne y} z_k - z_y`: the papers' CW-infinity.
@@ -60,28 +118,27 @@ def cw_linf(
       ValueError: the norm is not "linf", epsilon is infinite and no step size is given, or as for
         `pgd`.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from robustjax.attacks import ThreatModel
+      >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
+      >>> threat = ThreatModel("linf", epsilon=0.1)
+      >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])
+      >>> result = cw_linf(jax.random.key(0), network, images, labels, threat, steps=5)
+      >>> print(result.success)
+      [ True]
+
     Source: Towards Evaluating the Robustness of Neural Networks (Carlini & Wagner, 2017), objective
       f6; used as here in MART (Wang et al., 2020), section 4.2, and FAT (Zhang et al., 2020),
       section 6.
     """
-    if checks.checked_threat_type(threat).norm != "linf":
-        raise ValueError(
-            f'threat.norm is {threat.norm!r}; cw_linf needs "linf". '
-            "For another norm call pgd with loss=losses.cw_margin"
-        )
-    return pgd(
+    named = isinstance(targets, str)
+    return CW(steps, step_size, start, stop, restarts, success, targets if named else None)(
         key,
         logits_fn,
         images,
         labels,
         threat,
-        steps=steps,
-        step_size=step_size,
-        loss=losses.cw_margin,
-        start=start,
-        stop=stop,
-        restarts=restarts,
-        success=success,
-        targets=targets,
+        targets=None if named else targets,
         independent_rows=independent_rows,
     )

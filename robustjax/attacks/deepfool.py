@@ -25,6 +25,52 @@ ANY_LENGTH = ThreatModel("l2", math.inf)
 _LEAST_STEP = 1e-5
 
 
+@dataclasses.dataclass(frozen=True)
+class DeepFool:
+    """`deepfool` as a value; see there for the settings.
+
+    Attributes:
+      steps: the most that an example takes, 0 or more.
+      overshoot: how far beyond the linearised boundary a step goes.
+      num_classes: how many classes are considered; None: all.
+    """
+
+    steps: int = 50
+    overshoot: float = 0.02
+    num_classes: int | None = 10
+
+    def __call__(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[[jax.Array], jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel = ANY_LENGTH,
+    ) -> AttackResult:
+        """Attacks images, as `deepfool` does."""
+        checks.checked_logits_fn(logits_fn)
+        images = checks.checked_images(images)
+        batch_size = len(images)
+        labels = checks.checked_hard_labels(labels, batch_size)
+        steps = checks.checked_count("steps", self.steps, 0)
+        num_classes = self.num_classes
+        if num_classes is not None:
+            num_classes = checks.checked_count("num_classes", num_classes, 2)
+        attack = _Iteration(checks.checked_number("overshoot", self.overshoot, 0))
+        threat = checks.checked_threat(threat, batch_size, images.dtype)
+        checks.check_inside_box(images, threat)
+        checked_key(key, batch_size)
+        if not batch_size:
+            return AttackResult.empty(images)
+        logits = clean_logits(logits_fn, images, labels)
+        if logits.shape[1] < 2:
+            raise ValueError(f"logits_fn gives {logits.shape[1]} class; deepfool needs at least 2")
+        rivals = runners_up(logits)[:, : None if num_classes is None else num_classes - 1]
+        inputs = _Inputs(images, labels, threat, rivals, attacked=~misclassified(logits, labels))
+        model = gradient_model(lead_of_target, logits_fn, labels)
+        return engine.run(attack, model, (images, (labels, labels)), inputs, steps)
+
+
 def deepfool(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
@@ -77,32 +123,22 @@ def deepfool(
       ValueError: an argument has a shape, dtype or value that is not accepted; the message says
         which.
 
+    Example:
+      >>> from robustjax.attacks import ThreatModel
+      >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
+      >>> threat = ThreatModel("linf", epsilon=0.1)
+      >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])
+      >>> result = deepfool(jax.random.key(0), network, images, labels, threat)
+      >>> print(result.success)
+      [ True]
+
     Source: DeepFool: a Simple and Accurate Method to Fool Deep Neural Networks (Moosavi-Dezfooli et
       al., 2016), Algorithm 2 and, for "linf", section 3.3. As in the authors' code, every iterate
       carries the overshoot, in the paper only the last; their newer code also adds 1e-4 to the
       length of every step, which is at least 1e-5 of the box's width (of 1 without a box) here.
       They know no box; clipping every iterate is foolbox's (2.3), whose overshoot is 0.05.
     """
-    checks.checked_logits_fn(logits_fn)
-    images = checks.checked_images(images)
-    batch_size = len(images)
-    labels = checks.checked_hard_labels(labels, batch_size)
-    steps = checks.checked_count("steps", steps, 0)
-    if num_classes is not None:
-        num_classes = checks.checked_count("num_classes", num_classes, 2)
-    attack = _DeepFool(checks.checked_number("overshoot", overshoot, 0))
-    threat = checks.checked_threat(threat, batch_size, images.dtype)
-    checks.check_inside_box(images, threat)
-    checked_key(key, batch_size)
-    if not batch_size:
-        return AttackResult.empty(images)
-    logits = clean_logits(logits_fn, images, labels)
-    if logits.shape[1] < 2:
-        raise ValueError(f"logits_fn gives {logits.shape[1]} class; deepfool needs at least 2")
-    rivals = runners_up(logits)[:, : None if num_classes is None else num_classes - 1]
-    inputs = _Inputs(images, labels, threat, rivals, attacked=~misclassified(logits, labels))
-    model = gradient_model(lead_of_target, logits_fn, labels)
-    return engine.run(attack, model, (images, (labels, labels)), inputs, steps)
+    return DeepFool(steps, overshoot, num_classes)(key, logits_fn, images, labels, threat)
 
 
 @jax.tree_util.register_dataclass
@@ -136,7 +172,7 @@ class _Rows:
 
 
 @dataclasses.dataclass(frozen=True)
-class _DeepFool:
+class _Iteration:
     """DeepFool in the parts that `iteration` repeats."""
 
     overshoot: float

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from robustjax.attacks import _checks as checks
 from robustjax.attacks._fab_projection import smallest_move
+from robustjax.attacks.attack import run_whole
 from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
 from robustjax.attacks.engine.model import gradient_model
-from robustjax.attacks.engine.prepared import Prepared, runs_whole
+from robustjax.attacks.engine.prepared import Prepared
 from robustjax.attacks.engine.rows import flat_rows, misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.targets import RankedInputs, lead_of_target, ranked_inputs
@@ -25,7 +26,70 @@ _START_RADIUS = 0.5
 _LEAST_DISTANCE = 1e-8
 
 
-@runs_whole
+@dataclasses.dataclass(frozen=True)
+class FABTargeted:
+    """`fab_targeted` as a value; see there for the settings.
+
+    Attributes:
+      steps: for each target and restart, at least 1.
+      num_targets: how many classes are tried.
+      restarts: for each target.
+      alpha_max: the bound on the clean image's share.
+      overshoot: how far beyond the linearised boundary a step goes.
+      backward: of the way back towards the clean image, how much is left.
+    """
+
+    steps: int = 100
+    num_targets: int = 9
+    restarts: int = 1
+    alpha_max: float = 0.1
+    overshoot: float = 1.05
+    backward: float = 0.9
+
+    def completed(self, threat: ThreatModel, num_classes: int) -> FABTargeted:
+        """With no more targets than there are."""
+        return dataclasses.replace(self, num_targets=min(self.num_targets, num_classes - 1))
+
+    def prepare(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[[jax.Array], jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+        *,
+        first_target: jax.Array | int = 0,
+    ) -> Prepared:
+        """Checks the arguments, and looks at the clean images."""
+        steps = checks.checked_count("steps", self.steps, 1)
+        num_targets = checks.checked_count("num_targets", self.num_targets, 1)
+        restarts = checks.checked_count("restarts", self.restarts, 1)
+        attack = _FastAdaptiveBoundary(
+            restarts=restarts,
+            alpha_max=checks.checked_number("alpha_max", self.alpha_max, 0, 1),
+            overshoot=checks.checked_number("overshoot", self.overshoot, 1),
+            backward=checks.checked_number("backward", self.backward, 0, 1),
+        )
+        inputs = ranked_inputs(key, logits_fn, images, labels, threat)
+        inputs = inputs.aimed(first_target, num_targets)
+        model = gradient_model(lead_of_target, logits_fn, inputs.labels)
+        examples = (inputs.images, (inputs.labels, inputs.labels))
+        return Prepared(attack, model, examples, inputs, steps, num_targets * restarts, _outcome)
+
+    def __call__(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[[jax.Array], jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+        *,
+        first_target: jax.Array | int = 0,
+    ) -> AttackResult:
+        """Attacks images; `first_target` is as for `fab_targeted`."""
+        return run_whole(self, key, logits_fn, images, labels, threat, first_target=first_target)
+
+
 def fab_targeted(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
@@ -40,7 +104,7 @@ def fab_targeted(
     alpha_max: float = 0.1,
     overshoot: float = 1.05,
     backward: float = 0.9,
-) -> Prepared:
+) -> AttackResult:
     r"""FAB towards one wrong class after the other.
 
     A step linearises :math:`z_t - z_y` at the current point :math:`x`, projects :math:`x` and the
@@ -85,6 +149,15 @@ def fab_targeted(
       ValueError: there are fewer wrong classes than targets, or an argument has a shape, dtype or
         value that is not accepted; the message says which.
 
+    Example:
+      >>> from robustjax.attacks import ThreatModel
+      >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
+      >>> threat = ThreatModel("linf", epsilon=0.1)
+      >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])
+      >>> result = fab_targeted(jax.random.key(0), network, images, labels, threat, num_targets=1)
+      >>> print(result.success)
+      [ True]
+
     Source: Minimally Distorted Adversarial Examples with a Fast Adaptive Boundary Attack (Croce &
       Hein, 2020), section 2 and Algorithm 1, in the targeted version of Reliable Evaluation of
       Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks (2020), section 5.
@@ -92,20 +165,9 @@ def fab_targeted(
       adversarial image is left out, and the random direction of a restart is a uniform draw from
       a cube under "linf", a normal one under "l2".
     """
-    steps = checks.checked_count("steps", steps, 1)
-    num_targets = checks.checked_count("num_targets", num_targets, 1)
-    restarts = checks.checked_count("restarts", restarts, 1)
-    attack = _FastAdaptiveBoundary(
-        restarts=restarts,
-        alpha_max=checks.checked_number("alpha_max", alpha_max, 0, 1),
-        overshoot=checks.checked_number("overshoot", overshoot, 1),
-        backward=checks.checked_number("backward", backward, 0, 1),
+    return FABTargeted(steps, num_targets, restarts, alpha_max, overshoot, backward)(
+        key, logits_fn, images, labels, threat, first_target=first_target
     )
-    inputs = ranked_inputs(key, logits_fn, images, labels, threat)
-    inputs = inputs.aimed(first_target, num_targets)
-    model = gradient_model(lead_of_target, logits_fn, inputs.labels)
-    examples = (inputs.images, (inputs.labels, inputs.labels))
-    return Prepared(attack, model, examples, inputs, steps, num_targets * restarts, _outcome)
 
 
 def _outcome(kept: _Kept) -> AttackResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,42 @@ import jax
 
 from robustjax import losses
 from robustjax.attacks import _checks as checks
-from robustjax.attacks.pgd import pgd
+from robustjax.attacks.pgd import PGD, Loss
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
+
+
+@dataclasses.dataclass(frozen=True)
+class FGSM:
+    """`fgsm` as a value; see there for the settings.
+
+    Attributes:
+      loss: ascended; a function, or the name of one of `pgd.LOSSES`.
+      start: as for `PGD`.
+    """
+
+    loss: Loss | str = losses.cross_entropy
+    start: str = "clean"
+
+    def __call__(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[[jax.Array], jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+        *,
+        target: Any = None,
+        start: jax.Array | None = None,
+    ) -> AttackResult:
+        """Attacks images; the arrays, which belong to the images, are as for `fgsm`."""
+        if not checks.has_finite_epsilon(checks.checked_threat_type(threat)):
+            raise ValueError(
+                f"threat.epsilon is {threat.epsilon}; the fast gradient sign method steps by "
+                "epsilon, which must be finite"
+            )
+        attack = PGD(steps=1, step_size=threat.epsilon, loss=self.loss, start=self.start)
+        return attack(key, logits_fn, images, labels, threat, target=target, start=start)
 
 
 def fgsm(
@@ -47,22 +81,16 @@ def fgsm(
     Raises:
       ValueError: epsilon is infinite, or as for `pgd`.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from robustjax.attacks import ThreatModel
+      >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
+      >>> threat = ThreatModel("linf", epsilon=0.1)
+      >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])
+      >>> result = fgsm(jax.random.key(0), network, images, labels, threat)
+      >>> print(result.success)
+      [ True]
+
     Source: Explaining and Harnessing Adversarial Examples (Goodfellow et al., 2015), section 4.
     """
-    if not checks.has_finite_epsilon(checks.checked_threat_type(threat)):
-        raise ValueError(
-            f"threat.epsilon is {threat.epsilon}; the fast gradient sign method steps by epsilon, "
-            "which must be finite"
-        )
-    return pgd(
-        key,
-        logits_fn,
-        images,
-        labels,
-        threat,
-        steps=1,
-        step_size=threat.epsilon,
-        loss=loss,
-        target=target,
-        start=start,
-    )
+    return FGSM(loss, start)(key, logits_fn, images, labels, threat, target=target)

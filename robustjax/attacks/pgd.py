@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import losses
+from robustjax.arguments import require_choice
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import checked_key, fold_in_each, per_example_keys
@@ -21,6 +22,7 @@ from robustjax.attacks.engine.model import Lowered, gradient_model
 from robustjax.attacks.engine.rows import classified_as, misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.stopping import Point, StopRule
+from robustjax.attacks.targets import named_targets
 from robustjax.attacks.threat_model import ThreatModel, per_example
 from robustjax.step_size import default_step_size
 
@@ -31,6 +33,131 @@ GAUSSIAN_START = 0.001
 
 # Folded into an example's key for the noise of its steps.
 _NOISE = 1
+
+Loss = Callable[[jax.Array, Any], jax.Array]
+
+LOSSES = {
+    loss.__name__: loss
+    for loss in (
+        losses.cross_entropy,
+        losses.boosted_cross_entropy,
+        losses.cw_margin,
+        losses.dlr,
+    )
+}
+"""What can be ascended by its name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PGD:
+    """`pgd` as a value; see there for the settings. Equal ones are one attack.
+
+    Attributes:
+      steps: number of steps, 0 or more.
+      step_size: in units of the images; None: max(ε / 10, 2 ε / steps).
+      loss: ascended; a function, or the name of one of `LOSSES`.
+      start: "uniform", "gaussian", "sign" or "clean".
+      stop: a rule of `robustjax.attacks.stopping`.
+      restarts: how often the attack is run.
+      success: "last" or "any".
+      targets: None, or which class each example is to reach: "next", "least" (likely) or "random".
+      noise: standard deviation of the noise that is added in every step.
+    """
+
+    steps: int = 10
+    step_size: float | None = None
+    loss: Loss | str = losses.cross_entropy
+    start: str = "uniform"
+    stop: StopRule | None = None
+    restarts: int = 1
+    success: str = "last"
+    targets: str | None = None
+    noise: float | None = None
+
+    def completed(self, threat: ThreatModel, num_classes: int) -> PGD:
+        """With the step size as a number."""
+        return with_step_size(self, threat)
+
+    def __call__(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[[jax.Array], jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+        *,
+        target: Any = None,
+        targets: jax.Array | None = None,
+        start: jax.Array | None = None,
+        budget: jax.Array | int | None = None,
+        independent_rows: bool = False,
+    ) -> AttackResult:
+        """Attacks images; the arrays, which belong to the images, are as for `pgd`."""
+        checks.checked_logits_fn(logits_fn)
+        loss = loss_named(self.loss)
+        checks.checked_function("loss", loss, "a loss, such as losses.cross_entropy")
+        images = checks.checked_images(images)
+        batch_size, dtype = len(images), images.dtype
+        labels = checks.checked_labels(labels, batch_size)
+        steps = checks.checked_count("steps", self.steps, 0)
+        restarts = checks.checked_count("restarts", self.restarts, 1)
+        if self.success not in ("last", "any"):
+            raise ValueError(f'success is {self.success!r}; it must be "last" or "any"')
+        threat = checks.checked_threat(threat, batch_size, dtype)
+        checks.check_inside_box(images, threat)
+        start_name, start_images = checks.checked_start(
+            self.start if start is None else start, images, threat, restarts
+        )
+        if targets is None and self.targets is not None and batch_size:
+            targets = named_targets(self.targets, key, logits_fn, images, labels)
+        if targets is not None:
+            if target is not None:
+                raise ValueError(
+                    "target and targets are both given; a targeted attack has no other"
+                )
+            targets = target = checks.checked_targets(targets, batch_size)
+            loss = Lowered(loss)
+        step_size = self.step_size
+        if step_size is None:
+            step_size = _default_step_size(threat, steps)
+        step_size = checks.checked_scale("step_size", step_size, batch_size, dtype)
+        checks.warn_if_short(threat.epsilon, steps, step_size)
+        inputs = _Inputs(
+            start_name=start_name,
+            rule_class=type(self.stop),
+            key=checked_key(key, batch_size),
+            images=images,
+            start_images=start_images,
+            labels=labels,
+            target=checks.checked_target(labels if target is None else target, batch_size),
+            threat=threat,
+            step_size=step_size,
+            budget=checks.checked_budget(budget, steps, batch_size),
+            noise=None
+            if self.noise is None
+            else checks.checked_scale("noise", self.noise, batch_size, dtype),
+            rule=checks.checked_rule(self.stop),
+        )
+        if not batch_size:
+            return AttackResult.empty(images)
+        attack = _GradientAscent(
+            stop_at_success=self.success == "any", targeted=targets is not None
+        )
+        model = gradient_model(loss, logits_fn, labels, targets)
+        examples = (images, inputs.target)
+        stops_early = (
+            self.stop is not None or budget is not None or self.success == "any" or restarts > 1
+        )
+        kept = engine.run(
+            attack,
+            model,
+            examples,
+            inputs,
+            steps,
+            restarts,
+            compact=independent_rows and stops_early,
+        )
+        return AttackResult(kept.images, kept.success, kept.backward_passes)
 
 
 def pgd(
@@ -48,7 +175,7 @@ def pgd(
     stop: StopRule | None = None,
     restarts: int = 1,
     success: str = "last",
-    targets: jax.Array | None = None,
+    targets: jax.Array | str | None = None,
     budget: jax.Array | int | None = None,
     noise: jax.Array | float | None = None,
     independent_rows: bool = False,
@@ -98,7 +225,9 @@ def pgd(
         iterate inside the ball and the box, and returns that. The start counts if it is inside.
       targets: int `[B]`, classes in [0, K): makes the attack a targeted one, whose success is that
         the target is predicted. Restarts, "any" and `stopping.misclassified` go by that too. An
-        example whose target is its label has succeeded where it is classified correctly.
+        example whose target is its label has succeeded where it is classified correctly. By name:
+        "next", the class after the label; "least", the least likely wrong one; "random", a wrong
+        one that is drawn.
       budget: int, steps that an example may take per restart, at most `steps`; a scalar or `[B]`;
         may be traced. None: `steps`.
       noise: standard deviation of normal noise that is added in every step, before the projection,
@@ -121,62 +250,62 @@ def pgd(
       ValueError: an argument has a shape, dtype or value that is not accepted; the message says
         which.
 
+    Example:
+      >>> from robustjax.attacks import ThreatModel
+      >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
+      >>> threat = ThreatModel("linf", epsilon=0.1)
+      >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])
+      >>> result = pgd(jax.random.key(0), network, images, labels, threat, steps=5)
+      >>> print(result.success)
+      [ True]
+
     Source: Towards Deep Learning Models Resistant to Adversarial Attacks (Madry et al., 2018),
       section 2.1. Stop rules: see `robustjax.attacks.stopping`. Budgets: Curriculum Adversarial
       Training (Cai et al., 2018). Noise: FAT's official code. The sign start and success at any
       iterate: NAP's evaluation and code.
     """
-    checks.checked_logits_fn(logits_fn)
-    checks.checked_function("loss", loss, "a loss, such as losses.cross_entropy")
-    images = checks.checked_images(images)
-    batch_size, dtype = len(images), images.dtype
-    labels = checks.checked_labels(labels, batch_size)
-    steps = checks.checked_count("steps", steps, 0)
-    restarts = checks.checked_count("restarts", restarts, 1)
-    if success not in ("last", "any"):
-        raise ValueError(f'success is {success!r}; it must be "last" or "any"')
-    threat = checks.checked_threat(threat, batch_size, dtype)
-    checks.check_inside_box(images, threat)
-    start_name, start_images = checks.checked_start(start, images, threat, restarts)
-    if targets is not None:
-        if target is not None:
-            raise ValueError("target and targets are both given; a targeted attack has no other")
-        targets = target = checks.checked_targets(targets, batch_size)
-        loss = Lowered(loss)
-    if step_size is None:
-        step_size = _default_step_size(threat, steps)
-    step_size = checks.checked_scale("step_size", step_size, batch_size, dtype)
-    checks.warn_if_short(threat.epsilon, steps, step_size)
-    inputs = _Inputs(
-        start_name=start_name,
-        rule_class=type(stop),
-        key=checked_key(key, batch_size),
-        images=images,
-        start_images=start_images,
-        labels=labels,
-        target=checks.checked_target(labels if target is None else target, batch_size),
-        threat=threat,
+    named = isinstance(targets, str)
+    return PGD(
+        steps=steps,
         step_size=step_size,
-        budget=checks.checked_budget(budget, steps, batch_size),
-        noise=None if noise is None else checks.checked_scale("noise", noise, batch_size, dtype),
-        rule=checks.checked_rule(stop),
+        loss=loss,
+        start=start,
+        stop=stop,
+        restarts=restarts,
+        success=success,
+        targets=targets if named else None,
+        noise=noise,
+    )(
+        key,
+        logits_fn,
+        images,
+        labels,
+        threat,
+        target=target,
+        targets=None if named else targets,
+        budget=budget,
+        independent_rows=independent_rows,
     )
-    if not batch_size:
-        return AttackResult.empty(images)
-    attack = _GradientAscent(stop_at_success=success == "any", targeted=targets is not None)
-    model = gradient_model(loss, logits_fn, labels, targets)
-    examples = (images, inputs.target)
-    stops_early = stop is not None or budget is not None or success == "any" or restarts > 1
-    kept = engine.run(
-        attack,
-        model,
-        examples,
-        inputs,
-        steps,
-        restarts,
-        compact=independent_rows and stops_early,
-    )
-    return AttackResult(kept.images, kept.success, kept.backward_passes)
+
+
+def with_step_size(attack: Any, threat: ThreatModel) -> Any:
+    """An attack of so many steps with their size as a number."""
+    if attack.step_size is not None or not checks.has_finite_epsilon(threat):
+        return attack
+    size = float(default_step_size(threat.epsilon, attack.steps))
+    return dataclasses.replace(attack, step_size=size)
+
+
+def loss_named(loss: Loss | str) -> Loss:
+    """The loss of a name; a function is given back.
+
+    Raises:
+      ValueError: no loss has that name.
+    """
+    if not isinstance(loss, str):
+        return loss
+    require_choice("loss", loss, tuple(LOSSES))
+    return LOSSES[loss]
 
 
 def _default_step_size(threat: ThreatModel, steps: int) -> jax.Array:

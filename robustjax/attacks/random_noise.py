@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
 
 from robustjax.attacks import _checks as checks
-from robustjax.attacks.pgd import pgd
+from robustjax.attacks.pgd import PGD
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomNoise:
+    """`random_noise` as a value.
+
+    Attributes:
+      draws: how many points each example has, at least 1.
+    """
+
+    draws: int = 1
+
+    def __call__(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[[jax.Array], jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+    ) -> AttackResult:
+        """Attacks images, as `random_noise` does."""
+        draws = checks.checked_count("draws", self.draws, 1)
+        attack = PGD(steps=0, start="uniform", restarts=draws)
+        return attack(key, logits_fn, images, labels, threat)
 
 
 def random_noise(
@@ -43,8 +68,17 @@ def random_noise(
       ValueError: an argument has a shape, dtype or value that is not accepted; the message says
         which.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from robustjax.attacks import ThreatModel
+      >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
+      >>> threat = ThreatModel("linf", epsilon=0.1)
+      >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])
+      >>> result = random_noise(jax.random.key(0), network, images, labels, threat, draws=20)
+      >>> print(result.success)
+      [ True]
+
     Source: the random perturbations that papers set beside their attacks, for instance Explaining
       and Harnessing Adversarial Examples (Goodfellow et al., 2015), section 5.
     """
-    draws = checks.checked_count("draws", draws, 1)
-    return pgd(key, logits_fn, images, labels, threat, steps=0, start="uniform", restarts=draws)
+    return RandomNoise(draws)(key, logits_fn, images, labels, threat)

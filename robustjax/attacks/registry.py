@@ -1,194 +1,278 @@
-"""Attacks by name: what `--attacks=clean,pgd-20,autoattack` means."""
+"""The attacks by name: creating one, listing them, citing them, and what each is made for.
+
+A name is that of a kind with its numbers, and settings of its own behind it in parentheses:
+`pgd-20x5(step_size=2/255,start=clean)`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import math
 import re
+import types
+import typing
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from robustjax import attacks
-from robustjax.arguments import LARGEST_COUNT, nearest, shown
-from robustjax.attacks.spsa import default_scales
-from robustjax.step_size import default_step_size, reach_complaint
+import jax
+import numpy as np
 
-ACCEPTED = (
-    "clean, random-N (the worst of N random points), fgsm, pgd-K, pgd-KxR (R restarts), cw-K, "
-    "cw-KxR, apgd-ce, apgd-dlr, apgd-t, fab-t, square, spsa (100 steps of 8192 points), spsa-KxN, "
-    "deepfool, autoattack, autoattack-rand"
-)
-
-# Without a number in the name: the attack's own settings.
-_PLAIN = (
-    "clean",
-    "fgsm",
-    "apgd-ce",
-    "apgd-dlr",
-    "apgd-t",
-    "fab-t",
-    "square",
-    "deepfool",
-    "autoattack",
-    "autoattack-rand",
-)
-_NUMBERED = ("pgd", "cw", "spsa", "random")
-
-# Take gradient steps of a size that is chosen, from a start that is chosen.
-STEPPED = ("pgd", "cw")
-ENSEMBLES = {"autoattack": "standard", "autoattack-rand": "rand"}
-
-# 100 steps with 8192 points each: what NAP reports.
-_SPSA_STEPS, _SPSA_SAMPLES = 100, 8192
-
-# The margin inside the ball, sampled gradients: written for linf alone.
-_LINF_ONLY = ("cw", "spsa")
-
-# The fewest classes for which a loss is defined.
-_FEWEST_CLASSES = {"apgd-dlr": 3}
-
-_TARGETED = {"apgd-t": 9, "fab-t": 9}
-"""How many runners-up are aimed at, if there are as many."""
+from robustjax.arguments import LARGEST_COUNT, did_you_mean, nearest, require_free_name, shown
+from robustjax.attacks import _checks as checks
+from robustjax.attacks.apgd import APGD, APGDTargeted
+from robustjax.attacks.attack import Attack
+from robustjax.attacks.autoattack.autoattack import AutoAttack
+from robustjax.attacks.citations import CITATIONS
+from robustjax.attacks.cw import CW
+from robustjax.attacks.deepfool import DeepFool
+from robustjax.attacks.fab import FABTargeted
+from robustjax.attacks.fgsm import FGSM
+from robustjax.attacks.pgd import PGD
+from robustjax.attacks.random_noise import RandomNoise
+from robustjax.attacks.result import AttackResult
+from robustjax.attacks.spsa import SPSA
+from robustjax.attacks.square import Square
+from robustjax.attacks.threat_model import ThreatModel
+from robustjax.text import format_value, parse_literal
 
 
-class AttackSpec(NamedTuple):
-    """One attack of a suite. What is None is as the evaluation says.
+class Entry(NamedTuple):
+    """How the registry knows a kind of attack.
 
     Attributes:
-      name: such as "pgd-20".
-      kind: the name without its numbers.
-      steps: gradient steps; 0 where the attack has its own.
-      restarts: random starts; of "random" the number of points.
-      epsilon: radius of the ball.
-      step_size: of "pgd" and "cw".
-      start: of "pgd" and "cw", see `attacks.pgd`.
-      success: of "pgd" and "cw": "last" iterate or "any".
-      examples: attacks the first so many of the test set.
-      samples: of "spsa", points at which a step takes the loss.
-      delta: of "spsa", how far these points are.
-      learning_rate: of "spsa".
-      targets: of "apgd-t" and "fab-t", how many runners-up are aimed at.
-      loss: of "apgd-t", "dlr" or, where that needs more classes, "margin".
+      attack: makes the value.
+      paper: key of the citation.
+      numbers: the settings that the numbers in a name are, as K and R of pgd-KxR; the last may be
+        left out where `optional` says so.
+      optional: how many of the last numbers may be left out.
+      fixed: the settings that the name stands for.
+      norms: of the balls that it is made for.
+      fewest_classes: for which it is defined.
+      form: how a name is written, for a message.
     """
 
-    name: str
-    kind: str
-    steps: int = 0
-    restarts: int = 1
-    epsilon: float | None = None
-    step_size: float | None = None
-    start: str | None = None
-    success: str | None = None
-    examples: int | None = None
-    samples: int = 0
-    delta: float | None = None
-    learning_rate: float | None = None
-    targets: int = 0
-    loss: str = ""
-
-    def completed(
-        self,
-        threat: attacks.ThreatModel,
-        num_classes: int,
-        *,
-        step_size: float | None = None,
-        start: str = "uniform",
-        success: str = "last",
-    ) -> AttackSpec:
-        """With the evaluation's settings where the attack has none of its own, as numbers.
-
-        Args:
-          threat: the norm ball and the box of the evaluation; the radius may be the attack's own.
-          num_classes: of the network.
-          step_size: of "pgd" and "cw"; None: that of `default_step_size`.
-          start: of "pgd" and "cw".
-          success: of "pgd" and "cw".
-        """
-        epsilon = float(threat.epsilon) if self.epsilon is None else self.epsilon
-        found = self._replace(epsilon=epsilon)
-        if self.kind in STEPPED:
-            usual = default_step_size(epsilon, self.steps) if step_size is None else step_size
-            given = {"step_size": usual, "start": start, "success": success}
-            found = found._replace(
-                **{name: value for name, value in given.items() if getattr(self, name) is None}
-            )
-        if self.kind == "spsa":
-            ball = attacks.ThreatModel(threat.norm, epsilon, threat.bounds)
-            delta, learning_rate = map(float, default_scales(ball, self.steps))
-            found = found._replace(delta=delta, learning_rate=learning_rate)
-        if self.kind in _TARGETED:
-            found = found._replace(targets=min(_TARGETED[self.kind], num_classes - 1))
-        if self.kind == "apgd-t":
-            found = found._replace(loss="dlr" if num_classes >= 4 else "margin")
-        return found
-
-    def complaint(self) -> str:
-        """What is wrong with the settings of a completed attack; "" if nothing is."""
-        if self.kind in STEPPED:
-            return reach_complaint(self.epsilon, self.steps, self.step_size)
-        return ""
-
-    def settings(self, norm: str) -> dict[str, Any]:
-        """The exact settings, for the record; of a completed attack."""
-        if self.kind == "clean":
-            return {}
-        ball = {"norm": norm, "epsilon": float(self.epsilon)}
-        own = {
-            "fgsm": {"steps": 1, "step_size": float(self.epsilon), "start": "clean"},
-            "random": {"draws": self.restarts},
-            "pgd": {"loss": "cross-entropy"},
-            "cw": {"loss": "cw margin"},
-            "apgd-ce": {"steps": 100, "restarts": 1, "loss": "cross-entropy"},
-            "apgd-dlr": {"steps": 100, "restarts": 1, "loss": "dlr"},
-            "apgd-t": {
-                "steps": 100,
-                "targets": self.targets,
-                "loss": {"dlr": "targeted dlr", "margin": "difference of logits"}.get(self.loss),
-            },
-            "fab-t": {"steps": 100, "targets": self.targets},
-            "square": {"queries": 5000},
-            "spsa": {
-                "steps": self.steps,
-                "samples": self.samples,
-                "delta": self.delta,
-                "learning_rate": self.learning_rate,
-            },
-            "autoattack": {"version": "standard"},
-            "autoattack-rand": {"version": "rand"},
-        }.get(self.kind, {})
-        if self.kind in STEPPED:
-            own = {
-                "steps": self.steps,
-                "step_size": float(self.step_size),
-                "start": self.start,
-                "restarts": self.restarts,
-                "success": self.success,
-                **own,
-            }
-        return {**ball, **own}
+    attack: type
+    paper: str
+    numbers: tuple[str, ...] = ()
+    optional: int = 0
+    fixed: Mapping[str, Any] = {}
+    norms: tuple[str, ...] = ("linf", "l2")
+    fewest_classes: int = 2
+    form: str = ""
 
 
-def parse_attack(name: str) -> AttackSpec:
+ENTRIES: dict[str, Entry] = {
+    "random": Entry(RandomNoise, "fgsm", ("draws",), form="random-N (of N points the worst)"),
+    "fgsm": Entry(FGSM, "fgsm", form="fgsm"),
+    "pgd": Entry(PGD, "pgd", ("steps", "restarts"), 1, form="pgd-K, pgd-KxR (R restarts)"),
+    "cw": Entry(CW, "cw", ("steps", "restarts"), 1, norms=("linf",), form="cw-K, cw-KxR"),
+    "apgd-ce": Entry(APGD, "autoattack", fixed={"loss": "ce"}, form="apgd-ce"),
+    "apgd-dlr": Entry(APGD, "autoattack", fixed={"loss": "dlr"}, fewest_classes=3, form="apgd-dlr"),
+    "apgd-t": Entry(APGDTargeted, "autoattack", form="apgd-t"),
+    "fab-t": Entry(FABTargeted, "fab", form="fab-t"),
+    "square": Entry(Square, "square", form="square"),
+    "spsa": Entry(
+        SPSA,
+        "spsa",
+        ("steps", "samples"),
+        2,
+        norms=("linf",),
+        form="spsa (100 steps of 8192 points), spsa-KxN",
+    ),
+    "deepfool": Entry(DeepFool, "deepfool", form="deepfool"),
+    "autoattack": Entry(AutoAttack, "autoattack", fixed={"version": "standard"}, form="autoattack"),
+    "autoattack-rand": Entry(
+        AutoAttack, "autoattack", fixed={"version": "rand"}, form="autoattack-rand"
+    ),
+}
+
+
+def accepted() -> str:
+    """How names are written, for messages and help."""
+    return ", ".join(entry.form for entry in ENTRIES.values())
+
+
+# With which an attack would not move.
+_ABOVE_ZERO = ("step_size", "delta", "learning_rate")
+
+# The text of a setting says nothing of these: a rule of stopping, a function.
+_NOT_BY_NAME = ("stop",)
+
+_NAME = re.compile(r"(?P<plain>[^()]*)(?:\((?P<settings>.*)\))?", re.DOTALL)
+
+
+class Named(NamedTuple):
     """An attack by its name.
 
-    Raises:
-      ValueError: it is not one of `ACCEPTED`; the message names the nearest.
+    Attributes:
+      kind: the key of its entry.
+      attack: the value.
+      given: the settings that the name says.
     """
-    if name == "spsa":
-        return AttackSpec(name, name, _SPSA_STEPS, samples=_SPSA_SAMPLES)
-    if name in _PLAIN:
-        return AttackSpec(name, name, int(name == "fgsm"))
-    stepped = re.fullmatch(r"(pgd|cw)-([0-9]+)(?:x([0-9]+))?", str(name))
-    if stepped is not None:
-        steps, restarts = _count(name, stepped[2]), _count(name, stepped[3] or "1")
-        return AttackSpec(name, stepped[1], steps, restarts)
-    spsa = re.fullmatch(r"spsa-([0-9]+)x([0-9]+)", str(name))
-    if spsa is not None:
-        steps, samples = _count(name, spsa[1]), _count(name, spsa[2])
-        if samples % 2:
-            raise ValueError(f"{name!r} in --attacks: the points of spsa-KxN are an even number")
-        return AttackSpec(name, "spsa", steps, samples=samples)
-    random = re.fullmatch(r"random-([0-9]+)", str(name))
-    if random is not None:
-        return AttackSpec(name, "random", 0, _count(name, random[1]))
-    raise ValueError(f"unknown attack {name!r} in --attacks: accepted are {ACCEPTED}{_hint(name)}")
+
+    kind: str
+    attack: Attack
+    given: frozenset[str]
+
+
+def names() -> tuple[str, ...]:
+    """The kinds of attacks there are, as their names begin."""
+    return tuple(ENTRIES)
+
+
+def create(name: str, /, **settings: Any) -> Attack:
+    """An attack by its name.
+
+    >>> create("pgd-20x5", step_size=0.01).restarts
+    5
+
+    Args:
+      name: of a kind with its numbers, such as "pgd-20" or "apgd-t"; perhaps with settings behind
+        it, as in "pgd-7(step_size=2/255,start=clean)".
+      **settings: further ones, fields of the attack.
+
+    Returns:
+      A frozen dataclass, called as `attack(key, logits_fn, images, labels, threat)`.
+
+    Raises:
+      ValueError: there is no such attack, or it has no such setting, or one is given twice.
+    """
+    return parse(name, settings).attack
+
+
+def register(
+    name: str,
+    attack: Any = None,
+    *,
+    norms: Sequence[str] = ("linf", "l2"),
+    fewest_classes: int = 2,
+    citation: str = "",
+) -> Any:
+    """Adds an attack to those that `create`, evaluations and `--attacks` know.
+
+    Args:
+      name: that it gets.
+      attack: a frozen dataclass that is called as the attacks of this package, whose fields then
+        are settings that a name may say; or a function, called likewise, which has none. Not given,
+        a decorator of such a class or function is returned.
+      norms: of the balls that it is made for.
+      fewest_classes: for which it is defined.
+      citation: the BibTeX entry of its paper.
+
+    Returns:
+      `attack`.
+
+    Raises:
+      ValueError: the name is taken, or the attack cannot be called.
+    """
+    require_free_name("attack", name, (*ENTRIES, "clean"))
+    if attack is None:
+        options = {"norms": norms, "fewest_classes": fewest_classes, "citation": citation}
+        return functools.partial(register, name, **options)
+    checks.checked_function("attack", attack, "a frozen dataclass or a function")
+    made = attack if isinstance(attack, type) else _Function
+    fixed = {} if isinstance(attack, type) else {"function": attack}
+    ENTRIES[name] = Entry(made, name, (), 0, fixed, tuple(norms), fewest_classes, name)
+    CITATIONS[name] = citation
+    return attack
+
+
+@dataclasses.dataclass(frozen=True)
+class _Function:
+    """A function as an attack without settings."""
+
+    function: Callable[..., AttackResult]
+
+    def __call__(self, *arguments: Any) -> AttackResult:
+        """Attacks images."""
+        return self.function(*arguments)
+
+
+def parse(name: str, settings: Mapping[str, Any] | None = None) -> Named:
+    """What a name stands for.
+
+    Args:
+      name: as for `create`.
+      settings: further ones.
+
+    Raises:
+      ValueError: as for `create`; the message names the nearest attack.
+    """
+    match = _NAME.fullmatch(name) if isinstance(name, str) else None
+    if match is None:
+        raise _unknown(name)
+    kind, numbers = _kind_and_numbers(name, match["plain"])
+    entry = ENTRIES[kind]
+    written = _written_settings(name, entry, match["settings"])
+    given = dict(numbers)
+    for more in (written, settings or {}):
+        for setting, value in more.items():
+            _require_setting(name, entry, setting)
+            if setting in given or setting in entry.fixed:
+                raise ValueError(f"{shown(name)}: {setting} is given twice")
+            given[setting] = value
+    attack = entry.attack(**{**entry.fixed, **given})
+    _require_even(name, attack)
+    if written or settings:
+        _require_accepted(name, attack)
+    return Named(kind, attack, frozenset(given))
+
+
+def name_of(attack: Any) -> str:
+    """The name of an attack's value; `create` makes an equal one of it.
+
+    Raises:
+      ValueError: it is none of the registry's, or has a setting that no name can say.
+    """
+    for kind, entry in ENTRIES.items():
+        fixed = all(getattr(attack, field, None) == value for field, value in entry.fixed.items())
+        if type(attack) is entry.attack and fixed:
+            return _name(kind, entry, attack)
+    raise ValueError(f"{attack!r:.80} is no attack of the registry: {', '.join(ENTRIES)}")
+
+
+def is_known(name: Any) -> bool:
+    """Whether an attack is called so."""
+    try:
+        parse(name)
+    except ValueError:
+        return name in ENTRIES
+    return True
+
+
+def cite(kind: str) -> str:
+    """The BibTeX entry of the paper that an attack comes from.
+
+    Args:
+      kind: one of `names()`, also with its numbers.
+
+    Raises:
+      ValueError: there is no such attack.
+    """
+    if kind not in ENTRIES:
+        kind = parse(kind).kind
+    return CITATIONS[ENTRIES[kind].paper]
+
+
+def _kind_and_numbers(name: str, plain: str) -> tuple[str, dict[str, int]]:
+    """The kind of a name without its parentheses, and the settings that its numbers are."""
+    if plain in ENTRIES:
+        entry = ENTRIES[plain]
+        if len(entry.numbers) > entry.optional:
+            raise _unknown(name)
+        return plain, {}
+    for kind, entry in ENTRIES.items():
+        match = re.fullmatch(rf"{re.escape(kind)}-([0-9]+)(?:x([0-9]+))?", plain)
+        if match is None or not entry.numbers:
+            continue
+        found = [number for number in match.groups() if number is not None]
+        least = 2 if kind == "spsa" else 1
+        if least <= len(found) <= len(entry.numbers):
+            counts = [_count(name, number) for number in found]
+            return kind, dict(zip(entry.numbers, counts, strict=False))
+    raise _unknown(name)
 
 
 def _count(name: str, text: str) -> int:
@@ -200,41 +284,152 @@ def _count(name: str, text: str) -> int:
     return int(text)
 
 
+def _written_settings(name: str, entry: Entry, text: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if text is None:
+        return found
+    for part in text.split(","):
+        setting, equals, value = (word.strip() for word in part.partition("="))
+        if not equals:
+            raise ValueError(
+                f"{shown(name)}: {shown(part)} is no setting; accepted is name=value, between "
+                "commas"
+            )
+        _require_setting(name, entry, setting)
+        if setting in found:
+            raise ValueError(f"{shown(name)}: {setting} is given twice")
+        found[setting] = _value(name, entry, setting, value)
+    return found
+
+
+def settings_of(entry: Entry) -> tuple[str, ...]:
+    """The settings of a kind of attack that a name may say."""
+    fields = (field.name for field in dataclasses.fields(entry.attack))
+    return tuple(name for name in fields if name not in (*entry.fixed, *_NOT_BY_NAME))
+
+
+def _require_setting(name: str, entry: Entry, setting: str) -> None:
+    known = tuple(field.name for field in dataclasses.fields(entry.attack))
+    if setting not in known:
+        accepted = settings_of(entry)
+        raise ValueError(
+            f"{shown(name)}: {shown(setting)} is no setting of it; accepted are "
+            f"{', '.join(accepted) or 'none'}{did_you_mean(setting, accepted)}"
+        )
+
+
+def _value(name: str, entry: Entry, setting: str, text: str) -> Any:
+    """A setting's value as its type says it is."""
+    if setting in _NOT_BY_NAME:
+        raise ValueError(f"{shown(name)}: {setting} cannot be given by name")
+    kinds = _types(typing.get_type_hints(entry.attack)[setting])
+    value = parse_literal(text)
+    if value is None and type(None) in kinds:
+        return None
+    if bool in kinds and isinstance(value, bool):
+        return value
+    if not isinstance(value, bool):
+        if int in kinds and isinstance(value, int):
+            return value
+        if float in kinds and isinstance(value, int | float):
+            return float(value)
+        if str in kinds and isinstance(value, str):
+            return value
+    words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
+    accepted = " or ".join(words[kind] for kind in words if kind in kinds)
+    raise ValueError(f"{shown(name)}: {setting}={shown(text)}: accepted is {accepted}")
+
+
+def _types(hint: Any) -> Sequence[Any]:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def _require_even(name: str, attack: Any) -> None:
+    if isinstance(attack, SPSA) and attack.samples % 2:
+        raise ValueError(f"{name!r} in --attacks: the points of spsa-KxN are an even number")
+
+
+def _require_accepted(name: str, attack: Any) -> None:
+    """Lets the attack check its settings: it is traced on a network of no use, and not run."""
+    if isinstance(attack, AutoAttack):
+        return
+    for field in dataclasses.fields(attack):
+        value = getattr(attack, field.name)
+        above_zero = field.name in _ABOVE_ZERO
+        if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
+            raise ValueError(
+                f"{shown(name)}: {field.name}={value:g}: accepted are numbers, 0 or more"
+            )
+        if above_zero and value == 0:
+            raise ValueError(f"{shown(name)}: {field.name}=0: accepted are numbers above 0")
+    images = jax.ShapeDtypeStruct((2, 8, 8, 1), np.float32)
+    labels = jax.ShapeDtypeStruct((2,), np.int32)
+    threat = ThreatModel("linf", 0.1)
+
+    def attacked(images: jax.Array, labels: jax.Array) -> jax.Array:
+        def network(images: jax.Array, *_: jax.Array) -> jax.Array:
+            return images.reshape(len(images), -1)[:, :10]
+
+        return attack(jax.random.key(0), network, images, labels, threat).images
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            jax.eval_shape(attacked, images, labels)
+    except ValueError as error:
+        raise ValueError(f"{shown(name)}: {error}") from None
+
+
+def _name(kind: str, entry: Entry, attack: Any) -> str:
+    default = entry.attack(**entry.fixed)
+    numbers = [getattr(attack, field) for field in entry.numbers]
+    said = list(entry.numbers)
+    if kind == "spsa":
+        if numbers == [getattr(default, field) for field in entry.numbers]:
+            numbers = []
+    elif len(numbers) == 2 and numbers[1] == 1:
+        numbers.pop()
+    plain = "-".join([kind, *(["x".join(map(str, numbers))] if numbers else [])])
+    others = [
+        field.name
+        for field in dataclasses.fields(attack)
+        if field.name not in (*said, *entry.fixed)
+        and getattr(attack, field.name) != getattr(default, field.name)
+    ]
+    for setting in set(others) & set(_NOT_BY_NAME):
+        raise ValueError(f"{setting} is {getattr(attack, setting)!r:.60}, which no name can say")
+    values = [f"{name}={_as_text(getattr(attack, name))}" for name in others]
+    return plain + (f"({','.join(values)})" if values else "")
+
+
+def _as_text(value: Any) -> str:
+    if callable(value):
+        return value.__name__
+    return "none" if value is None else format_value(value)
+
+
+def _unknown(name: Any) -> ValueError:
+    return ValueError(
+        f"unknown attack {shown(name)!r} in --attacks: accepted are clean, {accepted()}"
+        f"{_hint(name)}"
+    )
+
+
 def _hint(name: Any) -> str:
     """The nearest attack: that of the letters, with the numbers as they were written."""
-    text = str(name)
+    text = str(name).partition("(")[0]
+    plain = ("clean", *(kind for kind, entry in ENTRIES.items() if not entry.numbers))
+    numbered = tuple(kind for kind, entry in ENTRIES.items() if entry.numbers)
     letters = re.match(r"[A-Za-z-]*[A-Za-z]", text)
     numbers = text[letters.end() :] if letters else text
-    near = nearest(text, _PLAIN)
+    near = nearest(text, plain)
     if letters and re.search("[0-9]", numbers):
-        kind = nearest(letters[0], _NUMBERED)
+        kind = nearest(letters[0], numbered)
         near = near if kind is None else f"{kind}-{numbers.lstrip('-_ ')}"
     elif near is None and letters:
-        kind = nearest(letters[0], _NUMBERED)
-        near = (
-            None if kind is None else {"spsa": "spsa", "random": "random-8"}.get(kind, f"{kind}-20")
-        )
+        kind = nearest(letters[0], numbered)
+        examples = {"spsa": "spsa", "random": "random-8"}
+        near = None if kind is None else examples.get(kind, f"{kind}-20")
     return "" if near is None else f"; did you mean {near!r}?"
-
-
-def require_possible(spec: AttackSpec, norm: str, num_classes: int) -> None:
-    """Sees that an attack can be run, before any is.
-
-    Args:
-      spec: the attack.
-      norm: of the ball.
-      num_classes: of the network.
-
-    Raises:
-      ValueError: it is not made for the norm, or needs more classes.
-    """
-    if norm not in attacks.threat_model.NORMS:
-        raise ValueError(f"unknown norm {norm!r}")
-    if norm != "linf" and spec.kind in _LINF_ONLY:
-        raise ValueError(f"{spec.name} in --attacks is an linf attack; the threat model is {norm}")
-    fewest = _FEWEST_CLASSES.get(spec.kind, 1 if spec.kind == "clean" else 2)
-    if num_classes < fewest:
-        raise ValueError(
-            f"{spec.name} in --attacks needs {fewest} classes or more, and the network has "
-            f"{num_classes}"
-        )

@@ -26,6 +26,77 @@ Model = Callable[[jax.Array], jax.Array]
 _SHARE_OF_BOX = 0.01
 
 
+@dataclasses.dataclass(frozen=True)
+class SPSA:
+    """`spsa` as a value; see there for the settings.
+
+    Attributes:
+      steps: number of steps, at least 1.
+      samples: points per step at which the loss is taken, an even number.
+      delta: the distance of these points; None: see `default_scales`.
+      learning_rate: Adam's; None: see `default_scales`.
+      chunk: how many of the points the network is shown at once, an even number.
+    """
+
+    steps: int = 100
+    samples: int = 8192
+    delta: float | None = None
+    learning_rate: float | None = None
+    chunk: int = 256
+
+    def completed(self, threat: ThreatModel, num_classes: int) -> SPSA:
+        """With the distance and the learning rate as numbers."""
+        delta, learning_rate = map(float, default_scales(threat, self.steps))
+        return dataclasses.replace(
+            self,
+            delta=delta if self.delta is None else self.delta,
+            learning_rate=learning_rate if self.learning_rate is None else self.learning_rate,
+        )
+
+    def __call__(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[[jax.Array], jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+    ) -> AttackResult:
+        """Attacks images, as `spsa` does."""
+        checks.checked_logits_fn(logits_fn)
+        images = checks.checked_images(images)
+        batch_size = len(images)
+        labels = checks.checked_hard_labels(labels, batch_size)
+        steps = checks.checked_count("steps", self.steps, 1)
+        samples = _checked_even("samples", self.samples)
+        chunk = min(_checked_even("chunk", self.chunk), samples)
+        threat = checks.checked_threat(threat, batch_size, images.dtype)
+        if threat.norm != "linf":
+            raise ValueError(f'threat.norm is {threat.norm!r}; spsa needs "linf"')
+        checks.check_inside_box(images, threat)
+        usual_delta, usual_rate = default_scales(threat, steps)
+        delta, learning_rate = (
+            checks.checked_scale(name, usual if value is None else value, batch_size, images.dtype)
+            for name, value, usual in (
+                ("delta", self.delta, usual_delta),
+                ("learning_rate", self.learning_rate, usual_rate),
+            )
+        )
+        values = checks.known(delta)
+        if values is not None and not np.all(values > 0):
+            raise ValueError(f"delta is {values.min():g}; it must be above 0")
+        # A step of Adam's moves a pixel by about the learning rate.
+        checks.warn_if_short(threat.epsilon, steps, learning_rate)
+        key = checked_key(key, batch_size)
+        if not batch_size:
+            return AttackResult.empty(images)
+        inputs = _Inputs(key, images, labels, threat, delta, learning_rate)
+        attack = _Ascent(samples // 2, chunk)
+        # The network always sees so many images: of one example to estimate, of all to judge.
+        example = jax.ShapeDtypeStruct((chunk, *images.shape[1:]), images.dtype)
+        kept = engine.run(attack, logits_model(logits_fn, labels), (example,), inputs, steps)
+        return AttackResult(kept.images, kept.success, jnp.zeros(batch_size, jnp.int32))
+
+
 def spsa(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
@@ -78,6 +149,15 @@ def spsa(
       ValueError: the norm is not "linf", or an argument has a shape, dtype or value that is not
         accepted; the message says which.
 
+    Example:
+      >>> from robustjax.attacks import ThreatModel
+      >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
+      >>> threat = ThreatModel("linf", epsilon=0.1)
+      >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])
+      >>> result = spsa(jax.random.key(0), network, images, labels, threat, steps=10, samples=64)
+      >>> print(result.success)
+      [ True]
+
     Source: Adversarial Risk and the Dangers of Evaluating Against Weak Attacks (Uesato et al.,
       2018), Algorithm 1 with Adam. `samples` counts as the first author's code in CleverHans does,
       which starts at a random point of the ball, stops at a given loss, and has 128 samples by
@@ -85,39 +165,7 @@ def spsa(
       shares them among the images of a batch. 100 steps with 8192 samples are what NAP (2021)
       reports; its code asks AdverTorch for 100 steps with the default of 128.
     """
-    checks.checked_logits_fn(logits_fn)
-    images = checks.checked_images(images)
-    batch_size = len(images)
-    labels = checks.checked_hard_labels(labels, batch_size)
-    steps = checks.checked_count("steps", steps, 1)
-    samples = _checked_even("samples", samples)
-    chunk = min(_checked_even("chunk", chunk), samples)
-    threat = checks.checked_threat(threat, batch_size, images.dtype)
-    if threat.norm != "linf":
-        raise ValueError(f'threat.norm is {threat.norm!r}; spsa needs "linf"')
-    checks.check_inside_box(images, threat)
-    usual_delta, usual_rate = default_scales(threat, steps)
-    delta, learning_rate = (
-        checks.checked_scale(name, usual if value is None else value, batch_size, images.dtype)
-        for name, value, usual in (
-            ("delta", delta, usual_delta),
-            ("learning_rate", learning_rate, usual_rate),
-        )
-    )
-    values = checks.known(delta)
-    if values is not None and not np.all(values > 0):
-        raise ValueError(f"delta is {values.min():g}; it must be above 0")
-    # A step of Adam's moves a pixel by about the learning rate.
-    checks.warn_if_short(threat.epsilon, steps, learning_rate)
-    key = checked_key(key, batch_size)
-    if not batch_size:
-        return AttackResult.empty(images)
-    inputs = _Inputs(key, images, labels, threat, delta, learning_rate)
-    attack = _Spsa(samples // 2, chunk)
-    # The network always sees so many images: of one example to estimate, of all to judge.
-    example = jax.ShapeDtypeStruct((chunk, *images.shape[1:]), images.dtype)
-    kept = engine.run(attack, logits_model(logits_fn, labels), (example,), inputs, steps)
-    return AttackResult(kept.images, kept.success, jnp.zeros(batch_size, jnp.int32))
+    return SPSA(steps, samples, delta, learning_rate, chunk)(key, logits_fn, images, labels, threat)
 
 
 def default_scales(threat: ThreatModel, steps: int) -> tuple[jax.Array, jax.Array]:
@@ -234,7 +282,7 @@ _ADAM = optax.scale_by_adam()
 
 
 @dataclasses.dataclass(frozen=True)
-class _Spsa:
+class _Ascent:
     """SPSA in the parts that `iteration` repeats. A step looks at the current point and moves."""
 
     directions: int

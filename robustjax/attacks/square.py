@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from robustjax import losses
 from robustjax.attacks import _checks as checks
 from robustjax.attacks import _square_windows as windows
+from robustjax.attacks.attack import run_whole
 from robustjax.attacks.engine.keys import checked_key, fold_in_each, per_example_keys
 from robustjax.attacks.engine.model import clean_logits, logits_model
-from robustjax.attacks.engine.prepared import Prepared, runs_whole
+from robustjax.attacks.engine.prepared import Prepared
 from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
@@ -23,7 +24,67 @@ from robustjax.attacks.threat_model import ThreatModel
 _QUERIES_PER_STEP = 20
 
 
-@runs_whole
+@dataclasses.dataclass(frozen=True)
+class Square:
+    """`square` as a value; see there for the settings.
+
+    Attributes:
+      queries: proposals after the start, of each restart, at least 1.
+      initial_share: of the image that the first windows cover, in (0, 1].
+      rescale_schedule: stretches the schedule to the number of queries.
+      restarts: how often the attack is run on what has withstood it.
+    """
+
+    queries: int = 5000
+    initial_share: float = 0.8
+    rescale_schedule: bool = False
+    restarts: int = 1
+
+    def prepare(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[[jax.Array], jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+    ) -> Prepared:
+        """Checks the arguments, and looks at the clean images."""
+        checks.checked_logits_fn(logits_fn)
+        images = checks.checked_images(images)
+        if images.ndim != 4:
+            raise ValueError(f"images has shape {images.shape}; square needs [B, H, W, C]")
+        batch_size = len(images)
+        labels = checks.checked_hard_labels(labels, batch_size)
+        queries = checks.checked_count("queries", self.queries, 1)
+        restarts = checks.checked_count("restarts", self.restarts, 1)
+        initial_share = checks.checked_number("initial_share", self.initial_share, 0, 1)
+        if not initial_share:
+            raise ValueError(f"initial_share is {initial_share}; it must lie in (0, 1]")
+        threat = checks.checked_threat(threat, batch_size, images.dtype)
+        checks.check_inside_box(images, threat)
+        if not checks.has_finite_epsilon(threat):
+            raise ValueError(f"threat.epsilon is {threat.epsilon}; square needs a finite one")
+        key = checked_key(key, batch_size)
+        logits = clean_logits(logits_fn, images, labels)
+        attack = _Search(queries, initial_share, bool(self.rescale_schedule))
+        inputs = _Inputs(key, images, labels, threat, ~misclassified(logits, labels))
+        model = logits_model(logits_fn, labels)
+        # The look at the start is one more.
+        steps = -(-(queries + 1) // _QUERIES_PER_STEP)
+        return Prepared(attack, model, (images,), inputs, steps, restarts, _outcome)
+
+    def __call__(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[[jax.Array], jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+    ) -> AttackResult:
+        """Attacks images, as `square` does."""
+        return run_whole(self, key, logits_fn, images, labels, threat)
+
+
 def square(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
@@ -35,7 +96,7 @@ def square(
     initial_share: float = 0.8,
     rescale_schedule: bool = False,
     restarts: int = 1,
-) -> Prepared:
+) -> AttackResult:
     r"""The Square attack on the margin :math:`z_y - \max_{k \ne y} z_k`.
 
     Under "linf" it starts from vertical stripes of :math:`\pm \epsilon`. Every query then moves a
@@ -67,32 +128,21 @@ def square(
       ValueError: an argument has a shape, dtype or value that is not accepted; the message says
         which.
 
+    Example:
+      >>> from robustjax.attacks import ThreatModel
+      >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
+      >>> threat = ThreatModel("linf", epsilon=0.1)
+      >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])
+      >>> result = square(jax.random.key(0), network, images, labels, threat, queries=20)
+      >>> print(result.success)
+      [ True]
+
     Source: Square Attack (Andriushchenko et al., 2020), Algorithms 1 to 3, with the margin loss and
       the settings of AutoAttack (Croce & Hein, 2020).
     """
-    checks.checked_logits_fn(logits_fn)
-    images = checks.checked_images(images)
-    if images.ndim != 4:
-        raise ValueError(f"images has shape {images.shape}; square needs [B, H, W, C]")
-    batch_size = len(images)
-    labels = checks.checked_hard_labels(labels, batch_size)
-    queries = checks.checked_count("queries", queries, 1)
-    restarts = checks.checked_count("restarts", restarts, 1)
-    initial_share = checks.checked_number("initial_share", initial_share, 0, 1)
-    if not initial_share:
-        raise ValueError(f"initial_share is {initial_share}; it must lie in (0, 1]")
-    threat = checks.checked_threat(threat, batch_size, images.dtype)
-    checks.check_inside_box(images, threat)
-    if not checks.has_finite_epsilon(threat):
-        raise ValueError(f"threat.epsilon is {threat.epsilon}; square needs a finite one")
-    key = checked_key(key, batch_size)
-    logits = clean_logits(logits_fn, images, labels)
-    attack = _Square(queries, initial_share, bool(rescale_schedule))
-    inputs = _Inputs(key, images, labels, threat, ~misclassified(logits, labels))
-    model = logits_model(logits_fn, labels)
-    # The look at the start is one more.
-    steps = -(-(queries + 1) // _QUERIES_PER_STEP)
-    return Prepared(attack, model, (images,), inputs, steps, restarts, _outcome)
+    return Square(queries, initial_share, rescale_schedule, restarts)(
+        key, logits_fn, images, labels, threat
+    )
 
 
 def _outcome(kept: _Kept) -> AttackResult:
@@ -141,7 +191,7 @@ class _Kept:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Square:
+class _Search:
     """Square in the parts that `iteration` repeats."""
 
     queries: int

@@ -12,12 +12,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from robustjax.arguments import require_choice
 from robustjax.attacks import _checks as checks
-from robustjax.attacks.engine.keys import checked_key, first_key
+from robustjax.attacks.engine.keys import checked_key, first_key, fold_in_each, per_example_keys
 from robustjax.attacks.engine.model import clean_logits, one_draw
 from robustjax.attacks.engine.rows import misclassified, predicted
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.losses._logits import at_class, class_mask
+
+NAMED = ("next", "least", "random")
+"""Rules by which each example is given a class to reach."""
+
+_DRAW = 2**31 - 1
+"""Folded into an example's key for its random target: no restart has this number."""
 
 
 @jax.tree_util.register_dataclass
@@ -109,6 +116,46 @@ def ranked_inputs(
         attacked=jnp.ones(batch_size, bool) if random else ~misclassified(logits, labels),
         prediction=predicted(logits),
     )
+
+
+def named_targets(
+    name: str,
+    key: jax.Array,
+    logits_fn: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+) -> jax.Array:
+    """A class to reach for each example, never its label.
+
+    Args:
+      name: "next", the class after the label; "least", the least likely wrong one at the clean
+        image; "random", a wrong one that is drawn, the same for the same key.
+      key: one random key, or `[B]` keys.
+      logits_fn: maps images `[B, ...]` to logits `[B, K]`, K >= 2.
+      images: clean, `[B, ...]`.
+      labels: int `[B]`, or probabilities `[B, K]`, of which the largest counts.
+
+    Returns:
+      int32 `[B]`.
+
+    Raises:
+      ValueError: there is no such rule, or one class alone.
+    """
+    require_choice("targets", name, NAMED)
+    logits = clean_logits(logits_fn, images, labels)
+    num_classes = logits.shape[1]
+    if num_classes < 2:
+        raise ValueError(f"logits_fn gives {num_classes} class; targets needs at least 2")
+    if labels.ndim == 2:
+        labels = labels.argmax(axis=-1)
+    if name == "least":
+        wrong = jnp.where(class_mask(labels, num_classes), jnp.inf, logits)
+        return jnp.argmin(wrong, axis=-1).astype(jnp.int32)
+    shift = 1
+    if name == "random":
+        keys = fold_in_each(per_example_keys(key, len(labels)), _DRAW)
+        shift = jax.vmap(lambda key: jax.random.randint(key, (), 1, num_classes))(keys)
+    return ((labels + shift) % num_classes).astype(jnp.int32)
 
 
 def runners_up(logits: jax.Array) -> jax.Array:

@@ -15,15 +15,15 @@ from tqdm import tqdm
 
 from robustjax import evaluation, parallel, reports
 from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_whole
-from robustjax.attacks.registry import STEPPED, AttackSpec
 from robustjax.cli import app, checks, compilation
 from robustjax.config import TrainConfig
 from robustjax.digest import digest
 from robustjax.evaluation import accumulated, adversarial_images, protocols
+from robustjax.evaluation.spec import STEPPED, AttackSpec
 from robustjax.evaluation.suite import Progress
 from robustjax.evaluation.trained import load_network
 from robustjax.files import Path, require_writable
-from robustjax.flags import NumberParser
+from robustjax.flags import NumberParser, define_attacks
 from robustjax.progress import terminal_bar
 from robustjax.runs.evaluations import RECORDS, RECORDS_LOCK
 from robustjax.runs.names import EVALUATION
@@ -70,7 +70,7 @@ def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     text("workdir", "", "the folder of the run")
     text("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
     accepted = f"accepted are {evaluation.ACCEPTED} [clean,pgd-20]"
-    flags.DEFINE_list("attacks", None, accepted, flag_values=values)
+    define_attacks(None, accepted, values)
     text("protocol", "", f"a paper's: {', '.join(protocols.PROTOCOLS)}; or help")
     count("examples", 0, "the first N of the test set; 0: all")
     text("data_dir", "", "where the data lie; as in training if not given")

@@ -13,6 +13,7 @@ from absl import flags
 
 from robustjax import data, training
 from robustjax.attacks.engine.rows import predicted
+from robustjax.batching import batches_of_one_shape
 from robustjax.cli import app, checks, compilation
 from robustjax.files import Path, write_whole
 from robustjax.progress import terminal_bar
@@ -145,15 +146,12 @@ def _in_batches(
     bar = terminal_bar(sys.stderr, total=len(images), unit="image", desc="labelling")
     batch_size = min(batch_size, len(images))
     labels, confidence = np.zeros(len(images), np.int32), np.zeros(len(images), np.float32)
-    for first in range(0, len(images), batch_size):
-        last = min(first + batch_size, len(images))
-        # A full batch each time: another shape would compile again.
-        rows = np.minimum(np.arange(first, first + batch_size), len(images) - 1)
-        found, sure = predict(images[rows])
-        labels[first:last] = found[: last - first]
-        confidence[first:last] = sure[: last - first]
+    for batch in batches_of_one_shape(len(images), batch_size):
+        found, sure = predict(images[batch.rows])
+        labels[batch.kept] = batch.without_filling(found)
+        confidence[batch.kept] = batch.without_filling(sure)
         if bar is not None:
-            bar.update(last - first)
+            bar.update(batch.done - bar.n)
     if bar is not None:
         bar.close()
     return labels, confidence

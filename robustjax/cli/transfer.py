@@ -14,9 +14,9 @@ from absl import flags
 
 from robustjax import evaluation
 from robustjax.arguments import require_choice
-from robustjax.attacks.registry import STEPPED
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.evaluate import STEP_SIZE_HELP
+from robustjax.evaluation.spec import STEPPED
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.evaluation.transfer import (
     ACCEPTED,

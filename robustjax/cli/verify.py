@@ -15,6 +15,7 @@ from robustjax import data
 from robustjax.arguments import is_finite, is_number
 from robustjax.attacks.engine.rows import predicted
 from robustjax.attacks.threat_model import NORMS
+from robustjax.batching import batches_of_one_shape
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.evaluate import ADVERSARIAL
 from robustjax.digest import digest
@@ -176,8 +177,7 @@ def _predict(network: TrainedNetwork, batch_size: int, images: np.ndarray) -> np
     """Classes by nothing but forward passes."""
     forward = jax.jit(functools.partial(network.model.apply, train=False))
     batch_size, classes = min(batch_size, len(images)), []
-    for first in range(0, len(images), batch_size):
-        rows = np.minimum(np.arange(first, first + batch_size), len(images) - 1)
-        logits = np.asarray(forward(network.variables, jnp.asarray(images[rows])))
-        classes.append(predicted(logits)[: len(images) - first])
+    for batch in batches_of_one_shape(len(images), batch_size):
+        logits = np.asarray(forward(network.variables, jnp.asarray(images[batch.rows])))
+        classes.append(batch.without_filling(predicted(logits)))
     return np.concatenate(classes)

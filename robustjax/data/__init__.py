@@ -15,7 +15,7 @@ from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.extra import load_extra, load_images
 from robustjax.data.mixing import Mixing, mix, partners
 from robustjax.data.prepared.preparation import prepare
-from robustjax.data.sources import default_data_dir, load
+from robustjax.data.sources import default_data_dir, load, register
 from robustjax.data.splits import (
     default_holdout,
     first,
@@ -46,6 +46,7 @@ __all__ = [
     "only_classes",
     "partners",
     "prepare",
+    "register",
     "select",
     "shares_of_batch",
     "steps_per_epoch",

@@ -1,12 +1,14 @@
 """Data sets by name: the one door through which training and evaluation get their images."""
 
 import dataclasses
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from robustjax.arguments import did_you_mean, shown
+from robustjax.arguments import did_you_mean, require_free_name, shown
 from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.digits import load_digits
 from robustjax.data.numpy_archive import load_npz
@@ -18,6 +20,31 @@ _OWN = ("digits", "npz")
 
 # Without a network, `load` has to say so within five seconds.
 _PATIENCE_SECONDS = 3.0
+
+
+_REGISTERED: dict[str, Callable[..., Dataset]] = {}
+
+
+def register(name: str, load: Callable[..., Dataset] | None = None) -> Any:
+    """Adds a data set to those that `load` and `--dataset` know.
+
+    Args:
+        name: That it gets.
+        load: Called as `load(split, data_dir)` with "train" or "test" and the folder or file that
+            was named, or None; gives a `Dataset`. Not given, a decorator of such a function is
+            returned.
+
+    Returns:
+        `load`.
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+    require_free_name("data set", name, (*_OWN, *ORIGINALS, *_REGISTERED))
+    if load is None:
+        return functools.partial(register, name)
+    _REGISTERED[name] = load
+    return load
 
 
 def default_data_dir() -> str:
@@ -62,6 +89,8 @@ def load(
 
 
 def _load_part(name: str, split: str, data_dir: str | None, allow_prepare: bool) -> Dataset:
+    if name in _REGISTERED:
+        return _registered(name, split, data_dir)
     if name == "digits":
         return load_digits(split)
     if name == "npz":
@@ -76,6 +105,16 @@ def _load_part(name: str, split: str, data_dir: str | None, allow_prepare: bool)
         _prepare_or_explain(name, directory, allow_prepare)
         found = prepared.find(tfds_name, directory)
     return prepared.read(name, found, split)
+
+
+def _registered(name: str, split: str, data_dir: str | None) -> Dataset:
+    found = _REGISTERED[name](split, data_dir)
+    if not isinstance(found, Dataset):
+        raise DataError(
+            f"--dataset={name}: what is registered gives a {type(found).__name__} for "
+            f"{split!r}; it must give a data.Dataset"
+        )
+    return found
 
 
 def _prepare_or_explain(name: str, directory: str, allow_prepare: bool) -> None:

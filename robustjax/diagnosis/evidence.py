@@ -13,7 +13,7 @@ import numpy as np
 
 from robustjax import attacks, data
 from robustjax.analysis.model_statistics import checked_subject
-from robustjax.attacks.engine.keys import checked_key
+from robustjax.attacks.engine.keys import checked_key, keys_of_examples
 from robustjax.diagnosis.probes import Arrays, Attacked, LogitsFn, Measurement
 from robustjax.diagnosis.records import Evidence, Settings
 from robustjax.runs.resumable import Unfinished
@@ -168,7 +168,7 @@ class _Runner:
         filled = np.resize(chosen if len(chosen) else np.zeros(1, int), size)
         images = data.to_float(jnp.asarray(self.dataset.images[filled]))
         labels = jnp.asarray(self.dataset.labels[filled])
-        keys = _keys_of(self.key, jnp.asarray(filled))
+        keys = keys_of_examples(self.key, filled)
         measured = part.measure(keys, images, labels)
         return {name: np.asarray(value) for name, value in measured.items()}
 
@@ -185,8 +185,3 @@ class _Runner:
 
 def _silent(name: str, done: float, total: float) -> None:
     pass
-
-
-@jax.jit
-def _keys_of(key: jax.Array, examples: jax.Array) -> jax.Array:
-    return jax.vmap(lambda example: jax.random.fold_in(key, example))(examples)

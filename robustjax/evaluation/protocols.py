@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from robustjax.arguments import did_you_mean
-from robustjax.attacks.registry import AttackSpec, parse_attack
+from robustjax.evaluation.spec import STEPPED, AttackSpec, parse_attack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +30,13 @@ def _attacks(
     success: str = "last",
     examples: int | None = None,
 ) -> tuple[AttackSpec, ...]:
+    own = {"step_size": step_size, "start": start, "success": success}
+    specs = [parse_attack(name) for name in names.split(",")]
     return tuple(
-        parse_attack(name)._replace(
-            epsilon=epsilon, step_size=step_size, start=start, success=success, examples=examples
+        (spec.with_settings(**own) if spec.kind in STEPPED else spec)._replace(
+            epsilon=epsilon, examples=examples
         )
-        for name in names.split(",")
+        for spec in specs
     )
 
 

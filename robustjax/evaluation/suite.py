@@ -16,10 +16,12 @@ from robustjax.arguments import is_number, require_whole
 from robustjax.attacks._checks import checked_count, checked_logits_fn
 from robustjax.attacks.autoattack.state import StateError
 from robustjax.attacks.autoattack.warnings import rows_depend_on_each_other, varies
-from robustjax.attacks.engine.keys import checked_key
+from robustjax.attacks.engine.keys import checked_key, keys_of_examples
 from robustjax.attacks.engine.rows import misclassified
-from robustjax.attacks.registry import (
+from robustjax.batching import batches_of_one_shape
+from robustjax.evaluation.spec import (
     ACCEPTED,
+    CLEAN,
     ENSEMBLES,
     STEPPED,
     AttackSpec,
@@ -28,6 +30,7 @@ from robustjax.attacks.registry import (
 )
 from robustjax.runs.resumable import Unfinished
 from robustjax.step_size import ReachWarning
+from robustjax.text import split_names
 
 __all__ = ["ACCEPTED", "AttackScore", "AttackSpec", "evaluate", "parse_attack", "run_attack"]
 
@@ -144,7 +147,7 @@ class _OneRun(NamedTuple):
 
     def batches(self, keep_images: bool, unfinished: Unfinished | None) -> AttackScore:
         """Attacks batch after batch."""
-        total, saves_images = len(self.dataset.labels), keep_images and self.spec.kind != "clean"
+        total, saves_images = len(self.dataset.labels), keep_images and self.spec.attack is not None
         correct, done = np.zeros(total, bool), 0
         images = np.array(data.to_float(self.dataset.images)) if saves_images else None
         stored = (
@@ -155,30 +158,27 @@ class _OneRun(NamedTuple):
             images = stored["images"] if saves_images else None
             self._tell(correct, done)
         logits_fn = parallel.copy_to_all(self.logits_fn, self.devices)
-        for first in range(done, total, self.batch_size):
-            positions = np.arange(first, first + self.batch_size)
-            rows = np.minimum(positions, total - 1)
+        for batch in batches_of_one_shape(total, self.batch_size, done):
             clean, labels, keys = parallel.share_rows(
                 (
-                    _to_float(self.dataset.images[rows]),
-                    jnp.asarray(self.dataset.labels[rows]),
-                    _fold_in_each(self.key, positions),
+                    _to_float(self.dataset.images[batch.rows]),
+                    jnp.asarray(self.dataset.labels[batch.rows]),
+                    keys_of_examples(self.key, batch.rows),
                 ),
                 self.devices,
             )
             right = _is_right(logits_fn, clean, labels)
-            last = min(first + self.batch_size, total)
-            if self.spec.kind != "clean":
+            if self.spec.attack is not None:
                 result = self._perturb(keys, logits_fn, clean, labels)
                 right &= ~np.asarray(result.success)
                 if images is not None:
-                    images[first:last] = np.asarray(result.images)[: last - first]
-            correct[first:last] = right[: last - first]
+                    images[batch.kept] = batch.without_filling(result.images)
+            correct[batch.kept] = batch.without_filling(right)
             if unfinished is not None:
-                found = {"correct": correct, "done": np.asarray(last)}
+                found = {"correct": correct, "done": np.asarray(batch.done)}
                 found |= {} if images is None else {"images": images}
-                unfinished.save(self.spec.name, self.settings, now=last == total, **found)
-            self._tell(correct, last)
+                unfinished.save(self.spec.name, self.settings, now=batch.done == total, **found)
+            self._tell(correct, batch.done)
         complaint = self.spec.complaint()
         warned = {"warnings": [complaint]} if complaint else {}
         return AttackScore(correct, {**self.settings, **warned}, images)
@@ -190,7 +190,8 @@ class _OneRun(NamedTuple):
             self.report(f"{self.spec.name}: {attack}", done, of, robust_accuracy)
 
         path = None if unfinished is None else unfinished.path(self.spec.name, self.settings)
-        random = ENSEMBLES[self.spec.kind] == "rand"
+        version = self.spec.attack.version
+        random = version == "rand"
         attack = functools.partial(
             attacks.autoattack,
             self.key,
@@ -198,7 +199,7 @@ class _OneRun(NamedTuple):
             np.array(data.to_float(self.dataset.images)),
             self.dataset.labels,
             self.threat,
-            version=ENSEMBLES[self.spec.kind],
+            version=version,
             batch_size=self.batch_size,
             progress=progress,
             devices=self.devices,
@@ -220,31 +221,11 @@ class _OneRun(NamedTuple):
         self, keys: jax.Array, logits_fn: LogitsFn, images: jax.Array, labels: jax.Array
     ) -> attacks.AttackResult:
         """Attacks one batch."""
-        spec, options = self.spec, {}
-        if spec.kind in STEPPED:
-            options = {
-                "steps": spec.steps,
-                "step_size": spec.step_size,
-                "start": spec.start,
-                "restarts": spec.restarts,
-                "success": spec.success,
-                # Gathering the active rows would move those of several devices between them.
-                "independent_rows": len(self.devices) < 2,
-            }
-        elif spec.kind == "spsa":
-            options = {
-                "steps": spec.steps,
-                "samples": spec.samples,
-                "delta": spec.delta,
-                "learning_rate": spec.learning_rate,
-            }
-        elif spec.kind == "apgd-t":
-            options = {"num_targets": spec.targets, "loss": spec.loss}
-        elif spec.kind == "fab-t":
-            options = {"num_targets": spec.targets}
-        elif spec.kind == "random":
-            options = {"draws": spec.restarts}
-        return _ATTACKS[spec.kind](keys, logits_fn, images, labels, self.threat, **options)
+        options = {}
+        if self.spec.kind in STEPPED:
+            # Gathering the active rows would move those of several devices between them.
+            options["independent_rows"] = len(self.devices) < 2
+        return self.spec.attack(keys, logits_fn, images, labels, self.threat, **options)
 
     def _tell(self, correct: np.ndarray, done: int) -> None:
         if done:
@@ -255,26 +236,7 @@ def _silent(name: str, done: int, of: int, accuracy: float) -> None:
     pass
 
 
-_ATTACKS: dict[str, Callable[..., attacks.AttackResult]] = {
-    "fgsm": attacks.fgsm,
-    "random": attacks.random_noise,
-    "pgd": attacks.pgd,
-    "cw": attacks.cw_linf,
-    "apgd-ce": functools.partial(attacks.apgd, loss="ce"),
-    "apgd-dlr": functools.partial(attacks.apgd, loss="dlr"),
-    "apgd-t": attacks.apgd_targeted,
-    "fab-t": attacks.fab_targeted,
-    "square": attacks.square,
-    "spsa": attacks.spsa,
-    "deepfool": attacks.deepfool,
-}
-
 _to_float = jax.jit(data.to_float)
-
-
-@jax.jit
-def _fold_in_each(key: jax.Array, positions: jax.Array) -> jax.Array:
-    return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
 
 
 def _is_right(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> np.ndarray:
@@ -288,10 +250,6 @@ def _logits(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
 
 
 _logits_of_partial = jax.jit(_logits)
-
-
-def _name_of(attack: str | AttackSpec) -> str:
-    return attack.name if isinstance(attack, AttackSpec) else attack
 
 
 def _check_subject(
@@ -355,7 +313,7 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
 
 
 def evaluate(
-    names: Sequence[str | AttackSpec] | str,
+    names: Sequence[str | AttackSpec | attacks.Attack] | str,
     key: jax.Array,
     logits_fn: LogitsFn,
     dataset: data.Dataset,
@@ -368,8 +326,8 @@ def evaluate(
     """Scores a network under each attack of a list; "clean" is always among the scores.
 
     Args:
-      names: of attacks, see `ACCEPTED`, or attacks with settings of their own; a text holds names
-        between commas.
+      names: of attacks, see `ACCEPTED`, or values such as `attacks.PGD(steps=20)`; a text holds
+        names between commas.
       key: as for `run_attack`.
       logits_fn: as for `run_attack`.
       dataset: what to attack.
@@ -390,13 +348,14 @@ def evaluate(
       UserWarning: the network is random; its rows depend on each other, so that every score
         depends on which images share a batch; or an attack's steps reach less far than epsilon.
     """
-    names = names.split(",") if isinstance(names, str) else names
+    names = split_names(names) if isinstance(names, str) else names
     if not isinstance(names, list | tuple):
         raise ValueError(f"names is {names!r:.60}; it must be names of attacks, as ('pgd-20',)")
-    specs = [name if isinstance(name, AttackSpec) else parse_attack(name) for name in names]
-    specs = {spec.name: spec for spec in (parse_attack("clean"), *specs)}
-    if len(specs) < len({*names, "clean"}):
-        raise ValueError(f"names holds two attacks of one name: {', '.join(map(_name_of, names))}")
+    wanted = [parse_attack(name) for name in names]
+    specs = {spec.name: spec for spec in (parse_attack(CLEAN), *wanted)}
+    if any(spec != specs[spec.name] for spec in wanted):
+        said = ", ".join(spec.name for spec in wanted)
+        raise ValueError(f"names holds two attacks of one name: {said}")
     batch_size = checked_count("batch_size", options.get("batch_size", 128), 1)
     _check_subject(key, logits_fn, dataset, threat)
     num_classes = _num_classes(logits_fn, dataset, batch_size)
@@ -422,7 +381,7 @@ def evaluate(
                 spec, key, logits_fn, dataset, threat, step_size=step_size, **options
             )
         except Exception as error:
-            if failures is None or name == "clean":
+            if failures is None or name == CLEAN:
                 raise
             failures[name] = error
     return scores

@@ -13,7 +13,8 @@ from robustjax import attacks, data
 from robustjax.arguments import did_you_mean, shown
 from robustjax.attacks.engine.model import clean_logits
 from robustjax.attacks.engine.rows import predicted
-from robustjax.attacks.registry import STEPPED, AttackSpec, parse_attack
+from robustjax.batching import batches_of_one_shape
+from robustjax.evaluation.spec import STEPPED, AttackSpec, parse_attack
 from robustjax.evaluation.suite import run_attack, wilson_interval
 from robustjax.runs.resumable import Unfinished
 
@@ -148,12 +149,11 @@ class _Judge(NamedTuple):
     def __call__(self, logits_fn: LogitsFn, images: np.ndarray) -> np.ndarray:
         """Classified correctly, bool [N]; never where a logit is not finite."""
         right = np.zeros(len(images), bool)
-        for first in range(0, len(images), self.batch_size):
-            rows = np.minimum(np.arange(first, first + self.batch_size), len(images) - 1)
-            labels = self.labels[rows]
-            logits = clean_logits(logits_fn, jnp.asarray(images[rows]), jnp.asarray(labels))
-            last = min(first + self.batch_size, len(images))
-            right[first:last] = (predicted(np.asarray(logits)) == labels)[: last - first]
+        for batch in batches_of_one_shape(len(images), self.batch_size):
+            labels = self.labels[batch.rows]
+            some = jnp.asarray(images[batch.rows])
+            logits = clean_logits(logits_fn, some, jnp.asarray(labels))
+            right[batch.kept] = batch.without_filling(predicted(np.asarray(logits)) == labels)
         return right
 
 

@@ -12,7 +12,7 @@ from robustjax.methods.method import (
     Outer,
     Perturbation,
 )
-from robustjax.methods.registry import cite, create, hyperparameters, names, summary
+from robustjax.methods.registry import cite, create, hyperparameters, names, register, summary
 
 __all__ = [
     "Batch",
@@ -26,5 +26,6 @@ __all__ = [
     "create",
     "hyperparameters",
     "names",
+    "register",
     "summary",
 ]

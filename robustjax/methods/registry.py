@@ -1,10 +1,11 @@
 """The training methods by name: creating one, listing them, citing them."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from robustjax.arguments import did_you_mean, shown
+from robustjax.arguments import did_you_mean, require_free_name, shown
 from robustjax.methods import (
     alp,
     cat,
@@ -60,6 +61,42 @@ _METHODS: dict[str, Entry] = {
     "uat": Entry(uat.create, uat.SUMMARY, uat.CITATION),
     "rst": Entry(rst.create, rst.SUMMARY, rst.CITATION),
 }
+
+
+def register(
+    name: str,
+    create: Callable[..., Method] | None = None,
+    *,
+    summary: str = "",
+    citation: str = "",
+) -> Any:
+    """Adds a method to those that `create`, the flags and `--method` know.
+
+    Args:
+      name: that it gets.
+      create: makes it; its keyword arguments are the hyper-parameters, each with a default. Not
+        given, a decorator of such a function is returned.
+      summary: one line about it; the function's own first line if not given.
+      citation: the BibTeX entry of its paper.
+
+    Returns:
+      `create`.
+
+    Raises:
+      ValueError: the name is taken, or an argument has no default.
+    """
+    require_free_name("method", name, _METHODS)
+    if create is None:
+        return functools.partial(register, name, summary=summary, citation=citation)
+    for parameter in inspect.signature(create).parameters.values():
+        if parameter.default is parameter.empty:
+            raise ValueError(
+                f"method {name!r}: its {parameter.name} has no default; every hyper-parameter "
+                "needs one"
+            )
+    said = summary or (inspect.getdoc(create) or name).splitlines()[0]
+    _METHODS[name] = Entry(create, said, citation)
+    return create
 
 
 def names() -> tuple[str, ...]:

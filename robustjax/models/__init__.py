@@ -5,6 +5,6 @@ Nothing here knows of attacks or training. `layers` and `convolution` are what n
 """
 
 from robustjax.models.initialization import initialize, parameter_count
-from robustjax.models.registry import create, describe, has_option, names
+from robustjax.models.registry import create, describe, has_option, names, register
 
-__all__ = ["create", "describe", "has_option", "initialize", "names", "parameter_count"]
+__all__ = ["create", "describe", "has_option", "initialize", "names", "parameter_count", "register"]

@@ -1,17 +1,20 @@
 """Networks by name: which there are, what each is, and how a name and options become a module."""
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from robustjax.arguments import (
     did_you_mean,
     plain,
     require_finite,
+    require_free_name,
     require_truth,
     require_whole,
     shown,
@@ -147,6 +150,56 @@ NETWORKS = (
 )
 
 
+_OWN: dict[str, Callable[..., Any]] = {}
+
+
+def register(name: str, build: Callable[..., Any] | None = None) -> Any:
+    """Adds a network to those that `create` and `--model` know.
+
+    Args:
+        name: that it gets.
+        build: called as `build(num_classes=10)`; gives a Flax module, or what has its `init(key,
+            images)` and `apply(variables, images, train=...)`. Of the options of `create` it is
+            given those that its signature names: `dtype`, `axis_name` and so on. One without
+            `axis_name` keeps the statistics of its batch norm on each device. Not given, a
+            decorator of such a function is returned.
+
+    Returns:
+        `build`.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    require_free_name("network", name, names())
+    if build is None:
+        return partial(register, name)
+    _OWN[name] = build
+    return build
+
+
+def _options_of(build: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(build).parameters.values()
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+        return (*COMMON_OPTIONS, "dropout", "remat")
+    return tuple(parameter.name for parameter in parameters if parameter.name != "num_classes")
+
+
+_IN_EVERY_CALL = {"dtype": jnp.dtype("float32"), "axis_name": None}
+"""What training always says; a network that does not take it has it so by itself."""
+
+
+def _create_own(name: str, num_classes: int, options: dict[str, Any]) -> Any:
+    accepted = _options_of(_OWN[name])
+    for option, value in options.items():
+        usual = option == "axis_name" or (option, value) in _IN_EVERY_CALL.items()
+        if option not in accepted and not usual:
+            raise ValueError(
+                f"{name} has no option {option!r}; it takes {', '.join(accepted) or 'none'}"
+            )
+    own = {option: value for option, value in options.items() if option in accepted}
+    return _OWN[name](num_classes=num_classes, **own)
+
+
 def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
     """Makes the network called `name`, without weights.
 
@@ -171,6 +224,9 @@ def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
     Raises:
         ValueError: a name, a size, an option or a value that there is not.
     """
+    if name in _OWN:
+        require_whole("num_classes", num_classes, 2)
+        return _create_own(name, int(num_classes), options)
     network, sizes = _find(name)
     accepted = COMMON_OPTIONS + network.options
     unknown = [option for option in options if option not in accepted]
@@ -200,12 +256,14 @@ def has_option(name: str, option: str) -> bool:
     Raises:
         ValueError: a name that there is not.
     """
+    if name in _OWN:
+        return option in _options_of(_OWN[name])
     return option in COMMON_OPTIONS + _find(name)[0].options
 
 
 def names() -> tuple[str, ...]:
     """Returns the names that `create` is known by; a pattern makes more of them."""
-    return tuple(name for network in NETWORKS for name in network.names())
+    return (*(name for network in NETWORKS for name in network.names()), *_OWN)
 
 
 def describe(name: str) -> str:
@@ -217,6 +275,8 @@ def describe(name: str) -> str:
     Raises:
         ValueError: a name that there is not.
     """
+    if name in _OWN:
+        return (inspect.getdoc(_OWN[name]) or name).splitlines()[0]
     return _find(name)[0].summary
 
 

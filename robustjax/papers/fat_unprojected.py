@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from robustjax import attacks, data, evaluation, methods, training
 from robustjax.arguments import require_finite, require_whole
+from robustjax.batching import batches_of_one_shape
 from robustjax.config import TrainConfig
 from robustjax.files import Path
 from robustjax.reports.figures.canvas import line_style, save, write_numbers
@@ -193,9 +194,8 @@ def distances(run: training.TrainedRun, examples: int) -> Found:
 
     moved, passes = [], []
     size = min(500, len(sample))
-    for first in range(0, len(sample), size):
-        # The last batch takes some examples again, so that all are of one size.
-        rows = np.minimum(np.arange(first, first + size), len(sample) - 1)
+    for part in batches_of_one_shape(len(sample), size):
+        rows, first = part.rows, part.kept.start
         batch = methods.Batch(
             data.to_float(jnp.asarray(sample.images[rows])),
             jnp.asarray(sample.labels[rows]),
@@ -204,10 +204,9 @@ def distances(run: training.TrainedRun, examples: int) -> Found:
         )
         keys = jax.random.split(jax.random.fold_in(jax.random.key(run.config.seed), first), size)
         found = search(run.variables, batch, keys)
-        new = slice(0, min(size, len(sample) - first))
         difference = np.abs(np.asarray(found.images) - np.asarray(batch.images))
-        moved.append(difference.reshape(size, -1).max(axis=1)[new])
-        passes.append(np.asarray(found.backward_passes)[new])
+        moved.append(part.without_filling(difference.reshape(size, -1).max(axis=1)))
+        passes.append(part.without_filling(found.backward_passes))
     moved, passes = np.concatenate(moved), np.concatenate(passes)
     return {
         "distance": float(moved.mean()),

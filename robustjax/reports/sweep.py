@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustjax.arguments import is_finite, is_number
-from robustjax.attacks.registry import STEPPED, parse_attack
 from robustjax.evaluation.accumulated import earlier_records
+from robustjax.evaluation.spec import STEPPED, parse_attack
 from robustjax.evaluation.summary import MEASURED
 from robustjax.files import Path, read_json
 from robustjax.runs.evaluations import CLEAN, WORST_CASE, Evaluations, Record, Selection
@@ -71,8 +71,10 @@ class Wanted(NamedTuple):
         settings: dict[str, Any] = {} if attack == CLEAN else {"epsilon": self.epsilon}
         spec = parse_attack(attack)
         if spec.kind in STEPPED:
-            usual = default_step_size(self.epsilon, spec.steps)
-            settings["step_size"] = usual if self.step_size is None else self.step_size
+            own = spec.attack.step_size
+            usual = default_step_size(self.epsilon, spec.attack.steps)
+            found = [size for size in (own, self.step_size, usual) if size is not None]
+            settings["step_size"] = found[0]
         return Selection(attack, self.examples or math.inf, self.checkpoint, self.epochs, settings)
 
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from robustjax.config import TrainConfig
+from robustjax.config import option_types
 from robustjax.files import Path, parse_json
 from robustjax.runs.checkpoint import Checkpoints
 from robustjax.runs.log import read_rows
@@ -159,7 +159,7 @@ def parse_flags(text: str) -> dict[str, str]:
     `--name` and `--noname` of options that are on or off become "true" and "false", and
     `--set=name=value` the hyper-parameter `name`.
     """
-    switches = {field.name for field in dataclasses.fields(TrainConfig) if field.type is bool}
+    switches = {name for name, kind in option_types().items() if kind is bool}
     found: dict[str, str] = {}
     for line in text.splitlines():
         if not line.strip().startswith("-"):

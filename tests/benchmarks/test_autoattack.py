@@ -55,16 +55,13 @@ def test_the_library_s_side_ends_with_the_verdicts_of_a_linear_network():
 
 def test_its_stages_are_autoattack_s_unless_scaled():
     def written(stages):
-        return [
-            (stage.attack, stage.number, stage.prepare.func, stage.prepare.keywords)
-            for stage in stages
-        ]
+        return [(stage.name, stage.number, stage.attack) for stage in stages]
 
     assert written(library_stages(10, Budget())) == written(ensemble.standard_stages(10))
     scaled = library_stages(10, Budget(steps=7, queries=11))
-    assert [stage.attack for stage in scaled] == [s.attack for s in ensemble.standard_stages(10)]
-    assert {stage.prepare.keywords.get("steps", 7) for stage in scaled} == {7}
-    assert scaled[-1].prepare.keywords["queries"] == 11
+    assert [stage.name for stage in scaled] == [s.name for s in ensemble.standard_stages(10)]
+    assert {getattr(stage.attack, "steps", 7) for stage in scaled} == {7}
+    assert scaled[-1].attack.queries == 11
 
 
 def test_what_is_compiled_at_the_same_time_counts_once(monkeypatch):

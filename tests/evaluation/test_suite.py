@@ -1,13 +1,14 @@
 """Suites of attacks on a linear model, whose robust accuracy is known in closed form."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from robustjax import attacks, data, evaluation
-from robustjax.evaluation import protocols, suite
-from robustjax.evaluation.suite import AttackSpec
+from robustjax.evaluation import protocols
 from robustjax.files import Path
 from robustjax.runs.resumable import Unfinished
 
@@ -65,14 +66,15 @@ def test_accuracies_are_those_of_the_closed_form(dataset):
 def test_spsa_takes_the_steps_and_points_of_its_name(dataset, monkeypatch):
     asked = []
 
-    def recording(*arguments, **options):
-        asked.append(options)
-        return attacks.spsa(*arguments, **options)
+    def recording(self, *arguments):
+        asked.append(dataclasses.asdict(self))
+        return attack(self, *arguments)
 
-    monkeypatch.setitem(suite._ATTACKS, "spsa", recording)
+    attack = attacks.SPSA.__call__
+    monkeypatch.setattr(attacks.SPSA, "__call__", recording)
     score = scores(dataset, ["spsa-30x64"], batch_size=25)["spsa-30x64"]
     # A hundredth of the box: enough to cross this ball in 30 steps.
-    settings = {"steps": 30, "samples": 64, "delta": 0.01, "learning_rate": 0.01}
+    settings = {"steps": 30, "samples": 64, "delta": 0.01, "learning_rate": 0.01, "chunk": 256}
     assert asked == [settings]
     assert {name: score.settings[name] for name in settings} == settings
     clean = margins(dataset)
@@ -157,12 +159,14 @@ def test_the_nearest_attack_is_named(name, meant):
 
 
 def test_names_of_attacks():
-    assert evaluation.parse_attack("pgd-60x20") == AttackSpec("pgd-60x20", "pgd", 60, 20)
-    assert evaluation.parse_attack("cw-30") == AttackSpec("cw-30", "cw", 30, 1)
-    assert evaluation.parse_attack("random-8") == AttackSpec("random-8", "random", 0, 8)
-    assert evaluation.parse_attack("spsa-20x64")[:4] == ("spsa-20x64", "spsa", 20, 1)
-    assert [evaluation.parse_attack(name).samples for name in ("spsa", "spsa-2x64")] == [8192, 64]
-    assert evaluation.parse_attack("apgd-t") == AttackSpec("apgd-t", "apgd-t")
+    assert evaluation.parse_attack("pgd-60x20").attack == attacks.PGD(steps=60, restarts=20)
+    assert evaluation.parse_attack("cw-30").attack == attacks.CW(steps=30)
+    assert evaluation.parse_attack("random-8").attack == attacks.RandomNoise(8)
+    assert evaluation.parse_attack("spsa-20x64").attack == attacks.SPSA(steps=20, samples=64)
+    assert [evaluation.parse_attack(name).attack.samples for name in ("spsa", "spsa-2x64")] == [
+        8192, 64,
+    ]  # fmt: skip
+    assert evaluation.parse_attack("apgd-t").attack == attacks.APGDTargeted()
 
 
 def test_cw_needs_linf(dataset):
@@ -255,12 +259,10 @@ def test_rows_that_have_stopped_are_not_computed(dataset, monkeypatch, name, suc
 
     monkeypatch.setattr("robustjax.attacks.engine.run.ROWS_ON_CPU", 3)
     found, computed = run()
-    kind = name.split("-")[0]
-    attack = suite._ATTACKS[kind]
-    monkeypatch.setitem(
-        suite._ATTACKS,
-        kind,
-        lambda *given, independent_rows, **options: attack(*given, **options),
+    kind = type(evaluation.parse_attack(name).attack)
+    attack = kind.__call__
+    monkeypatch.setattr(
+        kind, "__call__", lambda *given, independent_rows, **options: attack(*given, **options)
     )
     expected, all_rows = run()
     np.testing.assert_array_equal(found.correct, expected.correct)
@@ -274,9 +276,10 @@ def test_rows_that_devices_share_stay_where_they_are(dataset, monkeypatch, devic
 
     def spied(*given, independent_rows, **options):
         seen.append(independent_rows)
-        return attacks.pgd(*given, independent_rows=independent_rows, **options)
+        return attack(*given, independent_rows=independent_rows, **options)
 
-    monkeypatch.setitem(suite._ATTACKS, "pgd", spied)
+    attack = attacks.PGD.__call__
+    monkeypatch.setattr(attacks.PGD, "__call__", spied)
     scores(dataset, ["pgd-2x2"], devices=jax.devices()[:devices])
     assert set(seen) == {promised}
 
@@ -322,19 +325,21 @@ def test_an_interrupted_evaluation_goes_on_and_another_begins_anew(dataset, tmp_
 
 def test_protocols_are_those_of_the_papers():
     nap = {spec.name: spec for spec in protocols.protocol_attacks("nap", "cifar10")}
-    assert nap["pgd-60x20"] == AttackSpec(
-        "pgd-60x20", "pgd", 60, 20, 8 / 255, 0.01, "uniform", "any"
-    )
-    assert nap["pgd-20"].step_size == 0.8 / 255 and nap["pgd-20"].start == "clean"
+    assert nap["pgd-60x20"].epsilon == 8 / 255
+    assert nap["pgd-60x20"].attack == attacks.PGD(60, 0.01, restarts=20, success="any")
+    assert nap["pgd-20"].attack == attacks.PGD(20, 0.8 / 255, start="clean")
     trades = protocols.protocol_attacks("trades", "cifar10")[1]
-    assert trades == AttackSpec("pgd-20", "pgd", 20, 1, 0.031, 0.003, "clean", "last")
+    assert trades.epsilon == 0.031 and trades.attack == attacks.PGD(20, 0.003, start="clean")
     sense = protocols.protocol_attacks("sense", "mnist")[1]
-    assert sense[:6] == ("pgd-500x20", "pgd", 500, 20, 0.3, 0.01)
+    assert sense.epsilon == 0.3 and sense.attack == attacks.PGD(500, 0.01, restarts=20)
     with pytest.raises(ValueError, match="--protocol=pnas: accepted are trades, "):
         protocols.protocol_attacks("pnas", "cifar10")
     with pytest.raises(ValueError, match="--protocol=nap is for cifar10, and the run was trained"):
         protocols.protocol_attacks("nap", "mnist")
     assert "pgd-60x20" in protocols.describe()
+
+
+TWICE = evaluation.parse_attack("pgd-2")._replace(epsilon=0.2)
 
 
 @pytest.mark.parametrize(
@@ -347,7 +352,10 @@ def test_protocols_are_those_of_the_papers():
         ({"dataset": None}, "dataset is a NoneType"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"names": None}, "names is None"),
-        ({"names": ["pgd-2", evaluation.parse_attack("pgd-2")]}, "two attacks of one name"),
+        (
+            {"names": ["pgd-2", evaluation.parse_attack("pgd-2")._replace(epsilon=0.2)]},
+            "two attacks of one name",
+        ),
         ({"logits_fn": lambda images: jnp.zeros((len(images), 2))}, "gives 2 logits, and labels"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

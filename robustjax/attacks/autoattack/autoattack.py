@@ -25,6 +25,7 @@ from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import checked_key
 from robustjax.attacks.engine.model import one_draw
 from robustjax.attacks.engine.rows import predicted
+from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.digest import digest, digest_of_program
 from robustjax.files import Path
@@ -55,6 +56,30 @@ class AutoAttackReport:
     images: np.ndarray
     warnings: tuple[str, ...]
     seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoAttack:
+    """`autoattack` as a value, which gives an `AttackResult` like any other attack.
+
+    Attributes:
+      version: "standard" or "rand".
+    """
+
+    version: str = "standard"
+
+    def __call__(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[..., jax.Array],
+        images: jax.Array,
+        labels: jax.Array,
+        threat: ThreatModel,
+    ) -> AttackResult:
+        """Attacks images outside of jit; the gradients are not counted."""
+        report = autoattack(key, logits_fn, images, labels, threat, version=self.version)
+        none = jnp.zeros(len(report.robust), jnp.int32)
+        return AttackResult(jnp.asarray(report.images), jnp.asarray(~report.robust), none)
 
 
 def autoattack(
@@ -117,6 +142,15 @@ def autoattack(
     Raises:
       ValueError: an argument is not accepted; `state_path` holds another evaluation; or the call is
         inside jit, which cannot choose survivors. The message says which.
+
+    Example:
+      >>> from robustjax.attacks import ThreatModel
+      >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
+      >>> threat = ThreatModel("linf", epsilon=0.1)
+      >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])
+      >>> report = autoattack(jax.random.key(0), network, images, labels, threat)
+      >>> print(report.robust_accuracy["apgd-ce"])
+      0.0
 
     Source: Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
       Parameter-free Attacks (Croce & Hein, 2020), section 6; order and bookkeeping as in the
@@ -181,7 +215,7 @@ def autoattack(
             *inspection.square_alone(robust_accuracy),
             *_about(unconfirmed),
         ),
-        seconds={stage.attack: state.seconds.get(stage.attack, 0.0) for stage in stages},
+        seconds={stage.name: state.seconds.get(stage.name, 0.0) for stage in stages},
     )
 
 
@@ -268,7 +302,7 @@ class _Watch:
             examples = int((state.robust | (state.broken_by == stage.number)).sum())
             turns = len(state.pending) * examples
             done = turns - int(state.pending.sum())
-            self.progress(stage.attack, done, turns, float(state.robust.mean()))
+            self.progress(stage.name, done, turns, float(state.robust.mean()))
 
     def save(self, state: State) -> None:
         if self.path is not None:
@@ -303,7 +337,7 @@ def _accuracy_after_each(stages: Sequence[Stage], state: State) -> dict[str, flo
     accuracy = {"clean": float(standing.mean())}
     for stage in stages:
         standing = standing & (state.broken_by != stage.number)
-        accuracy[stage.attack] = float(standing.mean())
+        accuracy[stage.name] = float(standing.mean())
     return accuracy
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,17 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import parallel
-from robustjax.attacks.apgd import apgd, apgd_targeted
+from robustjax.attacks.apgd import APGD, APGDTargeted
+from robustjax.attacks.attack import Preparable
 from robustjax.attacks.autoattack.state import State
 from robustjax.attacks.engine import filling
 from robustjax.attacks.engine import run as engine
+from robustjax.attacks.engine.keys import keys_of_examples
 from robustjax.attacks.engine.model import logits_model, one_draw
-from robustjax.attacks.engine.prepared import Prepared
 from robustjax.attacks.engine.refill import Waiting
 from robustjax.attacks.engine.rows import misclassified
-from robustjax.attacks.fab import fab_targeted
-from robustjax.attacks.square import square
+from robustjax.attacks.fab import FABTargeted
+from robustjax.attacks.square import Square
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.batching import batches_of_one_shape
 
 # The settings of AutoAttack's authors; the draws are of a random network, for each gradient.
 STEPS, QUERIES, TARGETS, SAMPLES = 100, 5000, 9, 20
@@ -43,18 +44,17 @@ class Stage(NamedTuple):
     """One attack.
 
     Attributes:
-      attack: its name.
+      name: of the attack.
       number: its draws differ from those of the others.
-      prepare: called as `prepare(keys, logits_fn, images, labels, threat)`; the attack has one run.
-        A targeted one is told `first_target` too, int `[B]`.
+      attack: of one run, or of one target, and then told `first_target` too, int `[B]`.
       targets: how many targets every example has; 0 for an untargeted attack.
       random: whether the network draws random numbers, which examples that are attacked together
         share; then an image that is finished is judged by a fresh draw.
     """
 
-    attack: str
+    name: str
     number: int
-    prepare: Callable[..., Prepared]
+    attack: Preparable
     targets: int = 0
     random: bool = False
 
@@ -69,27 +69,18 @@ def standard_stages(num_classes: int) -> tuple[Stage, ...]:
     targets = min(TARGETS, num_classes - 1)
     loss = "dlr" if num_classes >= 4 else "margin"
 
-    def towards_one(prepare, **options):
-        return functools.partial(prepare, num_targets=1, steps=STEPS, **options)
-
     return (
-        Stage("apgd-ce", 0, functools.partial(apgd.prepare, steps=STEPS, loss="ce")),
-        Stage("apgd-t", 1, towards_one(apgd_targeted.prepare, loss=loss), targets),
-        Stage("fab-t", 2, towards_one(fab_targeted.prepare), targets),
-        Stage("square", 3, functools.partial(square.prepare, queries=QUERIES)),
+        Stage("apgd-ce", 0, APGD(STEPS, loss="ce")),
+        Stage("apgd-t", 1, APGDTargeted(STEPS, num_targets=1, loss=loss), targets),
+        Stage("fab-t", 2, FABTargeted(STEPS, num_targets=1), targets),
+        Stage("square", 3, Square(QUERIES)),
     )
 
 
 def rand_stages() -> tuple[Stage, ...]:
     """APGD-CE and APGD-DLR on the mean of 20 gradients, for networks with randomness."""
-    options = {"steps": STEPS, "samples": SAMPLES}
     return tuple(
-        Stage(
-            f"apgd-{loss}",
-            number,
-            functools.partial(apgd.prepare, loss=loss, **options),
-            random=True,
-        )
+        Stage(f"apgd-{loss}", number, APGD(STEPS, loss=loss, samples=SAMPLES), random=True)
         for number, loss in enumerate(("ce", "dlr"))
     )
 
@@ -146,10 +137,9 @@ class Batches:
         """The logits `[N, K]` of all images `[N, ...]`, by nothing but forward passes."""
         model = logits_model(logits_fn, self.labels)
         logits = []
-        for first in range(0, len(images), self.size):
-            part = images[first : first + self.size]
-            (batch,) = self.place(filling.filled(part, self.size))
-            logits.append(np.asarray(engine.apply(model, batch))[: len(part)])
+        for batch in batches_of_one_shape(len(images), self.size):
+            (shown,) = self.place(images[batch.rows])
+            logits.append(batch.without_filling(engine.apply(model, shown)))
         return np.concatenate(logits)
 
 
@@ -187,13 +177,13 @@ def run_stages(
         def prepare(turns, stage=stage, attack_key=attack_key):
             targets, positions = np.divmod(turns, len(batches.labels))
             keys, images, labels, targets = batches.place(
-                _example_keys(attack_key, positions),
+                keys_of_examples(attack_key, positions),
                 batches.images[positions],
                 batches.labels[positions],
                 targets.astype(np.int32),
             )
             options = {"first_target": targets} if stage.targets else {}
-            return stage.prepare(
+            return stage.attack.prepare(
                 keys, logits_fn, images, labels, _of_rows(threat, positions), **options
             )
 
@@ -210,7 +200,7 @@ def run_stages(
                     else:
                         state.withstood(target, position)
                 now = time.monotonic()
-                state.seconds[stage.attack] = state.seconds.get(stage.attack, 0.0) + now - began
+                state.seconds[stage.name] = state.seconds.get(stage.name, 0.0) + now - began
                 began = now
                 after_some(state)
 
@@ -246,11 +236,6 @@ def _schedule(
 def _usable_cores() -> int:
     # Not every system can tell.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-
-
-@jax.jit
-def _example_keys(key: jax.Array, positions: jax.Array) -> jax.Array:
-    return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
 
 
 def _of_rows(threat: ThreatModel, rows: np.ndarray) -> ThreatModel:

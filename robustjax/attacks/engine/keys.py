@@ -62,6 +62,12 @@ def per_example_keys(key: jax.Array, batch_size: int) -> jax.Array:
     return jax.vmap(lambda position: jax.random.fold_in(key, position))(jnp.arange(batch_size))
 
 
+@jax.jit
+def keys_of_examples(key: jax.Array, positions: jax.Array) -> jax.Array:
+    """The keys `[B]` of examples at these positions of a set, int `[B]`, from one key."""
+    return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
+
+
 def fold_in_each(keys: jax.Array, number: jax.Array | int) -> jax.Array:
     """Folds a number, or its own one of `[B]`, into every one of the typed keys `[B]`."""
     return jax.vmap(jax.random.fold_in)(keys, jnp.broadcast_to(number, keys.shape))

@@ -17,11 +17,11 @@ from robustjax.analysis.embedding import METHODS
 from robustjax.analysis.layer_features import PENULTIMATE
 from robustjax.analysis.model_statistics import Progress
 from robustjax.arguments import did_you_mean, require_choice
-from robustjax.attacks.registry import ACCEPTED, AttackSpec, parse_attack
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.analyze.kinds import COUNT, KINDS, SPECIAL_FLAGS, Kind
 from robustjax.cli.analyze.subject import Subject
 from robustjax.cli.evaluate import STEP_SIZE_HELP
+from robustjax.evaluation.spec import ACCEPTED, AttackSpec, parse_attack
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path
 from robustjax.flags import NumberParser, define_choice

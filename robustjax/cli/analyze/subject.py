@@ -15,7 +15,7 @@ from robustjax.analysis.model_statistics import (
     compute_logits,
     statistics_of,
 )
-from robustjax.attacks.registry import STEPPED, AttackSpec
+from robustjax.evaluation.spec import STEPPED, AttackSpec
 from robustjax.evaluation.suite import run_attack
 from robustjax.evaluation.trained import TrainedNetwork
 from robustjax.text import format_value
@@ -64,7 +64,6 @@ class Subject(NamedTuple):
             self.network.logits_fn,
             self.network.test_set,
             self.threat,
-            step_size=self.spec.step_size,
             batch_size=self.batch_size,
             report=lambda name, done, of, accuracy: self.report(name, done, of),
             keep_images=True,
@@ -84,7 +83,9 @@ class Subject(NamedTuple):
     @property
     def attack_in_words(self) -> str:
         """The attack with its ball and the size of its steps."""
-        step = f", steps of {_shortly(self.spec.step_size)}" if self.spec.kind in STEPPED else ""
+        step = ""
+        if self.spec.kind in STEPPED:
+            step = f", steps of {_shortly(self.spec.attack.step_size)}"
         return f"{self.spec.name}, {self.ball}{step}"
 
 

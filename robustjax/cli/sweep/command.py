@@ -11,7 +11,6 @@ from absl import flags
 
 from robustjax import evaluation
 from robustjax.arguments import is_number, require_choice, require_finite
-from robustjax.attacks.registry import require_possible
 from robustjax.cli import app, checks
 from robustjax.cli.sweep.plan import (
     RUNS,
@@ -24,8 +23,9 @@ from robustjax.cli.sweep.plan import (
 from robustjax.cli.sweep.processes import run_all
 from robustjax.cli.train import train_groups
 from robustjax.config import TrainConfig
+from robustjax.evaluation.spec import require_possible
 from robustjax.files import Path, read_json, require_writable, write_whole
-from robustjax.flags import define_choice, define_flags
+from robustjax.flags import define_attacks, define_choice, define_flags
 from robustjax.reports import sweep as results
 from robustjax.reports.figures import sweep as sweep_figures
 from robustjax.runs.lock import Lock
@@ -80,9 +80,7 @@ def define_sweep_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         "report_only", False, "only make the table and figure of what is there", flag_values=values
     )
     define_choice("center", "median", tuple(results.CENTRES), "over the seeds", values)
-    flags.DEFINE_list(
-        "attacks", ["clean", "pgd-20"], f"accepted are {evaluation.ACCEPTED}", flag_values=values
-    )
+    define_attacks(["clean", "pgd-20"], f"accepted are {evaluation.ACCEPTED}", values)
     flags.DEFINE_integer("examples", 0, "the first N of the test set; 0: all", flag_values=values)
     flags.DEFINE_string(
         "attack_step_size",

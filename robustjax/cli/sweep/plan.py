@@ -14,9 +14,9 @@ from robustjax.arguments import (
     require_finite,
     require_whole,
 )
-from robustjax.attacks.registry import parse_attack
 from robustjax.cli import app, flag_files
 from robustjax.config import TrainConfig
+from robustjax.evaluation.spec import parse_attack
 from robustjax.files import Path
 from robustjax.flags import config_from_flags, define_flags, own_hyperparameters, read_flags
 from robustjax.reports.sweep import CENTRES, SweepRun, Wanted

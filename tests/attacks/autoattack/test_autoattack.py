@@ -1,6 +1,7 @@
 """AutoAttack: bookkeeping, closed forms, resuming, warnings, and one compilation for all."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -72,10 +73,10 @@ def test_every_stage_attacks_survivors_alone_from_the_clean_image(monkeypatch):
             positions = [
                 int(np.flatnonzero((image == IMAGES).all((1, 2, 3)))[0]) for image in images
             ]
-            attacked.append((stage.attack, positions))
-            return stage.prepare(keys, logits_fn, images, labels, threat, **options)
+            attacked.append((stage.name, positions))
+            return stage.attack.prepare(keys, logits_fn, images, labels, threat, **options)
 
-        return stage._replace(prepare=prepare)
+        return stage._replace(attack=types.SimpleNamespace(prepare=prepare))
 
     stages = tuple(record(stage) for stage in ensemble.standard_stages(6))
     monkeypatch.setattr(ensemble, "standard_stages", lambda num_classes: stages)
@@ -181,12 +182,11 @@ def test_an_image_that_does_not_stand_a_second_look_counts_as_robust(monkeypatch
             broken = jnp.ones(len(images), bool)
             return attacks.AttackResult(images + 0.5, broken, kept.backward_passes)
 
-        attack = attacks.apgd.prepare(keys, logits_fn, images, labels, threat, steps=1)
+        attack = attacks.APGD(steps=1).prepare(keys, logits_fn, images, labels, threat)
         return attack._replace(outcome=outcome)
 
-    monkeypatch.setattr(
-        ensemble, "standard_stages", lambda num_classes: (ensemble.Stage("apgd-ce", 0, lies),)
-    )
+    stage = ensemble.Stage("apgd-ce", 0, types.SimpleNamespace(prepare=lies))
+    monkeypatch.setattr(ensemble, "standard_stages", lambda num_classes: (stage,))
     report = attacks.autoattack(KEY, linear, IMAGES, LABELS, ThreatModel("linf", 0.01))
     assert report.robust_accuracy == {"clean": 35 / 40, "apgd-ce": 35 / 40}
     np.testing.assert_array_equal(report.images, IMAGES)

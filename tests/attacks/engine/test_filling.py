@@ -1,7 +1,6 @@
 """Schedules: in rows that are refilled, every example ends as it does in a batch."""
 
 import contextlib
-import functools
 import threading
 
 import jax
@@ -34,10 +33,10 @@ def network(parameters, images):
 LOGITS = jax.tree_util.Partial(network, (jnp.asarray(HIDDEN), jnp.asarray(OUT)))
 LABELS = np.argmax(LOGITS(IMAGES), axis=1)
 ATTACKS = {
-    "apgd": functools.partial(attacks.apgd.prepare, steps=20),
-    "apgd_targeted": functools.partial(attacks.apgd_targeted.prepare, steps=20, num_targets=1),
-    "fab": functools.partial(attacks.fab_targeted.prepare, steps=10, num_targets=1),
-    "square": functools.partial(attacks.square.prepare, queries=150),
+    "apgd": attacks.APGD(steps=20).prepare,
+    "apgd_targeted": attacks.APGDTargeted(steps=20, num_targets=1).prepare,
+    "fab": attacks.FABTargeted(steps=10, num_targets=1).prepare,
+    "square": attacks.Square(queries=150).prepare,
 }
 
 
@@ -94,7 +93,7 @@ def test_a_network_that_is_slow_in_a_loop_is_stepped_by_the_host(slow, monkeypat
 
 def test_a_broken_example_makes_room_long_before_the_others_have_had_their_steps():
     seen = []
-    prepare = prepare_on(functools.partial(attacks.apgd.prepare, steps=400), seen)
+    prepare = prepare_on(attacks.APGD(steps=400).prepare, seen)
     success, _ = by_position(filling.refilled(prepare, everybody(), SIZE, 1))
     assert all(rows.shape == (SIZE,) for rows in seen)
     # Until the first robust example had all its steps, others came in beside it.
@@ -108,7 +107,7 @@ def test_an_example_that_is_wrong_as_it_is_stays_as_it_is():
 
     def prepare(rows):
         images = jnp.asarray(IMAGES[rows])
-        return attacks.apgd.prepare(KEYS[rows], LOGITS, images, labels[rows], THREAT, steps=20)
+        return attacks.APGD(steps=20).prepare(KEYS[rows], LOGITS, images, labels[rows], THREAT)
 
     success, images = by_position(filling.refilled(prepare, everybody(), SIZE, 2))
     assert success.all()
@@ -135,7 +134,7 @@ def test_nobody_to_attack():
 
 def test_an_abandoned_schedule_leaves_no_thread_behind():
     before = threading.active_count()
-    prepare = prepare_on(functools.partial(attacks.apgd.prepare, steps=100_000))
+    prepare = prepare_on(attacks.APGD(steps=100_000).prepare)
     schedule = filling.refilled(prepare, everybody(), SIZE, 2)
     with contextlib.closing(schedule):
         next(schedule)

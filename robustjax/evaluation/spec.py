@@ -1,0 +1,146 @@
+"""One attack of a suite: by its name, with what the evaluation says where the name says nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from robustjax import attacks
+from robustjax.attacks import registry
+from robustjax.attacks.attack import Attack, completed, recorded_settings
+from robustjax.attacks.threat_model import NORMS
+from robustjax.step_size import reach_complaint
+
+CLEAN = "clean"
+
+ACCEPTED = f"{CLEAN}, {registry.accepted()}"
+
+STEPPED = ("pgd", "cw")
+"""Take gradient steps of a size that is chosen, from a start that is chosen."""
+
+ENSEMBLES = ("autoattack", "autoattack-rand")
+"""Choose among all examples which go on, and so are given all of them at once."""
+
+
+class AttackSpec(NamedTuple):
+    """One attack of a suite. What is None is as the evaluation says.
+
+    Attributes:
+      name: such as "pgd-20".
+      kind: of the registry, or "clean".
+      attack: the value; None of "clean".
+      given: the settings that are the attack's own, whatever the evaluation says.
+      epsilon: radius of the ball.
+      examples: attacks the first so many of the test set.
+    """
+
+    name: str
+    kind: str
+    attack: Attack | None = None
+    given: frozenset[str] = frozenset()
+    epsilon: float | None = None
+    examples: int | None = None
+
+    def with_settings(self, **settings: Any) -> AttackSpec:
+        """With settings that become the attack's own; those that it does not have are left out."""
+        own = _own(self.attack, settings)
+        attack = dataclasses.replace(self.attack, **own) if own else self.attack
+        return self._replace(attack=attack, given=self.given | own.keys())
+
+    def completed(
+        self,
+        threat: attacks.ThreatModel,
+        num_classes: int,
+        *,
+        step_size: float | None = None,
+        start: str = "uniform",
+        success: str = "last",
+    ) -> AttackSpec:
+        """With the evaluation's settings where the attack has none of its own, as numbers.
+
+        Args:
+          threat: the norm ball and the box of the evaluation; the radius may be the attack's own.
+          num_classes: of the network.
+          step_size: of "pgd" and "cw"; None: that of `default_step_size`.
+          start: of "pgd" and "cw".
+          success: of "pgd" and "cw".
+        """
+        epsilon = float(threat.epsilon) if self.epsilon is None else self.epsilon
+        found = self._replace(epsilon=epsilon)
+        if found.attack is None:
+            return found
+        if self.kind in STEPPED:
+            usual = {"step_size": step_size, "start": start, "success": success}
+            more = {name: value for name, value in usual.items() if name not in self.given}
+            found = found._replace(attack=dataclasses.replace(found.attack, **more))
+        ball = attacks.ThreatModel(threat.norm, epsilon, threat.bounds)
+        return found._replace(attack=completed(found.attack, ball, num_classes))
+
+    def complaint(self) -> str:
+        """What is wrong with the settings of a completed attack; "" if nothing is."""
+        if self.kind in STEPPED:
+            return reach_complaint(self.epsilon, self.attack.steps, self.attack.step_size)
+        return ""
+
+    def settings(self, norm: str) -> dict[str, Any]:
+        """The exact settings, for the record; of a completed attack."""
+        if self.attack is None:
+            return {}
+        ball = {"norm": norm, "epsilon": float(self.epsilon)}
+        return {**ball, **recorded_settings(self.attack)}
+
+
+def parse_attack(attack: Any) -> AttackSpec:
+    """An attack by its name, or a value of `robustjax.attacks`, which gets the name that it has.
+
+    Raises:
+      ValueError: it is not one of `ACCEPTED`; the message names the nearest.
+    """
+    if isinstance(attack, AttackSpec):
+        return attack
+    if attack == CLEAN:
+        return AttackSpec(CLEAN, CLEAN)
+    if dataclasses.is_dataclass(attack) and not isinstance(attack, type):
+        name = registry.name_of(attack)
+        fields = frozenset(field.name for field in dataclasses.fields(attack))
+        given = fields - {"step_size"} if getattr(attack, "step_size", 0) is None else fields
+        return AttackSpec(name, registry.parse(name).kind, attack, given)
+    kind, value, given = registry.parse(attack)
+    return AttackSpec(attack, kind, value, given)
+
+
+def require_possible(spec: AttackSpec, norm: str, num_classes: int) -> None:
+    """Sees that an attack can be run, before any is.
+
+    Args:
+      spec: the attack.
+      norm: of the ball.
+      num_classes: of the network.
+
+    Raises:
+      ValueError: it is not made for the norm, or needs more classes.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"unknown norm {norm!r}")
+    if spec.kind == CLEAN:
+        fewest = 1
+    else:
+        entry = registry.ENTRIES[spec.kind]
+        fewest = entry.fewest_classes
+        if norm not in entry.norms:
+            raise ValueError(
+                f"{spec.name} in --attacks is an {' or '.join(entry.norms)} attack; the threat "
+                f"model is {norm}"
+            )
+    if num_classes < fewest:
+        raise ValueError(
+            f"{spec.name} in --attacks needs {fewest} classes or more, and the network has "
+            f"{num_classes}"
+        )
+
+
+def _own(attack: Attack | None, settings: dict[str, Any]) -> dict[str, Any]:
+    if attack is None:
+        return {}
+    fields = {field.name for field in dataclasses.fields(attack)}
+    return {name: value for name, value in settings.items() if name in fields}
