@@ -507,6 +507,7 @@ EVALUATION = {
     "trained_epochs": 2,
     "elapsed_seconds": 3.5,
     "versions": {"jax": "0.10", "device": "cpu"},
+    "commands": ["python launch/evaluate.py --workdir=run"],
     "others": [{
         **BALL, "clean_accuracy": 0.9, "interval_95": [0.8, 0.95], "attacks": {}, "examples": 40,
         "checkpoint": {"kind": "latest"}, "dataset": "mnist test",
@@ -604,7 +605,13 @@ def record(attack, kind="best", correct=(True, False, True, True), **settings):
         interval=(0.0, 1.0),
         correct=np.array(correct),
         measured={"seconds": {attack: 1.0}, "warnings": ["masked gradients"]},
-        about={"seed": 0, "method": "trades", "trained_epochs": 2, "versions": {"jax": "0"}},
+        about={
+            "seed": 0,
+            "method": "trades",
+            "trained_epochs": 2,
+            "versions": {"jax": "0"},
+            "command": "python launch/evaluate.py",
+        },
     )
 
 

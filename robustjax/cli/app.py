@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import sys
 import textwrap
@@ -106,6 +107,11 @@ _typed: list[str] = []
 def is_typed(name: str) -> bool:
     """Whether a flag was given on the command line itself, and not in a flag file."""
     return any(argument.lstrip("-").partition("=")[0] == name for argument in _typed)
+
+
+def command_line() -> str:
+    """The command that this process runs, as text for a shell; results record it."""
+    return shlex.join(["python", *sys.argv]).encode(errors="replace").decode()
 
 
 PATHS = (

@@ -164,6 +164,7 @@ def _main() -> None:
         batch_size=size,
         elapsed_seconds=time.monotonic() - started,
         versions=evaluation.versions(),
+        command=app.command_line(),
     )
     subject = ("workdir", "source", "dataset", "examples", "checkpoint", "attacks", "seed")
     kept = keep_earlier(output / DIAGNOSIS, summary, subject)

@@ -287,6 +287,7 @@ def evaluate_run(
         },
         about={
             "protocol": source,
+            "command": app.command_line(),
             "method": config.method,
             "model": config.model,
             "precision": config.precision,

@@ -133,6 +133,7 @@ def _main() -> None:
         batch_size=size,
         elapsed_seconds=time.monotonic() - started,
         versions=evaluation.versions(),
+        command=app.command_line(),
         runs={names[folder]: _about(folder, networks[names[folder]]) for folder in names},
     )
     subject = ("attack", "examples", "dataset", "seed", "runs")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from robustjax.evaluation.suite import AttackScore, wilson_interval
-from robustjax.evaluation.summary import MEASURED, OTHERS
+from robustjax.evaluation.summary import COMMANDS, MEASURED, OTHERS
 from robustjax.files import Path, read_json
 from robustjax.runs.evaluations import (
     CLEAN,
@@ -136,6 +136,9 @@ def summary_of(records: Sequence[Record]) -> dict[str, Any]:
 
     Args:
       records: of one subject and ball, and the clean accuracy of that subject.
+
+    Returns:
+      Its "commands" are those that made the attacks' figures, each once, as far as recorded.
     """
     made = {id(record): number for number, record in enumerate(records)}
     best = best_of_each(records)
@@ -144,6 +147,7 @@ def summary_of(records: Sequence[Record]) -> dict[str, Any]:
     by_age = sorted(attacks, key=lambda record: made[id(record)])
     newest = records[-1]
     about = {key: value for key, value in newest.about.items() if value is not None}
+    about.pop("command", None)
     if len({record.about.get("protocol") for record in attacks}) > 1:
         about.pop("protocol", None)
     entries = {
@@ -157,6 +161,8 @@ def summary_of(records: Sequence[Record]) -> dict[str, Any]:
         }
         for name, record in _named(by_age).items()
     }
+    made_by = [record.about.get("command") for record in by_age or [clean]]
+    commands = list(dict.fromkeys(filter(None, made_by)))
     on_all = [record for record in attacks if record.examples == clean.examples]
     summary = {
         "clean_accuracy": clean.accuracy,
@@ -178,6 +184,7 @@ def summary_of(records: Sequence[Record]) -> dict[str, Any]:
         "dataset": clean.data.get("dataset"),
         "available_examples": clean.data.get("available_examples"),
         **about,
+        **({COMMANDS: commands} if commands else {}),
     }
 
 

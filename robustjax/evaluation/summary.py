@@ -16,6 +16,9 @@ from robustjax.runs.evaluations import WORST_CASE, WORST_CASE_INTERVAL
 OTHERS = "others"
 """The key of what was measured of other data, in other balls, or at other checkpoints."""
 
+COMMANDS = "commands"
+"""The key of the command lines that made the figures."""
+
 MEASURED = ("robust_accuracy", "interval_95", "after_each", "seconds", "warnings")
 """What an attack's entry has beside its settings."""
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from robustjax.evaluation.summary import MEASURED, OTHERS
+from robustjax.evaluation.summary import COMMANDS, MEASURED, OTHERS
 from robustjax.files import Path, write_whole
 from robustjax.runs.evaluations import WORST_CASE, WORST_CASE_INTERVAL
 from robustjax.runs.names import EVALUATION
@@ -58,7 +58,7 @@ def _section(summary: Mapping[str, Any], title: str) -> str:
                 f"correct under every attack above{' that had all examples' if partial else ''}",
             )
         )
-    shown = ("clean_accuracy", "interval_95", "attacks", "examples", OTHERS)
+    shown = ("clean_accuracy", "interval_95", "attacks", "examples", COMMANDS, OTHERS)
     facts = {
         key: value
         for key, value in summary.items()
@@ -73,6 +73,7 @@ def _section(summary: Mapping[str, Any], title: str) -> str:
             lines.append(f"* {name}, accuracy after each attack: {', '.join(shares)}")
     lines += [f"* warning: {warning}" for warning in warnings(summary)]
     lines += [f"* {key}: {_plain(value)}" for key, value in facts.items()]
+    lines += [f"* command: `{command}`" for command in summary.get(COMMANDS, ())]
     return "\n".join(lines) + "\n"
 
 

@@ -10,12 +10,13 @@ from robustjax.reports.recorded_scores import (
     about,
     common_settings,
     describe_settings,
+    recorded_commands,
     recorded_facts,
     recorded_others,
     recorded_scores,
     recorded_warnings,
 )
-from robustjax.reports.repeat_commands import evaluation_command
+from robustjax.reports.repeat_commands import first_evaluation_command
 from robustjax.runs.folder import RunFolder
 
 FIRST_LINE = "<!-- made by launch/report.py -->"
@@ -30,8 +31,8 @@ def of_run(run: RunFolder, title: str) -> str:
     lines += _accuracies(run.evaluation)
     for name, content in recorded_others(run.evaluation):
         lines += ["", f"## Elsewhere: {_text(name)}", "", *_accuracies(content)]
-    lines += ["", "Made by"]
-    return "\n".join([*lines, "", *_code([evaluation_command(run)])])
+    commands = recorded_commands(run.evaluation)
+    return "\n".join([*lines, "", *(["Made by", "", *_code(commands)] if commands else [])])
 
 
 def _accuracies(evaluation: Mapping[str, Any]) -> list[str]:
@@ -94,7 +95,7 @@ def _cell(score: Score | None, marked: str) -> str:
 
 def _not_evaluated(runs: Sequence[RunFolder]) -> list[str]:
     names = ", ".join(_text(run.name) for run in runs)
-    return [f"Not evaluated yet: {names}.", "", *_code(map(evaluation_command, runs))]
+    return [f"Not evaluated yet: {names}.", "", *_code(map(first_evaluation_command, runs))]
 
 
 def _code(lines: Iterable[str]) -> list[str]:

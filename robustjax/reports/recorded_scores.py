@@ -12,7 +12,10 @@ CLEAN, WORST = "clean", "worst case"
 _WORST_KEYS = ("worst_case_robust_accuracy", "worst_case_interval_95")
 _OF_A_SCORE = ("robust_accuracy", "interval_95", "warnings")
 _OTHERS = "others"
-_NOT_FACTS = ("clean_accuracy", "interval_95", "attacks", "warnings", _OTHERS, *_WORST_KEYS)
+_COMMANDS = "commands"
+_NOT_FACTS = (
+    "clean_accuracy", "interval_95", "attacks", "warnings", _COMMANDS, _OTHERS, *_WORST_KEYS,
+)  # fmt: skip
 
 
 _EXACT = 1e15
@@ -99,6 +102,12 @@ def recorded_warnings(evaluation: Mapping[str, Any] | None) -> list[tuple[str, s
     whole = [("", text) for text in _texts(_mapping(evaluation).get("warnings"))]
     scores = recorded_scores(evaluation)
     return whole + [(score.name, text) for score in scores for text in score.warnings]
+
+
+def recorded_commands(evaluation: Mapping[str, Any] | None) -> list[str]:
+    """The commands that made an evaluation.json, each once; none in files that do not say it."""
+    parts = [_mapping(evaluation), *(content for _, content in recorded_others(evaluation))]
+    return list(dict.fromkeys(text for part in parts for text in _texts(part.get(_COMMANDS))))
 
 
 def common_settings(scores: Sequence[Score]) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class Record:
       correct: bool [examples], those that withstood; None where only their share is known, as in
         records that were made before there was this file.
       measured: what else was found, JSON: "warnings", "seconds", "after_each".
-      about: everything else that is needed to repeat it, JSON: "seed", "batch_size", "versions".
+      about: everything else that is needed to repeat it, JSON: "seed", "batch_size", "versions",
+        and "command", the command line that made it.
     """
 
     attack: str
@@ -176,7 +177,7 @@ _KINDS = {
         WORST_CASE: is_fraction,
         WORST_CASE_INTERVAL: is_interval,
     },
-    "about": {"protocol": _is_text, "versions": _each(_is_text, dict)},
+    "about": {"protocol": _is_text, "command": _is_text, "versions": _each(_is_text, dict)},
 }
 """What the values are that are reckoned with; each may also be missing."""
 

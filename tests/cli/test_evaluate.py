@@ -1,6 +1,7 @@
 """Evaluating a run as a command: killed and resumed, with its images saved and looked at again."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -50,6 +51,13 @@ def test_images_are_saved_and_stand_a_second_look_until_they_are_forged(run):
     assert "fgsm" in out and "pgd-3" in out
     summary = json.loads((run / "evaluation.json").read_text())
     assert summary["examples"] == 100 and summary["batch_size"] == 40
+    (command,) = map(shlex.split, summary["commands"])
+    assert command[:4] == [
+        "python",
+        "launch/evaluate.py",
+        f"--workdir={run}",
+        "--attacks=fgsm,pgd-3",
+    ]
     assert not (run / "evaluation.unfinished").exists()
     code, out, err = call("verify", f"--workdir={run}")
     assert code == 0, out + err

@@ -9,10 +9,8 @@ from robustjax import reports
 from robustjax.evaluation import accumulated
 from robustjax.evaluation.suite import AttackScore
 from robustjax.files import Path
-from robustjax.reports.recorded_scores import recorded_others, recorded_scores
-from robustjax.reports.repeat_commands import evaluation_command
+from robustjax.reports.recorded_scores import recorded_commands, recorded_others
 from robustjax.runs.evaluations import Evaluations
-from robustjax.runs.folder import RunFolder
 
 EPSILON = 0.1
 TEST = {"digest": "t", "dataset": "digits test", "available_examples": 100, "own": True}
@@ -169,41 +167,26 @@ def test_an_earlier_file_that_cannot_be_read_is_kept_aside_and_said(tmp_path, co
     assert accuracies(summary) == {"pgd-20": 0.5}
 
 
-def commands(summary):
-    folder = RunFolder("run", "run", {}, evaluation=summary)
-    return evaluation_command(folder).replace(" \\\n ", "").split("\n")
-
-
-def test_as_many_commands_as_it_took_make_it_again(tmp_path):
-    start = {"start": "uniform", "success": "last"}
+def test_each_command_that_made_a_figure_is_told_once_in_order(tmp_path):
+    fgsm = {"fgsm": pgd(60, 100, steps=1)}
     found = summed_up(
         tmp_path,
-        records({"pgd-20": pgd(50, 100, **start), "fgsm": pgd(60, 100, steps=1)}),
-        records({"pgd-20": pgd(70, 100, step_size=0.003, **start)}),
-        records({"autoattack": pgd(1, 10, steps=0)}, seed=5),
+        records({"pgd-20": pgd(50, 100)}),
+        records({**fgsm, "pgd-4": pgd(55, 100, steps=4)}, command="evaluate 1"),
+        records({"autoattack": pgd(1, 10, steps=0)}, command="evaluate 2"),
+        records({"pgd-20": pgd(20, 100, epsilon=0.2)}, command="evaluate 3"),
+        records({"pgd-20": pgd(50, 100)}, seed=1, command="evaluate 1"),
     )
-    assert [score.name for score in recorded_scores(found)][1:-1] == [
-        "pgd-20(step_size=0.01)", "fgsm", "pgd-20", "autoattack"
-    ]  # fmt: skip
-    first, second, third = commands(found)
-    assert "--attacks=clean,pgd-20,fgsm " in first and "--step_size=0.01 " in first
-    assert "--attacks=clean,pgd-20 " in second and "--step_size=0.003 " in second
-    assert "--attacks=clean,autoattack " in third and "--examples=10 " in third
-    assert "--seed=5" in third and "--seed=0" in first
+    assert found["commands"] == ["evaluate 1", "evaluate 2"] and "command" not in found
+    assert [other["commands"] for other in found["others"]] == [["evaluate 3"]]
+    assert recorded_commands(found) == ["evaluate 1", "evaluate 2", "evaluate 3"]
+    text = (tmp_path / "evaluation.md").read_text()
+    assert text.index("* command: `evaluate 1`") < text.index("* command: `evaluate 2`")
 
 
-def test_usual_steps_of_several_lengths_are_one_command(tmp_path):
-    usual = {"pgd-20": pgd(50, 100), "pgd-4": pgd(55, 100, steps=4, step_size=0.05)}
-    (command,) = commands(summed_up(tmp_path, records(usual)))
-    assert "--attacks=clean,pgd-20,pgd-4 " in command and "step_size" not in command
-
-
-def test_a_protocol_is_a_command_of_its_own(tmp_path):
-    found = summed_up(
-        tmp_path,
-        records({"pgd-20": pgd(50, 100, step_size=0.001)}, protocol="nap: table 1"),
-        records({"fgsm": pgd(60, 100, steps=1)}),
-    )
-    first, second = commands(found)
-    assert "--protocol=nap" in first and "--attacks" not in first
-    assert "--attacks=clean,fgsm" in second
+def test_the_command_makes_no_other_figure_and_older_records_have_none(tmp_path):
+    found = summed_up(tmp_path, records({"pgd-20": pgd(50, 100)}))
+    assert "commands" not in found and recorded_commands(found) == []
+    found = summed_up(tmp_path, records({"pgd-20": pgd(51, 100)}, command="a"))
+    found = summed_up(tmp_path, records({"pgd-20": pgd(52, 100)}, command="b"))
+    assert accuracies(found) == {"pgd-20": 0.52} and found["commands"] == ["b"]

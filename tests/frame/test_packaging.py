@@ -125,6 +125,10 @@ def test_a_wheel_imports_away_from_the_checkout(root, checkout, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
     assert not (unpacked / "tests").exists()
+    templates = root / "robustjax" / "reports" / "html" / "templates"
+    assert {path.name for path in (unpacked / templates.relative_to(root)).iterdir()} == {
+        path.name for path in templates.iterdir()
+    }
     program = "import robustjax; print(robustjax.__file__); print(robustjax.__version__)"
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=unpacked, capture_output=True, text=True, check=True

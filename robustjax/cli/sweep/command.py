@@ -1,7 +1,6 @@
 """`launch/sweep.py`: trains and evaluates one experiment for several values and seeds."""
 
 import json
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -130,7 +129,7 @@ def _sweep(folder: Path, plan: Sequence[PlannedRun], record: dict[str, Any]) -> 
     values = flags.FLAGS
     wanted = {planned.run.workdir: _wanted(planned.config) for planned in plan}
     about = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": app.command_line(),
         "center": values.center,
         "flags": common_flags(planned.config for planned in plan),
     }

@@ -1,4 +1,5 @@
-"""The report as one HTML page: its sections, one a file, and the elements that they are made of.
+"""The report as one HTML page: Python prepares plain values, the templates draw them.
 
-What the sections show is read by `runs.folder`, and put into words in `reports`.
+A section is a file; it reads nothing, for the files of a run are read by `runs.folder`. All markup
+is in `templates`, where whatever comes from a file is escaped.
 """

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from robustjax import methods
-from robustjax.reports.html.elements import Child, command, element, facts
+from robustjax.reports.html.elements import Code, Commands, Facts, Value
 from robustjax.reports.html.values import duration, known, render, title
-from robustjax.reports.recorded_scores import describe_settings, format_setting, recorded_facts
-from robustjax.reports.repeat_commands import evaluation_command, training_command
+from robustjax.reports.recorded_scores import (
+    describe_settings,
+    format_setting,
+    recorded_commands,
+    recorded_facts,
+)
+from robustjax.reports.repeat_commands import training_command
 from robustjax.runs.folder import RunFolder
 
 _SHOWN_ELSEWHERE = (
@@ -27,10 +32,10 @@ _SHOWN_ELSEWHERE = (
 )
 
 
-def identity(run: RunFolder) -> Child:
+def identity(run: RunFolder) -> Facts:
     """Method, network, data, threat model, checkpoint, seeds, versions, device and commands."""
     flags, recorded = run.flags, recorded_facts(run.evaluation)
-    pairs: list[tuple[Child, Child]] = [("folder", element("code", run.workdir))]
+    pairs: list[tuple[str, Value]] = [("folder", Code(run.workdir))]
     method = flags.get("method") or recorded.get("method")
     if method:
         about = methods.summary(method) if method in methods.names() else ""
@@ -66,10 +71,11 @@ def identity(run: RunFolder) -> Child:
         for key, value in recorded.items()
         if key not in _SHOWN_ELSEWHERE
     ]
-    pairs.append(("training again", command(training_command(run))))
+    pairs.append(("training again", Commands(training_command(run))))
     if run.evaluation is not None:
-        pairs.append(("evaluating again", command(evaluation_command(run))))
-    return facts(pairs)
+        commands = "\n".join(recorded_commands(run.evaluation))
+        pairs.append(("evaluated by", Commands(commands) if commands else "not recorded"))
+    return Facts(pairs)
 
 
 def _threat(flags: Mapping[str, str]) -> str | None:

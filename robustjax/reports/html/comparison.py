@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustjax.reports.figures.scores import SCALE, describe, scores_of_runs
-from robustjax.reports.html.elements import Child, Markup, element, figure, heading, join, table
+from robustjax.reports.html.elements import Accuracy, Commands, Link, Remark, Table, figure
 from robustjax.reports.html.values import title
 from robustjax.reports.recorded_scores import (
     CLEAN,
@@ -19,7 +19,7 @@ from robustjax.reports.recorded_scores import (
     recorded_scores,
     recorded_warnings,
 )
-from robustjax.reports.repeat_commands import evaluation_command
+from robustjax.reports.repeat_commands import first_evaluation_command
 from robustjax.runs.folder import RunFolder
 
 BEST, TIED = "best", "≈ best"
@@ -28,14 +28,36 @@ _SAID_BY_FLAGS = ("method", "model", "precision")
 _FOUND = ("accuracy", "interval_95")
 
 
-def sections(runs: Sequence[RunFolder]) -> Markup:
+def comparison(runs: Sequence[RunFolder]) -> dict[str, Any]:
     """The table of runs and attacks, its figure, and what differs between the runs."""
-    return join(
-        element("section", heading(2, "Accuracy"), _accuracy(runs), id="accuracy"),
-        element(
-            "section", heading(2, "What differs between the runs"), _differences(runs), id="differs"
+    columns, leads = columns_of(runs), leads_of(runs)
+    missing = [run for run in runs if run.evaluation is None]
+    every = [
+        f"{run.name}: {describe(recorded_scores(run.evaluation))}"
+        for run in runs
+        if run.evaluation is not None
+    ]
+    return {
+        "missing": ", ".join(run.name for run in missing),
+        "evaluate_first": Commands("\n".join(first_evaluation_command(run) for run in missing)),
+        "table": columns and _table(runs, columns, leads),
+        "figure": columns
+        and figure(
+            scores_of_runs([run.name for run in runs], columns),
+            alt=f"Accuracies with 95 % intervals. {'. '.join(every)}",
+            caption="Accuracy under each attack; the whiskers are the 95 % intervals.",
+            scale=SCALE,
         ),
-    )
+        "unmarked": [
+            Remark(name, found.why_none) for name, found in leads.items() if found.why_none
+        ],
+        "warned": [
+            Link(run.name, f"run-{number}-accuracy")
+            for number, run in enumerate(runs)
+            if recorded_warnings(run.evaluation)
+        ],
+        **_differences(runs),
+    }
 
 
 def columns_of(runs: Sequence[RunFolder]) -> dict[str, list[Score | None]]:
@@ -85,28 +107,20 @@ def _why_worst_cases_differ(
     return ""
 
 
-def _accuracy(runs: Sequence[RunFolder]) -> Child:
-    columns, leads = columns_of(runs), leads_of(runs)
-    missing = [run for run in runs if run.evaluation is None]
-    parts: list[Child] = []
-    if missing:
-        commands = "\n".join(evaluation_command(run) for run in missing)
-        names = ", ".join(run.name for run in missing)
-        text = f"Not evaluated yet: {names}. These commands do it:"
-        parts.append(
-            element(
-                "div",
-                element("p", text),
-                element("pre", element("code", commands)),
-                class_="note",
-            )
-        )
-    if not columns:
-        return parts
+def _table(
+    runs: Sequence[RunFolder],
+    columns: Mapping[str, Sequence[Score | None]],
+    leads: Mapping[str, Lead],
+) -> Table:
     rows = [
         [
-            element("a", run.name, href=f"#run-{number}"),
-            *(_cell(scores[number], mark(leads[name], number)) for name, scores in columns.items()),
+            Link(run.name, f"run-{number}"),
+            *(
+                Accuracy(score.percent(), score.percent_interval(), mark(leads[name], number))
+                if (score := scores[number])
+                else "–"
+                for name, scores in columns.items()
+            ),
         ]
         for number, run in enumerate(runs)
     ]
@@ -114,47 +128,10 @@ def _accuracy(runs: Sequence[RunFolder]) -> Child:
         f"Accuracy (%) of {len(runs)} runs, with 95 % intervals. “{BEST}”: higher than all other "
         f"runs by more than the intervals; “{TIED}”: its interval meets that of the highest."
     )
-    parts.append(
-        table(["run", *columns], rows, caption=caption, numbers=range(1, len(columns) + 1))
-    )
-    silent = [(name, found.why_none) for name, found in leads.items() if found.why_none]
-    if silent:
-        items = [element("li", element("strong", f"{name}: "), why) for name, why in silent]
-        parts += [element("p", "No run is marked under:"), element("ul", items)]
-    warned = [
-        element("li", element("a", run.name, href=f"#run-{number}-accuracy"))
-        for number, run in enumerate(runs)
-        if recorded_warnings(run.evaluation)
-    ]
-    if warned:
-        text = "The evaluations of these runs have warnings, to be read before a figure is quoted:"
-        parts.append(element("div", element("p", text), element("ul", warned), class_="note"))
-    every = [
-        f"{run.name}: {describe(recorded_scores(run.evaluation))}"
-        for run in runs
-        if run.evaluation is not None
-    ]
-    parts.append(
-        figure(
-            scores_of_runs([run.name for run in runs], columns),
-            alt=f"Accuracies with 95 % intervals. {'. '.join(every)}",
-            caption="Accuracy under each attack; the whiskers are the 95 % intervals.",
-            scale=SCALE,
-        )
-    )
-    return parts
+    return Table(["run", *columns], rows, caption, range(1, len(columns) + 1))
 
 
-def _cell(score: Score | None, marked: str) -> Child:
-    if score is None:
-        return "–"
-    badge = None
-    if marked:
-        badge = element("span", marked, class_=f"mark {'best' if marked == BEST else 'tied'}")
-    return [badge, score.percent(), element("small", score.percent_interval())]
-
-
-def _differences(runs: Sequence[RunFolder]) -> Child:
+def _differences(runs: Sequence[RunFolder]) -> dict[str, Table | None]:
     flags = {f"--{name}": texts for name, texts in differing([run.flags for run in runs]).items()}
     evaluated = [run for run in runs if run.evaluation is not None]
     recorded = [_flat(recorded_facts(run.evaluation)) for run in evaluated]
@@ -163,25 +140,23 @@ def _differences(runs: Sequence[RunFolder]) -> Child:
         for name, texts in differing(recorded).items()
         if name not in _SAID_BY_FLAGS and not name.endswith(_FOUND)
     }
-    return [
-        _side_by_side(runs, flags, "Flags that differ; all others are the same")
-        if flags
-        else element("p", "The runs have the same flags."),
-        _side_by_side(evaluated, others, "What differs between the evaluations")
-        if others
-        else element("p", "Their evaluations differ in nothing but the accuracies."),
-    ]
+    return {
+        "flags": _side_by_side(runs, flags, "Flags that differ; all others are the same"),
+        "evaluations": _side_by_side(evaluated, others, "What differs between the evaluations"),
+    }
 
 
 def _side_by_side(
     runs: Sequence[RunFolder], texts: Mapping[str, Sequence[str]], caption: str
-) -> Markup:
-    """What is more numerous, runs or names, goes down the page."""
+) -> Table | None:
+    """What is more numerous, runs or names, goes down the page; None if there are no names."""
     names = [run.name for run in runs]
+    if not texts:
+        return None
     if len(runs) > len(texts):
         rows = [[name, *values] for name, *values in zip(names, *texts.values(), strict=True)]
-        return table(["run", *texts], rows, caption=caption)
-    return table(["", *names], [[name, *values] for name, values in texts.items()], caption=caption)
+        return Table(["run", *texts], rows, caption)
+    return Table(["", *names], [[name, *values] for name, values in texts.items()], caption)
 
 
 def differing(values: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -9,16 +9,7 @@ from typing import Any
 
 from robustjax.files import Path
 from robustjax.reports.figures import canvas as figures
-from robustjax.reports.html.elements import (
-    Child,
-    Markup,
-    command,
-    element,
-    facts,
-    figure,
-    folded,
-    table,
-)
+from robustjax.reports.html.elements import Commands, Facts, Figure, Table, figure
 from robustjax.reports.html.values import duration, is_number, known, title
 from robustjax.reports.repeat_commands import resume_command
 from robustjax.runs.checkpoint import METRIC
@@ -40,27 +31,14 @@ _LOGGED = {
 }
 
 
-def training(run: RunFolder) -> Child:
-    """The facts of training, its curves, and the log."""
-    rows = run.rows
+def training(run: RunFolder) -> dict[str, Any]:
+    """The facts of training, its curves, and the log; or how it goes on."""
+    rows, resume = run.rows, Commands(resume_command(run))
     if not rows:
-        return element(
-            "div",
-            element("p", "The log, metrics.jsonl, has no complete epoch. This trains on:"),
-            command(resume_command(run)),
-            class_="note",
-        )
+        return {"log": None, "resume": resume}
     last = rows[-1]
     planned = run.flags.get("epochs")
     epochs = f"{last['epoch']}" + (f" of {planned}" if planned else "")
-    unfinished = None
-    if _is_above(planned, last["epoch"]):
-        unfinished = element(
-            "div",
-            element("p", "Training is not complete. This goes on with it:"),
-            command(resume_command(run)),
-            class_="note",
-        )
     rates = _numbers(rows, "images_per_second")
     passes = _numbers(rows, "mean_backward_passes")
     steps = last.get("step")
@@ -76,7 +54,13 @@ def training(run: RunFolder) -> Child:
         ("last epoch", _of_row(last)),
         *_best(run),
     )
-    return [unfinished, facts(pairs), _curves(run), _log(rows)]
+    return {
+        "resume": resume,
+        "unfinished": _is_above(planned, last["epoch"]),
+        "facts": Facts(pairs),
+        "curves": _curves(run),
+        "log": _log(rows),
+    }
 
 
 def _is_above(planned: str | None, epoch: Any) -> bool:
@@ -86,9 +70,10 @@ def _is_above(planned: str | None, epoch: Any) -> bool:
         return False
 
 
-def _curves(run: RunFolder) -> Child:
+def _curves(run: RunFolder) -> Figure | None:
+    """The curves; None where the log lacks figures that they are drawn from."""
     if not all(_can_be_drawn(row) for row in run.rows):
-        return element("p", "The log lacks figures that its curves are drawn from.", class_="note")
+        return None
     with tempfile.TemporaryDirectory() as folder:
         drawn = figures.training_curves(run.rows, Path(folder) / "training.png").read_bytes()
     return figure(
@@ -109,13 +94,12 @@ def _can_be_drawn(row: Mapping[str, Any]) -> bool:
     )
 
 
-def _log(rows: Sequence[Mapping[str, Any]]) -> Markup:
+def _log(rows: Sequence[Mapping[str, Any]]) -> Table:
     every = dict.fromkeys([*_LOGGED, *(key for row in rows for key in row)])
     keys = [key for key in every if any(row.get(key) is not None for row in rows)]
     cells = [[_logged(key, row.get(key)) for key in keys] for row in rows]
     head = [_LOGGED.get(key) or title(key) for key in keys]
-    whole = table(head, cells, caption="The log, epoch by epoch", numbers=range(1, len(head)))
-    return folded(f"The log of {len(rows)} epochs", whole)
+    return Table(head, cells, "The log, epoch by epoch", range(1, len(head)))
 
 
 def _logged(key: str, value: Any) -> str:

@@ -1,10 +1,10 @@
-"""Any JSON value as HTML: what a report shows without knowing its form beforehand."""
+"""Any JSON value as facts, tables and text: what a report shows without knowing its form."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustjax.reports.html.elements import Child, Markup, element, facts, table
+from robustjax.reports.html.elements import Facts, Table, Value
 from robustjax.reports.recorded_scores import format_setting
 from robustjax.runs.log import format_seconds
 
@@ -31,7 +31,7 @@ def scalar(key: str, value: Any) -> str:
     return "–" if value is None else format_setting(value)
 
 
-def render(key: str, value: Any, depth: int = 0) -> Child:
+def render(key: str, value: Any, depth: int = 0) -> Value:
     """A JSON value as text, a list of facts or a table.
 
     Args:
@@ -47,20 +47,19 @@ def render(key: str, value: Any, depth: int = 0) -> Child:
         return _as_text(key, value)
     if isinstance(value, Mapping):
         if all(isinstance(part, Mapping) and part for part in value.values()):
-            return records({name: dict(part) for name, part in value.items()}, key, depth)
-        names = {name: title(name) for name in value}
-        return facts(
-            (names[name], render(_inherited(key, name), part, depth + 1))
-            for name, part in value.items()
+            return _records(value, key, depth)
+        return Facts(
+            [
+                (title(name), render(_inherited(key, name), part, depth + 1))
+                for name, part in value.items()
+            ]
         )
     if all(isinstance(part, Mapping) and part for part in value):
         return _list_of_records(value, key, depth)
     if all(isinstance(part, list | tuple) for part in value):
         return _matrix(value, key, depth)
     if any(isinstance(part, Mapping | list | tuple) for part in value):
-        return element(
-            "ul", [element("li", render(key, part, depth + 1)) for part in value], class_="plain"
-        )
+        return [render(key, part, depth + 1) for part in value]
     return ", ".join(scalar(key, part) for part in value)
 
 
@@ -74,14 +73,12 @@ def duration(seconds: Any) -> str | None:
     return f"{format_seconds(seconds)} h" if is_number(seconds) else None
 
 
-def known(*pairs: tuple[str, Any]) -> list[tuple[Child, Child]]:
+def known(*pairs: tuple[str, Any]) -> list[tuple[str, Value]]:
     """The facts that are known, with their values as text."""
     return [(name, str(value)) for name, value in pairs if value not in (None, "")]
 
 
-def columns_of_numbers(
-    columns: Mapping[str, Mapping[str, Any]], caption: str, first: str
-) -> Markup:
+def columns_of_numbers(columns: Mapping[str, Mapping[str, Any]], caption: str, first: str) -> Table:
     """Mappings over much the same names, side by side.
 
     Args:
@@ -99,9 +96,7 @@ def columns_of_numbers(
     return _table(head, rows, caption)
 
 
-def records(
-    rows: Mapping[str, Mapping[str, Any]], key: str = "", depth: int = 0, caption: str = ""
-) -> Markup:
+def _records(rows: Mapping[str, Mapping[str, Any]], key: str, depth: int) -> Table:
     """Mappings of much the same keys as the rows of a table, each with its name."""
     keys = list(dict.fromkeys(name for row in rows.values() for name in row))
     cells = [
@@ -114,10 +109,10 @@ def records(
         ]
         for name, row in rows.items()
     ]
-    return _table(["", *map(title, keys)], cells, caption or title(key))
+    return _table(["", *map(title, keys)], cells, title(key))
 
 
-def _list_of_records(values: Sequence[Mapping[str, Any]], key: str, depth: int) -> Markup:
+def _list_of_records(values: Sequence[Mapping[str, Any]], key: str, depth: int) -> Table:
     keys = list(dict.fromkeys(name for row in values for name in row))
     cells = [
         [render(name, row[name], depth + 1) if name in row else "–" for name in keys]
@@ -126,7 +121,7 @@ def _list_of_records(values: Sequence[Mapping[str, Any]], key: str, depth: int) 
     return _table(list(map(title, keys)), cells, title(key))
 
 
-def _matrix(values: Sequence[Sequence[Any]], key: str, depth: int) -> Markup:
+def _matrix(values: Sequence[Sequence[Any]], key: str, depth: int) -> Table:
     width = max(map(len, values))
     rows = [
         [str(number), *(render(key, part, depth + 1) for part in row), *[""] * (width - len(row))]
@@ -136,14 +131,14 @@ def _matrix(values: Sequence[Sequence[Any]], key: str, depth: int) -> Markup:
     return _table(head, rows, title(key))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[Child]], caption: str) -> Markup:
+def _table(head: Sequence[str], rows: Sequence[Sequence[Value]], caption: str) -> Table:
     """A table whose columns of numbers are aligned as such."""
     numbers = [
         column
         for column in range(1, len(head))
         if all(isinstance(row[column], str) and _NUMBER.fullmatch(row[column]) for row in rows)
     ]
-    return table(head, rows, caption=caption, numbers=numbers)
+    return Table(head, rows, caption, numbers)
 
 
 def _as_text(key: str, value: Any) -> str:

@@ -1,14 +1,12 @@
 """What a report says of training: its best checkpoint is the one that evaluating reads."""
 
 import json
-import re
 
 import numpy as np
 import pytest
 
 from robustjax.config import TrainConfig
 from robustjax.reports.html.course import training
-from robustjax.reports.html.elements import join
 from robustjax.runs.checkpoint import Checkpoints
 from robustjax.runs.folder import read_run
 from robustjax.runs.log import KEYS
@@ -43,8 +41,7 @@ def write_run(folder, log=ACCURACIES, saved=()):
 
 def facts(folder):
     """The facts of the section, name -> value."""
-    section = str(join(training(read_run(str(folder), "run"))))
-    return dict(re.findall("<dt>(.*?)</dt>\\s*<dd>(.*?)</dd>", section, re.DOTALL))
+    return dict(training(read_run(str(folder), "run"))["facts"].pairs)
 
 
 BEST, HIGHEST = "best checkpoint", "highest on the hold-out"

@@ -21,7 +21,7 @@ from robustjax.reports.figures.scores import score_bars
 from robustjax.reports.html.comparison import differing
 from robustjax.reports.html.page import page_of_run, page_of_runs, write_html_report
 from robustjax.reports.recorded_scores import Score, lead
-from robustjax.reports.repeat_commands import evaluation_command, training_command
+from robustjax.reports.repeat_commands import training_command
 from robustjax.runs.folder import RunFolder, parse_flags, read_run, short_names
 
 VOID = {"br", "hr", "img", "link", "meta"}
@@ -85,6 +85,10 @@ def summary(attacks, examples=200, **about):
     return json.loads(json.dumps(evaluation.summarize(scores, seed=0, **about)))
 
 
+COMMANDS = [
+    "python launch/evaluate.py '--workdir=a <b> & c' --attacks=pgd-20",
+    "python launch/evaluate.py --workdir=a --attacks=fgsm",
+]
 ATTACKS = {"pgd-20": (101, {**SETTINGS, "start": "uniform"}), "fgsm": (143, SETTINGS)}
 
 
@@ -147,7 +151,8 @@ def folders(tmp_path_factory):
         "diagnosis.json": json.dumps({"checks": checks}).encode(),
         "transfer.json": json.dumps({"robust_accuracy": {"a": {"a": 0.125, "b": 0.5}}}).encode(),
     }
-    full = summary({**ATTACKS, "autoattack": (81, ensemble)}, available_examples=1797)
+    attacks = {**ATTACKS, "autoattack": (81, ensemble)}
+    full = summary(attacks, available_examples=1797, commands=COMMANDS)
     other = summary({"pgd-20": (150, ATTACKS["pgd-20"][1]), "fgsm": (150, SETTINGS)})
     return {
         "full": write_run(
@@ -264,6 +269,13 @@ def test_checks_and_transfer_attacks_are_shown_whatever_their_form(pages):
     assert tables[("", "a", "b")] == [["a", "12.50 %", "50.00 %"]]
 
 
+def test_of_the_values_of_a_file_only_tables_go_without_a_name_before_them():
+    table = {"row": {"column": 1}}
+    run = RunFolder("x", "x", {}, diagnosis={"first": {"t": table, "k": 1}, "second": table})
+    text = Page(page_of_run(run)).text
+    assert "first:" in text and "second:" not in text
+
+
 def test_the_log_gives_the_facts_of_training(pages):
     text = Page(pages["full"]).text
     assert "3 of 3" in text and "0:03:03" in text and "2,000, the median" in text
@@ -291,25 +303,22 @@ def words_of(command):
     return found.stdout.splitlines()
 
 
-def test_the_commands_repeat_what_was_done(folders):
+def test_training_again_is_a_command(folders):
     run = read_run(str(folders["full"]), "full")
-    words = words_of(evaluation_command(run))
-    assert words[0] == "launch/evaluate.py"
-    assert set(words[1:]) == {
-        f"--workdir={folders['full']}",
-        "--checkpoint=best",
-        "--attacks=clean,pgd-20,fgsm,autoattack",
-        "--epsilon=8/255",
-        "--step_size=2/255",
-        "--start=uniform",
-        "--examples=200",
-        "--seed=0",
-    }
     assert words_of(training_command(run)) == [
         "launch/train.py",
         f"--flagfile={folders['full']}/flags.txt",
         "--workdir=NEW",
     ]
+
+
+def test_commands_are_those_recorded_and_none_is_made_up(pages, folders, tmp_path):
+    page, table = write_html_report([str(folders["full"])], tmp_path / "page.html")
+    for text in (Page(page.read_text()).text, table.read_text()):
+        assert f"{COMMANDS[0]}\n{COMMANDS[1]}" in text
+    _, table = write_html_report([str(folders["other"])], tmp_path / "page.html")
+    assert "evaluated bynot recorded" in "".join(Page(pages["other"]).text.split("\n"))
+    assert "launch/evaluate.py" not in Page(pages["other"]).text + table.read_text()
 
 
 def test_runs_are_compared_and_only_what_differs_is_shown(pages):
