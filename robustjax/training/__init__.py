@@ -13,11 +13,10 @@ from robustjax.training.experiment import (
     create_model,
 )
 from robustjax.training.loop import TrainingError, TrainResult, train
-from robustjax.training.network import BoundNetwork
 from robustjax.training.optimizer import create_optimizer
 from robustjax.training.restore import TrainedRun, load_run
 from robustjax.training.schedules import learning_rate_schedule
-from robustjax.training.step import RawBatch, StepSettings, make_train_step
+from robustjax.training.step import BoundNetwork, RawBatch, StepSettings, make_train_step
 from robustjax.training.train_set import TrainSet, create_train_set, restrict
 from robustjax.training.train_state import TrainState, create_state
 from robustjax.training.whole_run import train_to_the_end

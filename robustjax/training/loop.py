@@ -32,10 +32,10 @@ from robustjax.runs.names import CHECKPOINTS, METRICS
 from robustjax.runs.ownership import require_own
 from robustjax.step_size import default_step_size
 from robustjax.training.experiment import Experiment, create_experiment
-from robustjax.training.microbatch import require_divisor
 from robustjax.training.prefetch import computed_ahead
 from robustjax.training.restore import load_run
 from robustjax.training.schedules import depends_on_length
+from robustjax.training.step.microbatch import require_divisor
 from robustjax.training.train_state import Totals, TrainState
 
 _STEPS_IN_FLIGHT = 2
