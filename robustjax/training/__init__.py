@@ -5,6 +5,7 @@ What a method does in the step is in `methods`; what a run leaves on the disk is
 
 from robustjax.runs.checkpoint import CheckpointError, Checkpoints
 from robustjax.runs.log import read_rows
+from robustjax.training.divergence import TrainingError
 from robustjax.training.experiment import (
     Experiment,
     check_experiment,
@@ -12,7 +13,7 @@ from robustjax.training.experiment import (
     create_method,
     create_model,
 )
-from robustjax.training.loop import TrainingError, TrainResult, train
+from robustjax.training.loop import TrainResult, train
 from robustjax.training.optimizer import create_optimizer
 from robustjax.training.restore import TrainedRun, load_run
 from robustjax.training.schedules import learning_rate_schedule
