@@ -66,11 +66,10 @@ def create(
     require_choice("concatenate", concatenate, (True, False))
 
     def perturb(inner: Inner) -> Perturbation:
-        logits_fn = inner.network.logits_fn(attack_batch_norm)
         labels = inner.batch.labels
         if attack_labels == "predicted":
-            labels = jnp.argmax(logits_fn(inner.batch.images), -1)
-        result = inner.pgd(logits_fn, labels=labels, loss=losses.cross_entropy, start=start)
+            labels = jnp.argmax(inner.logits_fn(inner.batch.images), -1)
+        result = inner.pgd(labels=labels, loss=losses.cross_entropy, start=start)
         return inner.found(result)
 
     def outer(outer: Outer) -> Objective:

@@ -67,11 +67,8 @@ def create(
         largest = jnp.minimum(inner.scalars["strength"].astype(jnp.int32), inner.steps)
         part = jnp.maximum(inner.batch_size // (largest + 1), 1)
         steps = jnp.minimum(inner.positions // part, largest)
-        logits_fn = inner.network.logits_fn(attack_batch_norm)
         options = {"step_size": _drawn_step_size(inner, steps)} if random_step else {}
-        result = inner.pgd(
-            logits_fn, loss=losses.cross_entropy, start=start, budget=steps, **options
-        )
+        result = inner.pgd(loss=losses.cross_entropy, start=start, budget=steps, **options)
         attacked = (steps > 0)[:, None, None, None]
         images = jnp.where(attacked, result.images, inner.batch.images)
         return inner.found(result)._replace(images=images)

@@ -43,7 +43,6 @@ def create(
 
     def perturb(inner: Inner) -> Perturbation:
         result = inner.pgd(
-            inner.network.logits_fn(attack_batch_norm),
             loss=losses.cross_entropy,
             start=start,
             stop=attacks.stopping.fosc(inner.scalars["fosc"]),

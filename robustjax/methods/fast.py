@@ -40,7 +40,6 @@ def create(
 
     def perturb(inner: Inner) -> Perturbation:
         result = inner.pgd(
-            inner.network.logits_fn(attack_batch_norm),
             loss=losses.cross_entropy,
             start=start,
             steps=1,

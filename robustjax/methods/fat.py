@@ -64,7 +64,6 @@ def create(
     def perturb(inner: Inner) -> Perturbation:
         options = {} if projection else _without_ball(inner)
         result = inner.pgd(
-            inner.network.logits_fn(attack_batch_norm),
             loss=losses.cross_entropy,
             start=start,
             stop=_friendly(inner),
@@ -108,11 +107,7 @@ def create_trades(
 
     def perturb(inner: Inner) -> Perturbation:
         options = {} if projection else _without_ball(inner)
-        return inner.found(
-            ascend_divergence(
-                inner, attack_batch_norm, start=start, stop=_friendly(inner), **options
-            )
-        )
+        return inner.found(ascend_divergence(inner, start=start, stop=_friendly(inner), **options))
 
     return Method(
         name="fat_trades",
@@ -152,7 +147,6 @@ def create_mart(
     def perturb(inner: Inner) -> Perturbation:
         options = {} if projection else _without_ball(inner)
         result = inner.pgd(
-            inner.network.logits_fn(attack_batch_norm),
             loss=losses.cross_entropy,
             start=start,
             stop=_friendly(inner),

@@ -66,13 +66,11 @@ def create(
     require_choice("skip_misclassified", skip_misclassified, (True, False))
 
     def perturb(inner: Inner) -> Perturbation:
-        logits_fn = inner.network.logits_fn(attack_batch_norm)
         labels = inner.batch.labels
-        is_right = ~misclassified(logits_fn(inner.batch.images), labels)
+        is_right = ~misclassified(inner.logits_fn(inner.batch.images), labels)
 
         def attack(radius: jax.Array, keys: jax.Array) -> AttackResult:
             return inner._replace(keys=keys).pgd(
-                logits_fn,
                 loss=losses.cross_entropy,
                 start=start,
                 threat=dataclasses.replace(inner.threat, epsilon=radius),

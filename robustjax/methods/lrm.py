@@ -67,7 +67,7 @@ def create(
         require_finite("pairing_ratio", pairing_ratio, 1e-6, largest)
 
     def perturb(inner: Inner) -> Perturbation:
-        return ascend_cross_entropy(inner, start, attack_labels, attack_batch_norm)
+        return ascend_cross_entropy(inner, start, attack_labels)
 
     def outer(outer: Outer) -> Objective:
         clean_key, adversarial_key = jax.random.split(outer.key)

@@ -68,10 +68,9 @@ def create(
 
     def perturb(inner: Inner) -> Perturbation:
         if attack_loss == "kl":
-            result = ascend_divergence(inner, attack_batch_norm, start=start)
+            result = ascend_divergence(inner, start=start)
         else:
-            logits_fn = inner.network.logits_fn(attack_batch_norm)
-            result = inner.pgd(logits_fn, loss=losses.cross_entropy, start=start)
+            result = inner.pgd(loss=losses.cross_entropy, start=start)
         keys = fold_in_each(inner.keys, _SELECTION)
         return inner.found(result, notes=jax.vmap(jax.random.uniform)(keys) < proportion)
 

@@ -53,17 +53,14 @@ def create(
         return {"chosen": jnp.asarray(_read(subset, rows), jnp.int32)}
 
     def perturb(inner: Inner) -> Perturbation:
-        logits_fn = inner.network.logits_fn(attack_batch_norm)
-        result = inner.pgd(logits_fn, loss=losses.cross_entropy, start=start)
+        result = inner.pgd(loss=losses.cross_entropy, start=start)
         chosen = inner.memory["chosen"] > 0
         found = inner.found(result, notes=chosen)
         if treatment == "unperturbed":
             return _instead(found, chosen, inner.clean())
         if treatment == "fgsm":
             radius = inner.threat.epsilon
-            weak = inner.pgd(
-                logits_fn, loss=losses.cross_entropy, start="clean", steps=1, step_size=radius
-            )
+            weak = inner.pgd(loss=losses.cross_entropy, start="clean", steps=1, step_size=radius)
             return _instead(found, chosen, inner.found(weak))
         return found
 

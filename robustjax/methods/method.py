@@ -67,17 +67,14 @@ class Objective(NamedTuple):
 
 
 class Network(Protocol):
-    """The network as a method sees it: bound to one set of variables, and immutable.
+    """The network of the outer problem: bound to one set of variables, and immutable.
 
-    `robustjax.training.network.BoundNetwork` is the implementation.
+    `robustjax.training.BoundNetwork` is the implementation.
     """
 
     @property
     def statistics(self) -> PyTree:
         """The running batch-norm statistics, as the forward passes so far have left them."""
-
-    def logits_fn(self, batch_norm: str) -> Callable[[jax.Array], jax.Array]:
-        """For attacks: no dropout; batch norm by "eval" or "train" statistics, never updated."""
 
     def train(self, images: jax.Array, key: jax.Array) -> tuple[jax.Array, "Network"]:
         """One outer forward pass: logits [B, K], and the network with its statistics updated."""
@@ -90,7 +87,8 @@ class Inner(NamedTuple):
       keys: one random key per example, [B].
       positions: int32 [B], the place of each example in the batch over all devices.
       batch_size: examples over all devices.
-      network: bound to the current weights.
+      logits_fn: the network that is attacked, images -> logits: at the current weights, without
+        dropout, batch norm as the method's `attack_batch_norm` says; no statistics are updated.
       batch: the clean images and their labels.
       threat: the norm ball and the box; epsilon is traced.
       steps: the largest number of gradient steps, K.
@@ -98,13 +96,13 @@ class Inner(NamedTuple):
       step_size: the size of one step, in units of the images; traced.
       scalars: the method's numeric hyper-parameters at this step; traced.
       memory: what the method remembers of these examples, leaves [B, ...].
-      independent_rows: whether the network treats every image by itself, see `attacks.pgd`.
+      independent_rows: whether `logits_fn` treats every image by itself, see `attacks.pgd`.
     """
 
     keys: jax.Array
     positions: jax.Array
     batch_size: int
-    network: Network
+    logits_fn: Callable[[jax.Array], jax.Array]
     batch: Batch
     threat: attacks.ThreatModel
     steps: int
@@ -116,7 +114,6 @@ class Inner(NamedTuple):
 
     def pgd(
         self,
-        logits_fn: Callable[[jax.Array], jax.Array],
         *,
         labels: jax.Array | None = None,
         threat: attacks.ThreatModel | None = None,
@@ -140,7 +137,7 @@ class Inner(NamedTuple):
         }
         return attacks.pgd(
             self.keys,
-            logits_fn,
+            self.logits_fn,
             self.batch.images,
             self.batch.labels if labels is None else labels,
             self.threat if threat is None else threat,

@@ -63,12 +63,10 @@ def create(
     require_finite("clean_weight", clean_weight, 0, 1)
 
     def perturb(inner: Inner) -> Perturbation:
-        logits_fn = inner.network.logits_fn(attack_batch_norm)
         images, labels = inner.batch.images, inner.batch.labels
-        is_right = losses.soft_logit_margin(logits_fn(images), labels) < 0
+        is_right = losses.soft_logit_margin(inner.logits_fn(images), labels) < 0
         radius = jnp.maximum(inner.memory["margin"], min_epsilon)
         result = inner.pgd(
-            logits_fn,
             loss=losses.soft_logit_margin,
             start=start,
             threat=dataclasses.replace(inner.threat, epsilon=radius),
@@ -81,7 +79,7 @@ def create(
             return inner.threat.clip(moved)
 
         def is_wrong_at(distance: jax.Array) -> jax.Array:
-            return losses.soft_logit_margin(logits_fn(point(distance)), labels) >= 0
+            return losses.soft_logit_margin(inner.logits_fn(point(distance)), labels) >= 0
 
         furthest = jnp.full(radius.shape, 1.05) * inner.scalars["d_max"]
         margin = jnp.where(is_right, boundary(is_wrong_at, furthest, radius), 0.0)

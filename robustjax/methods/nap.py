@@ -50,8 +50,7 @@ def create(
     require_choice("margin", margin, (True, False))
 
     def perturb(inner: Inner) -> Perturbation:
-        logits_fn = inner.network.logits_fn(attack_batch_norm)
-        return inner.found(inner.pgd(logits_fn, loss=losses.cross_entropy, start=start))
+        return inner.found(inner.pgd(loss=losses.cross_entropy, start=start))
 
     def outer(outer: Outer) -> Objective:
         natural_key, adversarial_key = jax.random.split(outer.key)

@@ -37,7 +37,7 @@ def create(
     require_start(start)
 
     def perturb(inner: Inner) -> Perturbation:
-        return inner.found(ascend_divergence(inner, attack_batch_norm, start=start))
+        return inner.found(ascend_divergence(inner, start=start))
 
     return Method(
         name="rst",

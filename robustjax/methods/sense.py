@@ -66,8 +66,7 @@ def create(
         threshold = -jnp.log(inner.scalars["c"])
         in_warmup = inner.scalars["full_attack"] > 0
         rule = Sensible(threshold, jnp.where(in_warmup, jnp.inf, threshold))
-        logits_fn = inner.network.logits_fn(attack_batch_norm)
-        return inner.found(inner.pgd(logits_fn, loss=losses.cross_entropy, start=start, stop=rule))
+        return inner.found(inner.pgd(loss=losses.cross_entropy, start=start, stop=rule))
 
     def outer(outer: Outer) -> Objective:
         adversarial_key, natural_key = jax.random.split(outer.key)

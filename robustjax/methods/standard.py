@@ -58,7 +58,7 @@ def create(
     require_attack(start, attack_labels)
 
     def perturb(inner: Inner) -> Perturbation:
-        return ascend_cross_entropy(inner, start, attack_labels, attack_batch_norm)
+        return ascend_cross_entropy(inner, start, attack_labels)
 
     alpha = checked_scalar("alpha", alpha, 0, 1)
     return Method(
@@ -81,15 +81,12 @@ def require_attack(start: str, attack_labels: str) -> None:
     require_choice("attack_labels", attack_labels, ("soft", "hard"))
 
 
-def ascend_cross_entropy(
-    inner: Inner, start: str, attack_labels: str, attack_batch_norm: str
-) -> Perturbation:
+def ascend_cross_entropy(inner: Inner, start: str, attack_labels: str) -> Perturbation:
     """PGD-K on the cross-entropy of the labels, or of their largest class ("hard")."""
-    logits_fn = inner.network.logits_fn(attack_batch_norm)
     labels = inner.batch.labels
     if attack_labels == "hard" and labels.ndim == 2:
         labels = jnp.argmax(labels, -1)
-    return inner.found(inner.pgd(logits_fn, labels=labels, loss=losses.cross_entropy, start=start))
+    return inner.found(inner.pgd(labels=labels, loss=losses.cross_entropy, start=start))
 
 
 def checked_loss(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:

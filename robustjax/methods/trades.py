@@ -53,7 +53,7 @@ def create(
     require_choice("clean_passes", clean_passes, (1, 2))
 
     def perturb(inner: Inner) -> Perturbation:
-        return inner.found(ascend_divergence(inner, attack_batch_norm, start=start))
+        return inner.found(ascend_divergence(inner, start=start))
 
     return Method(
         name="trades",
@@ -65,14 +65,11 @@ def create(
     )
 
 
-def ascend_divergence(inner: Inner, attack_batch_norm: str, **options: Any) -> AttackResult:
+def ascend_divergence(inner: Inner, **options: Any) -> AttackResult:
     """PGD on KL(p(x) ‖ p(x̂)), the clean logits computed once; options go to `attacks.pgd`."""
-    logits_fn = inner.network.logits_fn(attack_batch_norm)
-    clean_logits = logits_fn(inner.batch.images)
+    clean_logits = inner.logits_fn(inner.batch.images)
     labels = or_predicted(inner.batch.labels, clean_logits)
-    return inner.pgd(
-        logits_fn, labels=labels, loss=divergence_from_clean, target=clean_logits, **options
-    )
+    return inner.pgd(labels=labels, loss=divergence_from_clean, target=clean_logits, **options)
 
 
 def divergence_outer(passes: tuple[str, ...]) -> Callable[[Outer], Objective]:

@@ -51,9 +51,8 @@ def create(
     require_choice("variant", variant, ("both", "fixed", "online"))
 
     def perturb(inner: Inner) -> Perturbation:
-        logits_fn = inner.network.logits_fn(attack_batch_norm)
-        labels = or_predicted(inner.batch.labels, logits_fn(inner.batch.images))
-        result = inner.pgd(logits_fn, labels=labels, loss=losses.cross_entropy, start=start)
+        labels = or_predicted(inner.batch.labels, inner.logits_fn(inner.batch.images))
+        result = inner.pgd(labels=labels, loss=losses.cross_entropy, start=start)
         return inner.found(result)
 
     def outer(outer: Outer) -> Objective:

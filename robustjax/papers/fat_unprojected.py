@@ -183,7 +183,7 @@ def distances(run: training.TrainedRun, examples: int) -> Found:
                 keys=keys,
                 positions=jnp.arange(len(keys)),
                 batch_size=len(keys),
-                network=network,
+                logits_fn=network.logits_fn(method.attack_batch_norm),
                 batch=batch,
                 threat=attacks.ThreatModel(run.config.norm, run.config.epsilon),
                 steps=run.config.steps,

@@ -5,6 +5,7 @@ What a method does in the step is in `methods`; what a run leaves on the disk is
 
 from robustjax.runs.checkpoint import CheckpointError, Checkpoints
 from robustjax.runs.log import read_rows
+from robustjax.training.divergence import TrainingError
 from robustjax.training.experiment import (
     Experiment,
     check_experiment,
@@ -12,12 +13,11 @@ from robustjax.training.experiment import (
     create_method,
     create_model,
 )
-from robustjax.training.loop import TrainingError, TrainResult, train
-from robustjax.training.network import BoundNetwork
+from robustjax.training.loop import TrainResult, train
 from robustjax.training.optimizer import create_optimizer
 from robustjax.training.restore import TrainedRun, load_run
 from robustjax.training.schedules import learning_rate_schedule
-from robustjax.training.step import RawBatch, StepSettings, make_train_step
+from robustjax.training.step import BoundNetwork, RawBatch, StepSettings, make_train_step
 from robustjax.training.train_set import TrainSet, create_train_set, restrict
 from robustjax.training.train_state import TrainState, create_state
 from robustjax.training.whole_run import train_to_the_end

@@ -17,10 +17,9 @@ from robustjax.config import TrainConfig
 from robustjax.digest import digest
 from robustjax.epoch_schedule import parse_schedule
 from robustjax.step_size import reach_complaint
-from robustjax.training import microbatch
 from robustjax.training.optimizer import create_optimizer
 from robustjax.training.schedules import learning_rate_schedule, warmed_up
-from robustjax.training.step import StepSettings, make_train_step
+from robustjax.training.step import StepSettings, make_train_step, microbatch
 from robustjax.training.train_set import TrainSet, create_train_set
 from robustjax.training.train_state import TrainState, create_state
 from robustjax.training.units import require_units

@@ -1,7 +1,8 @@
 """Training as one step of a longer work, which is of no use half done."""
 
 from robustjax.config import TrainConfig
-from robustjax.training.loop import TrainingError, TrainResult, train
+from robustjax.training.divergence import TrainingError
+from robustjax.training.loop import TrainResult, train
 
 
 def train_to_the_end(config: TrainConfig, **options: object) -> TrainResult:

@@ -86,7 +86,7 @@ class Problem:
             keys=jax.random.split(jax.random.key(seed), len(self.labels)),
             positions=jnp.arange(len(self.labels)),
             batch_size=len(self.labels),
-            network=self.network,
+            logits_fn=self.network.logits_fn(method.attack_batch_norm),
             batch=self.batch,
             threat=attacks.ThreatModel("linf", self.epsilon),
             steps=self.steps,

@@ -139,7 +139,7 @@ def test_the_gradient_of_its_outer_loss_agrees_with_finite_differences(name, mon
             keys=jax.random.split(jax.random.key(1), BATCH),
             positions=jnp.arange(BATCH),
             batch_size=BATCH,
-            network=BoundNetwork(Linear(), params, {}),
+            logits_fn=BoundNetwork(Linear(), params, {}).logits_fn("eval"),
             batch=batch,
             threat=attacks.ThreatModel("linf", EPSILON),
             steps=STEPS,

@@ -74,7 +74,7 @@ def inner_of(method, network, batch, memory=(), epoch=0.0, log=(), **changes):
         keys=jax.random.split(jax.random.key(1), BATCH),
         positions=jnp.arange(BATCH),
         batch_size=BATCH,
-        network=network,
+        logits_fn=network.logits_fn(method.attack_batch_norm),
         batch=batch,
         threat=attacks.ThreatModel("linf", EPSILON),
         steps=STEPS,

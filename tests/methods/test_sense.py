@@ -110,7 +110,7 @@ def test_c_1_is_no_attack_even_where_the_loss_rounds_to_nothing(own):
     assert np.sum(losses[jnp.arange(6), own.batch.labels] == 0) >= 3
     for epochs in (0.0, 5.0):
         method = methods.create("sense", c=1.0, full_attack_epochs=epochs)
-        found = own.perturb(method, network=certain)
+        found = own.perturb(method, logits_fn=certain.logits_fn())
         np.testing.assert_array_equal(found.images, own.batch.images)
         np.testing.assert_array_equal(found.backward_passes, 0)
 

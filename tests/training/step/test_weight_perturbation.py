@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from robustjax.training.weight_perturbation import adversarial_direction
+from robustjax.training.step.weight_perturbation import adversarial_direction
 
 
 def test_each_kernel_moves_along_its_gradient_by_its_own_length_and_no_vector_does():

@@ -21,8 +21,8 @@ from robustjax.training import (
     make_train_step,
     train,
 )
-from robustjax.training import microbatch as parts_of_a_batch
-from robustjax.training.microbatch import map_parts, require_divisor
+from robustjax.training.step import microbatch as parts_of_a_batch
+from robustjax.training.step.microbatch import map_parts, require_divisor
 
 BATCH, SHAPE, CLASSES = 8, (3, 3, 1), 3
 

@@ -1,0 +1,76 @@
+"""What training measures of itself: accuracies after each epoch, and images per second."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from robustjax import attacks
+from robustjax.measure import Accuracy, make_measure
+from robustjax.step_size import default_step_size
+from robustjax.training.experiment import Experiment
+
+PyTree = Any
+
+
+class EpochAccuracy:
+    """Clean and robust accuracy on a sample of the training set, and on what is held out.
+
+    Args:
+      experiment: names the sets, and the attack.
+      devices: of this process, that share the examples.
+    """
+
+    def __init__(self, experiment: Experiment, devices: Sequence[jax.Device]) -> None:
+        config = experiment.config
+        self._measure = make_measure(
+            experiment.model,
+            devices,
+            attacks.ThreatModel(config.norm, config.test_epsilon),
+            steps=config.measure_steps,
+            step_size=default_step_size(config.test_epsilon, config.measure_steps),
+            batch_size=config.batch_size,
+        )
+        self._sets = {
+            "train": experiment.train_set.sample(config.measure_examples),
+            "holdout": experiment.holdout_set,
+        }
+
+    def of(self, variables: PyTree, key: jax.Array) -> dict[str, float | None]:
+        """The accuracies as a row of metrics.jsonl names them; None where nothing is held out.
+
+        Args:
+          variables: of the network, replicated.
+          key: draws the starts of the attack.
+        """
+        row = {}
+        for name, examples in self._sets.items():
+            accuracy = Accuracy(None, None)
+            if examples is not None:
+                accuracy = self._measure(variables, examples, key)
+            row[f"{name}_clean_accuracy"] = accuracy.clean
+            row[f"{name}_robust_accuracy"] = accuracy.robust
+        return row
+
+
+class Rate:
+    """Images per second, from the end of the first step on, so that compiling does not count.
+
+    Args:
+      batch_size: images a step.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._times: list[float] = [time.monotonic()]
+
+    def step_done(self) -> None:
+        """One more step is done."""
+        self._times.append(time.monotonic())
+
+    def images_per_second(self) -> float:
+        """The rate of the steps so far."""
+        first = 1 if len(self._times) > 2 else 0
+        steps, seconds = len(self._times) - 1 - first, self._times[-1] - self._times[first]
+        return steps * self._batch_size / max(seconds, 1e-9)
