@@ -17,6 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from robustjax import attacks, data, evaluation, methods, models, reports, training
+from robustjax.arguments import shown
 from robustjax.attacks.autoattack import state as ensemble_state
 from robustjax.cli import (
     app,
@@ -76,7 +77,8 @@ def no_traceback(*names):
 def require_sentence(said, names=(), error=None):
     lines = said.splitlines()
     is_sentence = len(lines) == 1 and lines[0].strip() and len(said) < 1000
-    if not is_sentence or (names and not any(name in said for name in names)):
+    written = [form for name in names for form in (name, shown(name))]
+    if not is_sentence or (names and not any(form in said for form in written)):
         raise AssertionError(f"{len(said)} characters, {names} in {said!r:.1500}") from error
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from robustjax.attacks.engine.keys import random_halves, random_signs
 from robustjax.attacks.threat_model import ThreatModel, per_example, unit_vectors
 
 # Up to these queries the share of the image that a window covers is divided by these.
@@ -58,9 +59,7 @@ def window_sides(
 def stripes(keys: jax.Array, clean: jax.Array, threat: ThreatModel) -> jax.Array:
     """The start under "linf": every column of every channel moved by epsilon up or down."""
     _, _, width, channels = clean.shape
-    signs = jax.vmap(lambda key: jax.random.rademacher(key, (1, width, channels), clean.dtype))(
-        keys
-    )
+    signs = jax.vmap(lambda key: random_signs(key, (1, width, channels), clean.dtype))(keys)
     return threat.project(clean + per_example(threat.epsilon, clean) * signs, clean)
 
 
@@ -74,8 +73,8 @@ def tiles(keys: jax.Array, clean: jax.Array, threat: ThreatModel) -> jax.Array:
 
     def perturbation(key):
         sign_key, turn_key = jax.random.split(key)
-        signs = jax.random.rademacher(sign_key, (down, across, channels), clean.dtype)
-        turned = jax.random.bernoulli(turn_key, 0.5, (down, across))
+        signs = random_signs(sign_key, (down, across, channels), clean.dtype)
+        turned = random_halves(turn_key, (down, across))
         tile = jnp.where(turned[..., None, None], pattern.T, pattern)
         grid = jnp.einsum("ijhw,ijc->ihjwc", tile, signs)
         grid = grid.reshape(down * side, across * side, channels)
@@ -191,7 +190,7 @@ def _concentric(height: int, width: int) -> np.ndarray:
 
 def _uniform(keys: jax.Array, count: int) -> jax.Array:
     """Uniform numbers [B, count] in [0, 1)."""
-    return jax.vmap(lambda key: jax.random.uniform(key, (count,)))(keys)
+    return jax.vmap(lambda key: jax.random.uniform(key, (count,), jnp.float32))(keys)
 
 
 def _corner(draws: jax.Array, side: jax.Array, size: int) -> jax.Array:

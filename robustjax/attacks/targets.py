@@ -154,7 +154,7 @@ def named_targets(
     shift = 1
     if name == "random":
         keys = fold_in_each(per_example_keys(key, len(labels)), _DRAW)
-        shift = jax.vmap(lambda key: jax.random.randint(key, (), 1, num_classes))(keys)
+        shift = jax.vmap(lambda key: jax.random.randint(key, (), 1, num_classes, jnp.int32))(keys)
     return ((labels + shift) % num_classes).astype(jnp.int32)
 
 

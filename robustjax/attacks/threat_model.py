@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax.arguments import did_you_mean
+from robustjax.attacks.engine.keys import random_signs
 
 NORMS = ("linf", "l2")
 
@@ -224,6 +225,6 @@ class ThreatModel:
           amount, such that the whole move has length epsilon / 2.
         """
         shape, dtype = clean.shape[1:], clean.dtype
-        signs = jax.vmap(lambda key: jax.random.rademacher(key, shape, dtype))(keys)
+        signs = jax.vmap(lambda key: random_signs(key, shape, dtype))(keys)
         size = 0.5 if self.norm == "linf" else 0.5 / math.sqrt(max(math.prod(shape), 1))
         return clean + per_example(self.epsilon, clean) * size * signs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -76,3 +78,17 @@ def fold_in_each(keys: jax.Array, number: jax.Array | int) -> jax.Array:
 def first_key(key: jax.Array) -> jax.Array:
     """One key for what the whole batch shares: the key itself, or the first of `[B]`."""
     return key if key.ndim == 0 else key[0]
+
+
+def random_signs(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Plus or minus one with equal odds: the draws of `jax.random.rademacher`.
+
+    JAX's own draws are others where 64-bit numbers are switched on.
+    """
+    positive = random_halves(key, shape)
+    return jnp.where(positive, jnp.ones((), dtype), -jnp.ones((), dtype))
+
+
+def random_halves(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Bool of equal odds, whether 64-bit numbers are on or not."""
+    return jax.random.bernoulli(key, jnp.float32(0.5), shape)
