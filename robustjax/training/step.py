@@ -56,6 +56,7 @@ class StepSettings:
         `robustjax.training.microbatch` for what does not depend on it, and what batch norm does.
       remat: whether the gradient computes the activations of a whole training pass again; for
         networks without residual blocks, the others have an option of their own.
+      early_stop: see `methods.Inner`.
     """
 
     norm: str
@@ -69,6 +70,7 @@ class StepSettings:
     weight_perturbation: bool = False
     microbatch: int = 0
     remat: bool = False
+    early_stop: str = ""
 
     @property
     def soft_labels(self) -> bool:
@@ -143,6 +145,7 @@ def make_train_step(
             memory=jax.tree.map(lambda memory: memory[row_index], state.memory),
             budget=None if steps is None else steps.astype(jnp.int32),
             independent_rows=method.attack_batch_norm == "eval",
+            early_stop=settings.early_stop,
         )
         perturbation = microbatch.map_parts(
             lambda rows: method.perturb(inner._replace(**rows)),
