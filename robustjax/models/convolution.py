@@ -11,7 +11,8 @@ There that is slow, and in float32 it differs in two ways:
 On all other platforms forward pass and gradients are those of `jax.lax.conv_general_dilated`.
 
 The price is forward-mode differentiation (`jax.jvp`), which `jax.custom_vjp` does not have. It is
-paid on every platform, as both forms are traced wherever one of them is compiled.
+paid on every platform, as both forms are traced wherever one of them is compiled;
+`models.create(..., convolution="xla")` does without.
 """
 
 from functools import partial
