@@ -190,9 +190,9 @@ class TrainConfig:
     )
     early_stop: str = _option(
         "",
-        "examples that the inner attack has stopped at are computed on and thrown away (scan), or "
-        "not (compact): the same images up to rounding; if not given, compact on a CPU, where that "
-        "was measured to pay, and scan on accelerators, where it was not measured",
+        "examples whose inner attack has stopped are computed on with the others (scan), or not "
+        "any more (compact): the same images up to rounding; if not given, compact on a CPU, where "
+        "that was measured to pay, and scan on accelerators, where it was not measured",
         "optimisation",
         changes_training=False,
         choices=("", "scan", "compact"),

@@ -8,7 +8,7 @@ write their gradients otherwise, and need none of this; an attack on another one
   would take too long to compile, and the slow loop stays;
 * driven by the host outside of one: a Python loop over one jitted step.
 
-A driven loop is up to half as fast as one inside of a program, where that is not slow: XLA on CPU
+Where a loop inside of a program is not slow, it is up to twice as fast as a driven one: XLA on CPU
 allocates the memory of a program anew at each call, and what depends on the weights alone is
 computed once.
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,9 +28,7 @@ from jax.extend import core
 
 from robustjax import platforms
 from robustjax.attacks.engine import compaction
-
-if TYPE_CHECKING:
-    from robustjax.attacks.engine.run import IterativeAttack
+from robustjax.attacks.engine.iterative_attack import IterativeAttack
 
 # Unrolled, a program grows with its steps. Training's attacks take up to 40.
 LONGEST_UNROLLED = 40

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ import numpy as np
 
 from robustjax import platforms
 from robustjax.attacks.engine import captured_arrays, compaction, cpu
+from robustjax.attacks.engine.iterative_attack import IterativeAttack
 
 
 class _Plan(NamedTuple):
@@ -45,31 +46,6 @@ class _Models(NamedTuple):
 
     batch: Callable[..., Any]
     chunk: Callable[..., Any]
-
-
-class IterativeAttack(Protocol):
-    """The parts of an attack. Hashable: two equal attacks are one program.
-
-    `model` is a callable on rows' images, whatever the attack needs of the network (often loss and
-    gradient); `inputs` a pytree of arrays; `rows` a pytree with a bool `[B]` leaf named `active`,
-    of one structure throughout; `kept` is what outlives a restart.
-    """
-
-    def nothing_kept(self, inputs: Any) -> Any:
-        """What is kept before the first of several restarts; unused with one."""
-        ...
-
-    def start(self, inputs: Any, kept: Any, restart: jax.Array) -> Any:
-        """The rows at the start of a restart; `kept` is None if there is only one."""
-        ...
-
-    def step(self, model: Callable[..., Any], rows: Any) -> Any:
-        """The rows after one step; inactive rows do not move."""
-        ...
-
-    def result(self, model: Callable[..., Any], rows: Any, kept: Any) -> Any:
-        """What is kept after a restart."""
-        ...
 
 
 def run(
