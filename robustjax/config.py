@@ -191,6 +191,15 @@ class TrainConfig:
         "optimisation",
         changes_training=False,
     )
+    early_stop: str = _option(
+        "",
+        "examples whose inner attack has stopped are computed on with the others (scan), or not "
+        "any more (compact): the same images up to rounding; if not given, compact on a CPU, where "
+        "that was measured to pay, and scan on accelerators, where it was not measured",
+        "optimisation",
+        changes_training=False,
+        choices=("", "scan", "compact"),
+    )
     optimizer: str = _option("sgd", "sgd or adam", "optimisation", choices=("sgd", "adam"))
     learning_rate: float = _option(0.1, "its peak", "optimisation")
     schedule: str = _option(

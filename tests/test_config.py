@@ -58,6 +58,7 @@ def test_a_wrong_number_names_the_flag():
         ("--warmup_epochs=nan", "--warmup_epochs=nan: accepted are finite numbers"),
         ("--cpu_devices=-1", "--cpu_devices=-1: accepted are whole numbers, 0 to 1024"),
         ("--activation=foo", "--activation=foo: accepted are"),
+        ("--early_stop=mask", "--early_stop=mask: accepted are .*scan, compact"),
         ("--schedule=cosin", "--schedule=cosin: accepted are.*did you mean 'cosine'"),
         ("--seed=99999999999999999999", "--seed=99999999999999999999: accepted are .* 4294967295"),
         # JAX keeps 32 bits of a seed: these would be 0 and 1 again.

@@ -6,13 +6,14 @@ updates the parameters. Everything here is a value or a pure function.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from robustjax import attacks
+from robustjax import attacks, platforms
 from robustjax.arguments import require_choice
 from robustjax.epoch_schedule import Scalar
 from robustjax.methods.checks import checked_scalar
@@ -97,6 +98,9 @@ class Inner(NamedTuple):
       scalars: the method's numeric hyper-parameters at this step; traced.
       memory: what the method remembers of these examples, leaves [B, ...].
       independent_rows: whether `logits_fn` treats every image by itself, see `attacks.pgd`.
+      early_stop: whether examples that have stopped are computed all the same ("scan") or not
+        ("compact"), where rows are independent; "": what suits the platform that the program is
+        compiled for, "compact" on a CPU and "scan" elsewhere.
     """
 
     keys: jax.Array
@@ -111,6 +115,7 @@ class Inner(NamedTuple):
     memory: PyTree = ()
     budget: jax.Array | None = None
     independent_rows: bool = False
+    early_stop: str = ""
 
     def pgd(
         self,
@@ -129,13 +134,10 @@ class Inner(NamedTuple):
             budget = self.budget
         elif self.budget is not None:
             budget = jnp.minimum(budget, self.budget)
-        settings = {
-            "steps": self.steps,
-            "step_size": self.step_size,
-            "independent_rows": self.independent_rows,
-            **options,
-        }
-        return attacks.pgd(
+        settings = {"steps": self.steps, "step_size": self.step_size, **options}
+        independent_rows = settings.pop("independent_rows", self.independent_rows)
+        attack = functools.partial(
+            attacks.pgd,
             self.keys,
             self.logits_fn,
             self.batch.images,
@@ -143,6 +145,12 @@ class Inner(NamedTuple):
             self.threat if threat is None else threat,
             budget=budget,
             **settings,
+        )
+        may_stop = budget is not None or settings.keys() & {"stop", "success", "restarts"}
+        if not (may_stop and independent_rows) or self.early_stop:
+            return attack(independent_rows=independent_rows and self.early_stop != "scan")
+        return platforms.for_platform(
+            cpu=lambda: attack(independent_rows=True), other=lambda: attack(independent_rows=False)
         )
 
     def found(self, result: attacks.AttackResult, notes: PyTree = ()) -> Perturbation:

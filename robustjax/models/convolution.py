@@ -1,6 +1,6 @@
-"""Convolution as a network's layers use it: XLA's own, but on a CPU, where that is slow.
+"""Convolution as a network's layers use it: XLA's own, but where it is compiled for a CPU.
 
-On a CPU in float32 it differs in two ways:
+There that is slow, and in float32 it differs in two ways:
 
 * 3×3 kernels of stride 1 between 32 channels or more take Winograd's algorithm
   (`robustjax.models.winograd`), which is faster there.
@@ -8,7 +8,11 @@ On a CPU in float32 it differs in two ways:
   transposed convolution that XLA runs 12 to 75 times slower in a loop than outside of one
   (jax-ml/jax issue 12868). That of the kernel is as slow in a loop as ever.
 
-The price is forward-mode differentiation (`jax.jvp`), which `jax.custom_vjp` does not have.
+On all other platforms forward pass and gradients are those of `jax.lax.conv_general_dilated`.
+
+The price is forward-mode differentiation (`jax.jvp`), which `jax.custom_vjp` does not have. It is
+paid on every platform, as both forms are traced wherever one of them is compiled;
+`models.create(..., convolution="xla")` does without.
 """
 
 from functools import partial
@@ -18,9 +22,11 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
+from robustjax import platforms
 from robustjax.models import winograd
 
 Padding = winograd.Padding
+Strides = tuple[int, int]
 
 _FEWEST_CHANNELS = 32
 _FEWEST_CHANNELS_FOR_KERNEL = 128
@@ -45,15 +51,10 @@ def conv_general_dilated(
 ) -> jax.Array:
     """`jax.lax.conv_general_dilated` as `flax.linen.Conv` calls it for [B, H, W, C]."""
     plain = set(lhs_dilation) | set(rhs_dilation) | {feature_group_count} == {1}
-    if (
-        jax.default_backend() == "cpu"
-        and plain
-        and inputs.ndim == 4
-        and inputs.dtype == kernel.dtype == jnp.float32
-    ):
+    if plain and inputs.ndim == 4 and inputs.dtype == kernel.dtype == jnp.float32:
         if isinstance(padding, str):
             padding = jax.lax.padtype_to_pads(inputs.shape[1:3], kernel.shape[:2], strides, padding)
-        return _convolve(inputs, kernel, tuple(strides), tuple(map(tuple, padding)))
+        return _convolve(inputs, kernel, tuple(strides), tuple(map(tuple, padding)), precision)
     return jax.lax.conv_general_dilated(
         inputs,
         kernel,
@@ -67,50 +68,73 @@ def conv_general_dilated(
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _convolve(
-    inputs: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding
+    inputs: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding, precision: Any
 ) -> jax.Array:
-    if _suits_winograd(kernel, strides, _FEWEST_CHANNELS):
-        return winograd.convolve(inputs, kernel, padding)
-    return _direct(inputs, kernel, strides, padding)
+    plain = partial(_direct, strides=strides, padding=padding, precision=precision)
+    if not _suits_winograd(kernel, strides, _FEWEST_CHANNELS):
+        return plain(inputs, kernel)
+    return platforms.for_platform(
+        inputs, kernel, cpu=partial(winograd.convolve, padding=padding), other=plain
+    )
 
 
 def _forward(
-    inputs: CustomVJPPrimal, kernel: CustomVJPPrimal, strides: tuple[int, int], padding: Padding
+    inputs: CustomVJPPrimal,
+    kernel: CustomVJPPrimal,
+    strides: Strides,
+    padding: Padding,
+    precision: Any,
 ) -> tuple[jax.Array, tuple[Any, ...]]:
-    outputs = _convolve(inputs.value, kernel.value, strides, padding)
+    outputs = _convolve(inputs.value, kernel.value, strides, padding, precision)
     # An attack asks for one gradient alone: the other must not even be traced.
     wanted = tuple(() if argument.perturbed else None for argument in (inputs, kernel))
     return outputs, (inputs.value, kernel.value, wanted)
 
 
 def _backward(
-    strides: tuple[int, int], padding: Padding, saved: tuple[Any, ...], cotangent: Any
+    strides: Strides, padding: Padding, precision: Any, saved: tuple[Any, ...], cotangent: Any
 ) -> tuple[jax.Array | None, jax.Array | None]:
     inputs, kernel, (of_inputs, of_kernel) = saved
     if isinstance(cotangent, SymbolicZero):
         return None, None
-    return (
-        None
-        if of_inputs is None
-        else _input_gradient(cotangent, kernel, inputs.shape, strides, padding),
-        None
-        if of_kernel is None
-        else _kernel_gradient(inputs, cotangent, kernel, strides, padding),
-    )
+    plain = partial(_direct, strides=strides, padding=padding, precision=precision)
+
+    def by_inputs(cotangent: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.vjp(lambda inputs: plain(inputs, kernel), inputs)[1](cotangent)[0]
+
+    def by_kernel(inputs: jax.Array, cotangent: jax.Array) -> jax.Array:
+        return jax.vjp(lambda kernel: plain(inputs, kernel), kernel)[1](cotangent)[0]
+
+    input_gradient = kernel_gradient = None
+    if of_inputs is not None:
+        on_cpu = partial(_input_gradient, shape=inputs.shape, strides=strides, padding=padding)
+        input_gradient = platforms.for_platform(cotangent, kernel, cpu=on_cpu, other=by_inputs)
+    if of_kernel is not None and _suits_winograd(kernel, strides, _FEWEST_CHANNELS_FOR_KERNEL):
+        on_cpu = partial(_kernel_gradient, padding=padding)
+        kernel_gradient = platforms.for_platform(inputs, cotangent, cpu=on_cpu, other=by_kernel)
+    elif of_kernel is not None:
+        kernel_gradient = by_kernel(inputs, cotangent)
+    return input_gradient, kernel_gradient
 
 
 _convolve.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _direct(
-    inputs: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding
+    inputs: jax.Array,
+    kernel: jax.Array,
+    strides: Strides,
+    padding: Padding,
+    precision: Any = None,
 ) -> jax.Array:
-    return jax.lax.conv_general_dilated(inputs, kernel, strides, padding, dimension_numbers=_LAYOUT)
+    return jax.lax.conv_general_dilated(
+        inputs, kernel, strides, padding, dimension_numbers=_LAYOUT, precision=precision
+    )
 
 
-def _suits_winograd(kernel: jax.Array, strides: tuple[int, int], fewest_channels: int) -> bool:
+def _suits_winograd(kernel: jax.Array, strides: Strides, fewest_channels: int) -> bool:
     *size, channels, features = kernel.shape
     return size == [3, 3] and strides == (1, 1) and min(channels, features) >= fewest_channels
 
@@ -119,7 +143,7 @@ def _input_gradient(
     cotangent: jax.Array,
     kernel: jax.Array,
     shape: tuple[int, ...],
-    strides: tuple[int, int],
+    strides: Strides,
     padding: Padding,
 ) -> jax.Array:
     if _suits_winograd(kernel, strides, _FEWEST_CHANNELS):
@@ -138,7 +162,7 @@ def _scattered(
     cotangent: jax.Array,
     kernel: jax.Array,
     shape: tuple[int, ...],
-    strides: tuple[int, int],
+    strides: Strides,
     padding: Padding,
 ) -> jax.Array:
     """Each output's gradient, times every entry of the kernel, added up where its inputs were.
@@ -179,16 +203,7 @@ def _scattered(
     return inputs.reshape(shape[0], *sizes, shape[3])[:, : shape[1], : shape[2]]
 
 
-def _kernel_gradient(
-    inputs: jax.Array,
-    cotangent: jax.Array,
-    kernel: jax.Array,
-    strides: tuple[int, int],
-    padding: Padding,
-) -> jax.Array:
-    if _suits_winograd(kernel, strides, _FEWEST_CHANNELS_FOR_KERNEL):
-        # Without the barrier XLA would keep the forward pass's tiles, four times as large.
-        inputs, cotangent = jax.lax.optimization_barrier((inputs, cotangent))
-        return winograd.kernel_gradient(inputs, cotangent, padding)
-    _, transpose = jax.vjp(lambda kernel: _direct(inputs, kernel, strides, padding), kernel)
-    return transpose(cotangent)[0]
+def _kernel_gradient(inputs: jax.Array, cotangent: jax.Array, padding: Padding) -> jax.Array:
+    # Without the barrier XLA would keep the forward pass's tiles, four times as large.
+    inputs, cotangent = jax.lax.optimization_barrier((inputs, cotangent))
+    return winograd.kernel_gradient(inputs, cotangent, padding)

@@ -190,6 +190,7 @@ def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Expe
             weight_perturbation=config.awp_gamma > 0,
             microbatch=config.microbatch,
             remat=config.remat and not models.has_option(config.model, "remat"),
+            early_stop=config.early_stop,
         ),
         steps_per_epoch=steps_per_epoch,
         pretrained=pretrained,

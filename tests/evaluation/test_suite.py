@@ -257,7 +257,7 @@ def test_rows_that_have_stopped_are_not_computed(dataset, monkeypatch, name, suc
         jax.effects_barrier()
         return found, sum(rows)
 
-    monkeypatch.setattr("robustjax.attacks.engine.run.ROWS_ON_CPU", 3)
+    monkeypatch.setattr("robustjax.attacks.engine.cpu.ROWS_OF_A_CHUNK", 3)
     found, computed = run()
     kind = type(evaluation.parse_attack(name).attack)
     attack = kind.__call__

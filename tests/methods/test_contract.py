@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from robustjax import attacks, data, methods, models, parallel
-from robustjax.attacks.engine import run as engine
 from robustjax.flags import read_flags
 from robustjax.methods import Batch, Inner, Outer
 from robustjax.training import (
@@ -183,12 +182,12 @@ def evaluating(name):
     return {"attack_batch_norm": "eval"} if has_choice else {}
 
 
-def trained(name, steps=3, only=None, step_size=EPSILON / 2, **hyperparameters):
+def trained(name, steps=3, only=None, step_size=EPSILON / 2, early_stop="", **hyperparameters):
     """The weights after some steps of a method on random images; `only` weights the examples."""
     method = methods.create(name, **{**evaluating(name), **hyperparameters})
     model = models.create("digits_cnn", num_classes=CLASSES)
     optimizer = create_optimizer("sgd", lambda step: 0.5)
-    settings = StepSettings("linf", STEPS, data.Augmentation())
+    settings = StepSettings("linf", STEPS, data.Augmentation(), early_stop=early_stop)
     devices = parallel.local_devices(1)
     step = parallel.map_over_devices(
         make_train_step(model, method, optimizer, settings), devices, in_axes=(0, 0, None, None)
@@ -243,22 +242,13 @@ UP_TO_ROUNDING = [
 ]
 
 
-@pytest.fixture
-def masked(monkeypatch):
-    """An attack that stops early computes all rows, as on a network that is slow in a loop.
-
-    It then rounds as one that does not stop.
-    """
-    monkeypatch.setattr(engine, "_on_cpu", lambda: True)
-    monkeypatch.setattr(engine, "is_slow_in_a_loop", lambda *_: True)
-
-
-@pytest.mark.usefixtures("masked")
 @pytest.mark.parametrize(("name", "options", "parent", "parent_options"), BIT_FOR_BIT)
 def test_without_its_special_part_it_is_its_parent_bit_for_bit(
     name, options, parent, parent_options
 ):
-    found, expected = trained(name, **options), trained(parent, **parent_options)
+    # An attack that stops early computes all rows: it then rounds as one that does not stop.
+    found = trained(name, early_stop="scan", **options)
+    expected = trained(parent, **parent_options)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -270,16 +260,34 @@ def test_without_its_special_part_it_is_its_parent(name, options, parent, parent
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-6)
 
 
-@pytest.mark.usefixtures("masked")
 def test_sense_with_vanishing_c_is_standard_training_of_the_correctly_classified():
-    found = trained("sense", steps=1, only=lambda right: right, c=0.0)
+    found = trained("sense", steps=1, only=lambda right: right, early_stop="scan", c=0.0)
     expected = trained("standard", steps=1, only=lambda right: right, start="clean")
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("batch_norm", ["eval", "train"])
-def test_rows_are_independent_where_batch_norm_is_fixed(batch_norm, monkeypatch):
+def test_rows_that_have_stopped_make_no_difference_computed_or_not():
+    found, expected = (trained("fat", early_stop=choice) for choice in ("compact", "scan"))
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_norm", "early_stop", "expected"),
+    [
+        # In the form of CPUs, and in that of all other platforms.
+        ("fat", "eval", "", [True, False]),
+        ("fat", "eval", "compact", [True]),
+        ("fat", "eval", "scan", [False]),
+        ("fat", "train", "", [False]),
+        ("fat", "train", "compact", [False]),
+        ("standard", "eval", "", [True]),
+    ],
+)
+def test_rows_are_independent_where_batch_norm_is_fixed(
+    name, batch_norm, early_stop, expected, monkeypatch
+):
     promised, pgd = [], attacks.pgd
 
     def recording(*arguments, **options):
@@ -287,5 +295,5 @@ def test_rows_are_independent_where_batch_norm_is_fixed(batch_norm, monkeypatch)
         return pgd(*arguments, **options)
 
     monkeypatch.setattr(attacks, "pgd", recording)
-    trained("fat", steps=1, attack_batch_norm=batch_norm)
-    assert promised == [batch_norm == "eval"]
+    trained(name, steps=1, early_stop=early_stop, attack_batch_norm=batch_norm)
+    assert promised == expected

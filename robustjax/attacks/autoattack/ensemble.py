@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustjax import parallel
+from robustjax import parallel, platforms
 from robustjax.attacks.apgd import APGD, APGDTargeted
 from robustjax.attacks.attack import Preparable
 from robustjax.attacks.autoattack.state import State
@@ -122,7 +122,7 @@ class Batches:
         """
         number = max(len(devices), 1)
         size, at_once = min(batch_size, len(images)), 1
-        if jax.default_backend() == "cpu":
+        if platforms.of_process() == "cpu":
             at_once = 1 if devices else min(_usable_cores(), size)
             share = min(batch_size // at_once, -(-len(images) // at_once))
             rounds = -(-share // (ROWS_ON_CPU * number))
@@ -228,7 +228,7 @@ def _schedule(
     prepare: filling.Prepare, waiting: Waiting, batches: Batches, random: bool
 ) -> Iterator[filling.Settled]:
     """On accelerators, and where examples share draws, whole batches; else at_once."""
-    if random or jax.default_backend() != "cpu":
+    if random or platforms.of_process() != "cpu":
         return filling.in_batches(prepare, waiting, batches.size)
     return filling.refilled(prepare, waiting, batches.size, batches.at_once)
 

@@ -4,6 +4,10 @@ A closure's arrays would be constants of whatever is compiled around it: slow to
 again for every model. Here a callable is traced, every array it captured becomes an argument, and
 what is left is compared by its content, so that one compilation serves all models of one shape.
 
+The content is compared parameter by parameter, not by a digest of the printed or lowered program:
+what JAX prints leaves out arrays inside of loops and branches, and both leave out which function of
+the host a callback calls, so that different networks would be taken for one.
+
 Callables are traced anew each time and never recognised by identity, because what a closure or a
 bound method captured may have changed since.
 """

@@ -52,6 +52,13 @@ def repeat_on_active(step: Step, rows: Any, times: int | jax.Array, chunk: int) 
     return rows
 
 
+def abstract_chunk(rows: Any, size: int) -> Any:
+    """Some of the rows, of which `size` are computed together, without their content."""
+    return jax.eval_shape(
+        lambda rows: jax.tree.map(lambda leaf: leaf[:size] if jnp.ndim(leaf) else leaf, rows), rows
+    )
+
+
 def step_at(step: Step, rows: Any, positions: jax.Array) -> Any:
     """Applies `step` to the rows at some positions.
 

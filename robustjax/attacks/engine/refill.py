@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from robustjax.attacks.engine import cpu
 from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.prepared import Prepared
 from robustjax.attacks.engine.rows import where_rows
@@ -170,7 +171,7 @@ def _compile(
 ) -> _Programs:
     model, rows = jax.tree.unflatten(structure, leaves)
     one_step = jax.jit(lambda model, rows: attack.step(model, rows))
-    at_a_time = 1 if engine.is_slow_in_a_loop(one_step, model, rows) else STEPS_AT_A_TIME
+    at_a_time = 1 if cpu.is_slow_in_a_loop(one_step, model, rows) else STEPS_AT_A_TIME
 
     def step(model, course, present):
         running = present & course.rows.active

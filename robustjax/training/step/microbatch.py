@@ -14,12 +14,14 @@ whole batch where an example's loss depends on no other example:
   step throughout.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from robustjax import platforms
 from robustjax.methods import Method
 
 PyTree = Any
@@ -96,12 +98,16 @@ def sum_parts(
 
     count = total // size
     parts = jax.tree.map(lambda leaf: leaf.reshape(count, size, *leaf.shape[1:]), rows)
-    unroll = count if _on_cpu() else 1
-    (carry, summed), results = jax.lax.scan(body, (carry, zero), parts, unroll=unroll)
+    # jit keeps the trace, which the loops of both platforms take.
+    body = jax.jit(body)
+
+    def loop(state: PyTree, parts: PyTree, unroll: int = 1) -> tuple[PyTree, PyTree]:
+        return jax.lax.scan(body, state, parts, unroll=unroll)
+
+    # On a CPU XLA runs the gradients of convolutions many times slower inside a loop.
+    unrolled = functools.partial(loop, unroll=count)
+    (carry, summed), results = platforms.for_platform(
+        (carry, zero), parts, cpu=unrolled, other=loop
+    )
     results = jax.tree.map(lambda leaf: leaf.reshape(total, *leaf.shape[2:]), results)
     return results, carry, summed
-
-
-def _on_cpu() -> bool:
-    """There XLA runs the gradients of convolutions many times slower inside a loop."""
-    return jax.default_backend() == "cpu"

@@ -25,6 +25,7 @@ class StepSettings:
         does.
       remat: whether the gradient computes the activations of a whole training pass again; for
         networks without residual blocks, the others have an option of their own.
+      early_stop: see `methods.Inner`.
     """
 
     norm: str
@@ -38,6 +39,7 @@ class StepSettings:
     weight_perturbation: bool = False
     microbatch: int = 0
     remat: bool = False
+    early_stop: str = ""
 
     @property
     def soft_labels(self) -> bool:

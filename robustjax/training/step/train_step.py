@@ -111,6 +111,7 @@ class _Stages:
             batch_size=prepared.size,
             logits_fn=network.logits_fn(batch_norm),
             independent_rows=batch_norm == "eval",
+            early_stop=self.settings.early_stop,
             batch=prepared.batch,
             threat=ThreatModel(self.settings.norm, scalars["epsilon"]),
             steps=self.settings.attack_steps,

@@ -1,13 +1,14 @@
 """Steps on the active rows alone: the same attack, and no work on those that have stopped."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robustjax import attacks
+from robustjax import attacks, platforms
 from robustjax.attacks import ThreatModel, stopping
-from robustjax.attacks.engine import compaction
+from robustjax.attacks.engine import compaction, cpu
 from robustjax.attacks.engine import run as engine
 
 CHUNK = 3
@@ -25,7 +26,7 @@ SETTINGS = {
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(engine, "ROWS_ON_CPU", CHUNK)
+    monkeypatch.setattr(cpu, "ROWS_OF_A_CHUNK", CHUNK)
 
 
 def attack(setting, images=IMAGES, seen=None, **options):
@@ -62,14 +63,19 @@ def test_it_finds_what_the_masked_run_finds(setting):
     assert_same(traced, masked)
 
 
-def test_so_it_does_on_an_accelerator(monkeypatch):
-    monkeypatch.setattr(engine, "_on_cpu", lambda: False)
-    assert_same(attack("budget", independent_rows=True), attack("budget"))
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_so_it_does_in_the_form_of_an_accelerator(setting, monkeypatch):
+    masked = attack(setting)
+    monkeypatch.setattr(platforms, "of_process", lambda: "gpu")
+    monkeypatch.setattr(platforms, "for_platform", lambda *args, cpu, other: other(*args))
+    assert_same(attack(setting, independent_rows=True), masked)
+    traced = jax.jit(lambda images: attack(setting, images, independent_rows=True))(IMAGES)
+    assert_same(traced, masked)
 
 
 def test_so_it_does_where_the_host_drives_it(monkeypatch):
-    monkeypatch.setattr(engine, "_on_cpu", lambda: True)
-    monkeypatch.setattr(engine, "_must_be_driven", lambda *_: True)
+    monkeypatch.setattr(platforms, "of_process", lambda: "cpu")
+    monkeypatch.setattr(cpu, "must_be_driven", lambda *_: True)
     monkeypatch.setattr(engine, "_traced", None)
     assert_same(attack("budget", independent_rows=True), attack("budget"))
 
@@ -96,12 +102,18 @@ def test_a_network_that_is_slow_in_a_loop_is_not_put_into_one():
         return convolved.mean((1, 2))
 
     def run(images):
-        options = {"steps": 2, "budget": BUDGETS % 3, "independent_rows": True}
+        # Random numbers would be a loop of their own.
+        options = {"steps": 2, "budget": BUDGETS % 3, "start": "clean", "independent_rows": True}
         threat = ThreatModel("linf", 0.1)
         return attacks.pgd(jax.random.key(0), logits_fn, images, LABELS, threat, **options).images
 
-    program = str(jax.make_jaxpr(run)(IMAGES))
-    assert "while[" not in program or jax.default_backend() != "cpu"
+    def loops(platform):
+        exported = jax.export.export(jax.jit(run), platforms=[platform])(IMAGES)
+        return exported.mlir_module().count("stablehlo.while")
+
+    assert loops("cpu") == 0
+    # Over the steps, and over the chunks in each.
+    assert loops("cuda") == loops("tpu") == 2
 
 
 def test_rows_beyond_the_batch_stand_for_nobody():

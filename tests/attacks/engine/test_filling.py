@@ -11,8 +11,7 @@ import pytest
 from robustjax import attacks
 from robustjax.attacks import ThreatModel
 from robustjax.attacks.autoattack import ensemble
-from robustjax.attacks.engine import filling, refill
-from robustjax.attacks.engine import run as engine
+from robustjax.attacks.engine import cpu, filling, refill
 from robustjax.attacks.engine.refill import Waiting
 
 RANDOM = np.random.default_rng(1)
@@ -75,7 +74,7 @@ def test_refilled_rows_end_as_batches_do(name, at_once):
 
 @pytest.mark.parametrize("slow", [False, True])
 def test_a_network_that_is_slow_in_a_loop_is_stepped_by_the_host(slow, monkeypatch):
-    monkeypatch.setattr(engine, "is_slow_in_a_loop", lambda *_: slow)
+    monkeypatch.setattr(cpu, "is_slow_in_a_loop", lambda *_: slow)
     compiled = []
 
     def compile_(*arguments, compile_=refill._compile.__wrapped__):

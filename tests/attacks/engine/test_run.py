@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robustjax import attacks
+from robustjax import attacks, platforms
 from robustjax.attacks import ThreatModel, stopping
+from robustjax.attacks.engine import cpu
 from robustjax.attacks.engine import run as engine
 
 WEIGHTS = jax.random.normal(jax.random.key(1), (12, 4))
@@ -46,18 +47,18 @@ def host_drives(monkeypatch):
     """A list that grows by each attack that the host drives."""
     driven = []
 
-    def drive(*arguments, drive=engine._driven):
+    def drive(*arguments, drive=cpu.drive):
         driven.append(None)
         return drive(*arguments)
 
-    monkeypatch.setattr(engine, "_driven", drive)
+    monkeypatch.setattr(cpu, "drive", drive)
     return driven
 
 
 def make_host_drive(monkeypatch):
     """Has the host drive all attacks outside of jit."""
-    monkeypatch.setattr(engine, "_on_cpu", lambda: True)
-    monkeypatch.setattr(engine, "_must_be_driven", lambda *_: True)
+    monkeypatch.setattr(platforms, "of_process", lambda: "cpu")
+    monkeypatch.setattr(cpu, "must_be_driven", lambda *_: True)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -180,7 +181,7 @@ def convolutional(images):
 )
 def test_the_host_drives_what_is_slow_in_a_loop(model, platform, drives, monkeypatch):
     driven = host_drives(monkeypatch)
-    monkeypatch.setattr(engine, "_on_cpu", lambda: platform == "cpu")
+    monkeypatch.setattr(platforms, "of_process", lambda: platform)
     logits_fn = convolutional if model == "convolutional" else lambda x: network(WEIGHTS, x)
     attacks.pgd(jax.random.key(0), logits_fn, IMAGES, LABELS, ThreatModel(epsilon=0.1), steps=2)
     assert len(driven) == drives
@@ -194,16 +195,12 @@ def test_the_host_drives_what_is_slow_in_a_loop(model, platform, drives, monkeyp
         ("convolutional", "cpu", 41, 1, 1),
         ("convolutional", "cpu", 3, 2, 0),
         ("convolutional", "cpu", 21, 2, 2),
-        ("convolutional", "gpu", 3, 2, 2),
+        ("convolutional", "cuda", 3, 2, 2),
         ("linear", "cpu", 3, 1, 1),
         ("linear", "cpu", 3, 2, 2),
     ],
 )
-def test_only_short_loops_over_convolutions_are_unrolled(
-    model, platform, steps, restarts, loops, monkeypatch
-):
-    monkeypatch.setattr(engine, "_on_cpu", lambda: platform == "cpu")
-
+def test_only_short_loops_over_convolutions_are_unrolled(model, platform, steps, restarts, loops):
     def run(images):
         return attacks.pgd(
             jax.random.key(0),
@@ -217,19 +214,27 @@ def test_only_short_loops_over_convolutions_are_unrolled(
             start="gaussian",
         ).images
 
-    assert sum(unroll < length for length, unroll in scans(jax.make_jaxpr(run)(IMAGES))) == loops
+    found = scans(jax.make_jaxpr(run)(IMAGES), platform)
+    assert sum(unroll < length for length, unroll in found) == loops
 
 
-def scans(program):
-    """Length and unrolling of every scan in a program."""
+def scans(program, platform):
+    """Length and unrolling of every scan in a program, where it is compiled for a platform."""
+    if isinstance(program, tuple | list):
+        return [found for entry in program for found in scans(entry, platform)]
     if not hasattr(program, "eqns"):
         return []
     found = []
     for equation in program.eqns:
+        params = equation.params
         if equation.primitive.name == "scan":
-            found.append((equation.params["length"], equation.params["unroll"]))
-        for value in equation.params.values():
-            found += scans(value)
+            found.append((params["length"], params["unroll"]))
+        if params.get("branches_platforms"):
+            names = [names or (platform,) for names in params["branches_platforms"]]
+            number = next(i for i, those in enumerate(names) if platform in those)
+            found += scans(params["branches"][number], platform)
+        else:
+            found += [entry for value in params.values() for entry in scans(value, platform)]
     return found
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from robustjax import data, methods, parallel
+from robustjax.config import TrainConfig
 from robustjax.methods import Method, Objective, Perturbation
 from robustjax.training import (
     RawBatch,
     StepSettings,
+    create_experiment,
     create_optimizer,
     create_state,
     make_train_step,
@@ -250,3 +252,10 @@ def test_k_follows_a_schedule_without_recompiling():
     for steps in (0, 1, 2):
         state, *_ = run(method, settings(), {"steps": float(steps)})
         assert float(state.totals.backward_passes) == steps * BATCH
+
+
+def test_what_becomes_of_rows_that_have_stopped_may_change_at_a_resume():
+    config = TrainConfig(method="fat", model="digits_cnn", early_stop="compact", batch_size=100)
+    assert config.differences(TrainConfig(method="fat", model="digits_cnn", batch_size=100)) == []
+    assert "--early_stop=compact" in config.to_flags().splitlines()
+    assert create_experiment(config).settings.early_stop == "compact"
