@@ -210,11 +210,12 @@ def evaluate_run(
     config = network.config
     if not allow_whole_box:
         height, width, channels = network.test_set.images.shape[1:]
-        for name, value in (("epsilon", epsilon), ("step_size", step_size)):
-            if value is not None:
-                require_inside_box(
-                    f"--{name}={value:g}", value, config.norm, height * width * channels
-                )
+        given = {"epsilon": epsilon, "step_size": step_size}
+        distances = {f"--{name}={value:g}": value for name, value in given.items() if value}
+        for attack in attack_names:
+            distances |= evaluation.parse_attack(attack).own_distances()
+        for said, value in distances.items():
+            require_inside_box(said, value, config.norm, height * width * channels)
     available = len(network.test_set.labels)
     data = {
         "digest": digest(network.test_set.images, network.test_set.labels),

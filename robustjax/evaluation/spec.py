@@ -22,6 +22,9 @@ ENSEMBLES = ("autoattack", "autoattack-rand")
 """Choose among all examples which go on, and so are given all of them at once."""
 
 
+_DISTANCES = frozenset(("step_size", "noise", "delta", "learning_rate"))
+
+
 class AttackSpec(NamedTuple):
     """One attack of a suite. What is None is as the evaluation says.
 
@@ -75,6 +78,15 @@ class AttackSpec(NamedTuple):
             found = found._replace(attack=dataclasses.replace(found.attack, **more))
         ball = attacks.ThreatModel(threat.norm, epsilon, threat.bounds)
         return found._replace(attack=completed(found.attack, ball, num_classes))
+
+    def own_distances(self) -> dict[str, float]:
+        """The settings of its own that are distances, in units of the images, by what says them."""
+        values = {name: getattr(self.attack, name, None) for name in _DISTANCES & self.given}
+        return {
+            f"{self.name} in --attacks: {name}={value:g}": value
+            for name, value in values.items()
+            if value is not None
+        }
 
     def complaint(self) -> str:
         """What is wrong with the settings of a completed attack; "" if nothing is."""

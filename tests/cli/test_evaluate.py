@@ -106,6 +106,8 @@ def test_a_killed_evaluation_goes_on_and_finds_the_same(run):
         (["--protocol=nap", "--epsilon=0.1"], "--epsilon: --protocol=nap says what it is"),
         (["--success=first"], "--success=first: accepted are last, any"),
         (["--devices=9"], "--devices=9: this process has"),
+        (["--attacks=fgsm,pgd-3(step_size=8,start=clean)"], "step_size=8: within a distance of 8"),
+        (["--attacks=pgd-3(steps=4)"], "pgd-3(steps=4): steps is given twice"),
     ],
 )
 def test_mistakes_are_named(run, arguments, message):
@@ -118,6 +120,16 @@ def test_a_file_that_holds_no_images_is_refused(run, tmp_path):
     for path in (tmp_path / "notes.npz", tmp_path / "absent.npz"):
         code, _, err = call("verify", f"--workdir={run}", f"--images={path}")
         assert code == 1 and str(path) in err and "Traceback" not in err
+
+
+def test_attacks_have_settings_behind_their_names(run):
+    attack = "pgd-3(step_size=1/255,start=clean)"
+    code, out, err = call(
+        "evaluate", f"--workdir={run}", "--examples=40", f"--attacks=fgsm,{attack}"
+    )
+    assert code == 0 and attack in out, err
+    found = json.loads((run / "evaluation.json").read_text())["attacks"][attack]
+    assert found["step_size"] == 1 / 255 and found["start"] == "clean" and found["steps"] == 3
 
 
 def test_the_protocols_are_listed():

@@ -198,9 +198,16 @@ def _check_attacks(plan: Sequence[PlannedRun]) -> None:
         try:
             for spec in specs:
                 require_possible(spec, config.norm, len(config.classes) or _MOST_CLASSES)
-            if values.attack_step_size and not config.allow_whole_box:
+            if config.allow_whole_box:
+                continue
+            distances = {}
+            if values.attack_step_size:
                 flag = f"--attack_step_size={values.attack_step_size}"
-                require_inside_box(flag, parse_number(values.attack_step_size), config.norm, None)
+                distances[flag] = parse_number(values.attack_step_size)
+            for spec in specs:
+                distances |= spec.own_distances()
+            for said, value in distances.items():
+                require_inside_box(said, value, config.norm, None)
         except ValueError as error:
             raise app.CommandError(f"{run.name}: {error}") from error
 
