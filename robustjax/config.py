@@ -393,7 +393,7 @@ def _require_type(field: dataclasses.Field, value: Any) -> None:
         require_whole(flag, value, least, _LARGEST.get(field.name, LARGEST_COUNT))
     elif kind is str:
         _require_kind(flag, value, _is_line, "a text of one line")
-    elif str in kinds and isinstance(value, str):
+    elif typing.get_origin(kind) is not tuple and str in kinds and isinstance(value, str):
         _require_schedule(field.name, value, whole=False)
     elif kind is float or type(None) in kinds:
         require_finite(flag, value, least, accepted=f"finite numbers, {least} or more")

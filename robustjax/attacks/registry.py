@@ -211,7 +211,7 @@ def parse(name: str, settings: Mapping[str, Any] | None = None) -> Named:
         for setting, value in more.items():
             _require_setting(name, entry, setting)
             if setting in given or setting in entry.fixed:
-                raise ValueError(f"{shown(name)}: {setting} is given twice")
+                raise ValueError(f"{shown(name)} in --attacks: {setting} is given twice")
             given[setting] = value
     attack = entry.attack(**{**entry.fixed, **given})
     _require_even(name, attack)
@@ -292,12 +292,12 @@ def _written_settings(name: str, entry: Entry, text: str | None) -> dict[str, An
         setting, equals, value = (word.strip() for word in part.partition("="))
         if not equals:
             raise ValueError(
-                f"{shown(name)}: {shown(part)} is no setting; accepted is name=value, between "
-                "commas"
+                f"{shown(name)} in --attacks: {shown(part)} is no setting; accepted is name=value, "
+                "between commas"
             )
         _require_setting(name, entry, setting)
         if setting in found:
-            raise ValueError(f"{shown(name)}: {setting} is given twice")
+            raise ValueError(f"{shown(name)} in --attacks: {setting} is given twice")
         found[setting] = _value(name, entry, setting, value)
     return found
 
@@ -313,7 +313,7 @@ def _require_setting(name: str, entry: Entry, setting: str) -> None:
     if setting not in known:
         accepted = settings_of(entry)
         raise ValueError(
-            f"{shown(name)}: {shown(setting)} is no setting of it; accepted are "
+            f"{shown(name)} in --attacks: {shown(setting)} is no setting of it; accepted are "
             f"{', '.join(accepted) or 'none'}{did_you_mean(setting, accepted)}"
         )
 
@@ -321,7 +321,7 @@ def _require_setting(name: str, entry: Entry, setting: str) -> None:
 def _value(name: str, entry: Entry, setting: str, text: str) -> Any:
     """A setting's value as its type says it is."""
     if setting in _NOT_BY_NAME:
-        raise ValueError(f"{shown(name)}: {setting} cannot be given by name")
+        raise ValueError(f"{shown(name)} in --attacks: {setting} cannot be given by name")
     kinds = _types(typing.get_type_hints(entry.attack)[setting])
     value = parse_literal(text)
     if value is None and type(None) in kinds:
@@ -337,7 +337,7 @@ def _value(name: str, entry: Entry, setting: str, text: str) -> Any:
             return value
     words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
     accepted = " or ".join(words[kind] for kind in words if kind in kinds)
-    raise ValueError(f"{shown(name)}: {setting}={shown(text)}: accepted is {accepted}")
+    raise ValueError(f"{shown(name)} in --attacks: {setting}={shown(text)}: accepted is {accepted}")
 
 
 def _types(hint: Any) -> Sequence[Any]:
@@ -360,10 +360,13 @@ def _require_accepted(name: str, attack: Any) -> None:
         above_zero = field.name in _ABOVE_ZERO
         if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
             raise ValueError(
-                f"{shown(name)}: {field.name}={value:g}: accepted are numbers, 0 or more"
+                f"{shown(name)} in --attacks: {field.name}={value:g}: accepted are numbers, 0 or "
+                "more"
             )
         if above_zero and value == 0:
-            raise ValueError(f"{shown(name)}: {field.name}=0: accepted are numbers above 0")
+            raise ValueError(
+                f"{shown(name)} in --attacks: {field.name}=0: accepted are numbers above 0"
+            )
     images = jax.ShapeDtypeStruct((2, 8, 8, 1), np.float32)
     labels = jax.ShapeDtypeStruct((2,), np.int32)
     threat = ThreatModel("linf", 0.1)
@@ -379,7 +382,7 @@ def _require_accepted(name: str, attack: Any) -> None:
             warnings.simplefilter("ignore")
             jax.eval_shape(attacked, images, labels)
     except ValueError as error:
-        raise ValueError(f"{shown(name)}: {error}") from None
+        raise ValueError(f"{shown(name)} in --attacks: {error}") from None
 
 
 def _name(kind: str, entry: Entry, attack: Any) -> str:

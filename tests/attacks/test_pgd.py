@@ -379,7 +379,7 @@ def test_equivalent_arguments_share_one_program(monkeypatch):
         seen.append(jax.tree.map(jax.typeof, (examples, inputs)))
         return attack.nothing_kept(inputs)
 
-    monkeypatch.setattr(attacks.pgd.__globals__["iteration"], "run", run)
+    monkeypatch.setattr(attacks.pgd.__globals__["engine"], "run", run)
     for number, integer, dtype in (
         (float, int, np.float32),
         (np.float64, np.int64, np.float64),

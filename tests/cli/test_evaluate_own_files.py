@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from robustjax import data, training
+from robustjax import attacks, data, training
 from robustjax.cli import evaluate, verify
 from robustjax.config import TrainConfig
-from robustjax.evaluation import adversarial_images, suite
+from robustjax.evaluation import adversarial_images
 from robustjax.files import Path
 
 
@@ -121,7 +121,7 @@ def test_one_failing_attack_does_not_cost_the_others(launch, folder, monkeypatch
         raise ValueError("square has no windows today")
 
     fails.__module__ = "robustjax.attacks.square"
-    monkeypatch.setitem(suite._ATTACKS, "square", fails)
+    monkeypatch.setattr(attacks.Square, "__call__", fails)
     code, printed = launch(
         evaluate, f"--workdir={folder / 'run'}", "--attacks=square,fgsm", "--examples=20"
     )
