@@ -176,6 +176,15 @@ def test_the_gradient_of_its_outer_loss_agrees_with_finite_differences(name, mon
         np.testing.assert_allclose(float(slope), float(measured), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("batch_norm", ["eval", "train"])
+@pytest.mark.parametrize("name", methods.names())
+def test_the_step_hears_which_batch_norm_its_attack_is_to_have(name, batch_norm):
+    if "attack_batch_norm" not in methods.hyperparameters(name):
+        pytest.skip("it attacks nothing")
+    method = methods.create(name, attack_batch_norm=batch_norm)
+    assert method.attack_batch_norm == batch_norm
+
+
 def evaluating(name):
     """The option that lets a method attack a network without batch norm."""
     has_choice = "attack_batch_norm" in methods.hyperparameters(name)
