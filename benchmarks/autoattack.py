@@ -18,7 +18,7 @@ from benchmarks.library_autoattack import CompileSeconds, LibraryAutoAttack
 from benchmarks.neighbours import WORTH_A_WARNING, Neighbours
 from benchmarks.progress import Progress
 from robustjax.attacks import ThreatModel
-from robustjax.cli.app import CommandError
+from robustjax.errors import UserError
 
 DESCRIPTION = """\
 Times standard AutoAttack beside the same ensemble made of torchattacks, and compares verdicts.
@@ -71,10 +71,10 @@ def main() -> None:
     values = flags.FLAGS
     for name in ("examples", "attack_batch_size", "steps", "queries", "train_epochs"):
         if values[name].value < 1:
-            raise CommandError(f"--{name}={values[name].value}: accepted are 1 or more")
+            raise UserError(f"--{name}={values[name].value}: accepted are 1 or more")
     kind = values.precision or precision.defaults()[0]
     if kind not in LOGITS_TOLERANCE:
-        raise CommandError(f"--precision={kind}: accepted are {', '.join(LOGITS_TOLERANCE)}")
+        raise UserError(f"--precision={kind}: accepted are {', '.join(LOGITS_TOLERANCE)}")
     precision.set_up(kind)
     if values.peer:
         _require_peer()
@@ -110,7 +110,7 @@ def measure(subject: Subject, kind: str, rate: float, progress: Progress) -> Ite
       progress: told of every attack.
 
     Raises:
-      CommandError: the peer's logits differ from the library's.
+      UserError: the peer's logits differ from the library's.
     """
     values = flags.FLAGS
     batch_size = values.attack_batch_size
@@ -197,12 +197,12 @@ def _require_peer() -> None:
         import torch
         import torchattacks  # noqa: F401
     except ImportError as error:
-        raise CommandError(
+        raise UserError(
             "the peer needs PyTorch and torchattacks, see benchmarks/requirements.txt; "
             "--nopeer times the library alone"
         ) from error
     if jax.default_backend() == "gpu" and not torch.cuda.is_available():
-        raise CommandError("JAX runs on a GPU and this PyTorch cannot; --nopeer leaves it out")
+        raise UserError("JAX runs on a GPU and this PyTorch cannot; --nopeer leaves it out")
 
 
 def _peer(subject: Subject, budget: Budget, kind: str, logits: np.ndarray) -> Any:
@@ -215,7 +215,7 @@ def _peer(subject: Subject, budget: Budget, kind: str, logits: np.ndarray) -> An
     try:
         model = models.create(subject.name, logits.shape[1])
     except ValueError as error:
-        raise CommandError(f"{error}; --nopeer times the library alone") from error
+        raise UserError(f"{error}; --nopeer times the library alone") from error
     weights.load(model, weights.to_torch(*subject.variables.values()))
     peer = TorchAutoAttack(
         model,
@@ -230,7 +230,7 @@ def _peer(subject: Subject, budget: Budget, kind: str, logits: np.ndarray) -> An
     )
     difference = float(np.abs(peer.logits() - logits).max() / np.abs(logits).max())
     if not difference <= LOGITS_TOLERANCE[kind]:
-        raise CommandError(
+        raise UserError(
             f"{subject.name}: PyTorch's logits differ from the library's by {difference:.3g} of "
             f"their size; {LOGITS_TOLERANCE[kind]:g} is accepted"
         )

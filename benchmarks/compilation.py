@@ -15,7 +15,7 @@ from benchmarks.method_work import METHODS
 from benchmarks.neighbours import WORTH_A_WARNING, Neighbours
 from benchmarks.workload import NUM_CLASSES, Setting, train_config
 from robustjax import parallel
-from robustjax.cli.app import CommandError
+from robustjax.errors import UserError
 from robustjax.training.experiment import Experiment, create_experiment
 from robustjax.training.step import RawBatch
 
@@ -62,7 +62,7 @@ def main() -> None:
     values = flags.FLAGS
     for name in ("batch_size", "steps", "rounds", "start_batch_size", "start_steps"):
         if values[name].value < 1:
-            raise CommandError(f"--{name}={values[name].value}: accepted are 1 or more")
+            raise UserError(f"--{name}={values[name].value}: accepted are 1 or more")
     step_flags.require_known("methods", values.methods, METHODS)
     step_flags.require_known("precision", [values.precision], ("float32", "bfloat16"))
     precision.set_up(values.precision)

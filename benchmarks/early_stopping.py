@@ -22,7 +22,7 @@ from benchmarks.progress import Progress
 from benchmarks.timing import Side, alternate, paired_ratio
 from benchmarks.workload import CHANNELS, Setting, Workload, create
 from robustjax.cli import compilation
-from robustjax.cli.app import CommandError
+from robustjax.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.pytorch.early_stopping import TorchAttack
@@ -79,7 +79,7 @@ def main() -> None:
     settings, means, taus = _settings(), _numbers("mean_steps"), _numbers("taus")
     step_flags.require_known("spread", [values.spread], cases.SPREADS)
     if means and max(means) > values.steps:
-        raise CommandError(
+        raise UserError(
             f"--mean_steps={max(means)}: accepted are 0 to {values.steps}, the steps of the attack"
         )
     if values.peer:
@@ -176,12 +176,12 @@ def _settings() -> list[Setting]:
     """Every network at every batch size, in the precision asked for, which is set.
 
     Raises:
-      CommandError: a value that is not accepted.
+      UserError: a value that is not accepted.
     """
     values = flags.FLAGS
     for name in ("steps", "image_size", "rounds"):
         if values[name].value < 1:
-            raise CommandError(f"--{name}={values[name].value}: accepted are 1 or more")
+            raise UserError(f"--{name}={values[name].value}: accepted are 1 or more")
     kind = values.precision or precision.defaults()[0]
     step_flags.require_known("precision", [kind], PRECISIONS)
     precision.set_up(kind)
@@ -206,11 +206,11 @@ def _numbers(flag: str, lowest: int = 0) -> list[int]:
     """The whole numbers of a list flag.
 
     Raises:
-      CommandError: an entry is none, or too small.
+      UserError: an entry is none, or too small.
     """
     entries = flags.FLAGS[flag].value
     if not all(entry.isdecimal() and int(entry) >= lowest for entry in entries):
-        raise CommandError(
+        raise UserError(
             f"--{flag}={','.join(entries)}: accepted are whole numbers, {lowest} or more"
         )
     return [int(entry) for entry in entries]
@@ -218,7 +218,7 @@ def _numbers(flag: str, lowest: int = 0) -> list[int]:
 
 def _require_peer() -> None:
     if importlib.util.find_spec("torch") is None:
-        raise CommandError(
+        raise UserError(
             "the peer needs PyTorch: pip install -r benchmarks/requirements.txt, or --nopeer "
             "for the library alone"
         )

@@ -9,7 +9,7 @@ from benchmarks.agreement import TOLERANCES
 from benchmarks.pytorch import step, weights
 from benchmarks.pytorch.early_stopping import TorchAttack
 from benchmarks.workload import Workload
-from robustjax.cli.app import CommandError
+from robustjax.errors import UserError
 
 
 def create(workload: Workload, threads: int | None) -> TorchAttack:
@@ -20,12 +20,12 @@ def create(workload: Workload, threads: int | None) -> TorchAttack:
       threads: of PyTorch on the CPU; as many as cores if None.
 
     Raises:
-      CommandError: it cannot run there, has no such network, or computes other logits.
+      UserError: it cannot run there, has no such network, or computes other logits.
     """
     setting, device = workload.setting, "cpu"
     if jax.default_backend() == "gpu":
         if not torch.cuda.is_available():
-            raise CommandError("JAX runs on a GPU and this PyTorch cannot; --nopeer leaves it out")
+            raise UserError("JAX runs on a GPU and this PyTorch cannot; --nopeer leaves it out")
         device = "cuda"
     step.set_up(setting.precision, threads or results.usable_cores())
     # The shapes of a batch that shrinks are new ones: trying all algorithms for each takes longest.
@@ -40,14 +40,14 @@ def create(workload: Workload, threads: int | None) -> TorchAttack:
             device=device,
         )
     except ValueError as error:
-        raise CommandError(f"{error}; --nopeer times the library alone") from error
+        raise UserError(f"{error}; --nopeer times the library alone") from error
     difference = float(
         np.abs(peer.logits() - workload.logits).max() / np.abs(workload.logits).max()
     )
     accepted = TOLERANCES[setting.precision]["logits"]
     # Written so that a NaN is refused too.
     if not difference <= accepted:
-        raise CommandError(
+        raise UserError(
             f"{setting.model}: PyTorch's logits differ from the library's by {difference:.3g} of "
             f"their size; {accepted:g} is accepted"
         )

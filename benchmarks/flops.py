@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from robustjax import models
+from robustjax.errors import UserError
 
 
 def count(function: Callable[..., Any], *arguments: Any, padded_taps: bool = True) -> int:
@@ -68,7 +69,7 @@ def _of_equation(equation: Any, padded_taps: bool) -> int:
     if name == "cond":
         return max(inside)
     if name == "while" and any(inside):
-        raise ValueError("the operations of a while loop cannot be counted: its length is unknown")
+        raise UserError("the operations of a while loop cannot be counted: its length is unknown")
     return sum(inside)
 
 

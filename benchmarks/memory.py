@@ -12,8 +12,8 @@ from absl import flags
 
 from benchmarks import flops, precision, results, step_flags, table
 from robustjax import methods, parallel
-from robustjax.cli.app import CommandError
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 from robustjax.training.experiment import Experiment, create_experiment
 from robustjax.training.step import RawBatch
 
@@ -72,7 +72,7 @@ def main() -> None:
                 print("  " + "  ".join(_entries(rows[-1], rows)), flush=True)
                 results.write(values.output, environment, rows)
         except ValueError as error:
-            raise CommandError(str(error)) from error
+            raise UserError(str(error)) from error
     print(table.markdown(HEADER, [_entries(row, rows) for row in rows]))
 
 
@@ -160,7 +160,7 @@ def _savings(plain: TrainConfig) -> list[TrainConfig]:
     try:
         sizes = [int(size) for size in given]
     except ValueError:
-        raise CommandError(f"--microbatch={','.join(given)}: accepted are whole numbers") from None
+        raise UserError(f"--microbatch={','.join(given)}: accepted are whole numbers") from None
     in_parts = [dataclasses.replace(plain, microbatch=size) for size in sizes]
     return [
         dataclasses.replace(plain, remat=True),

@@ -15,7 +15,7 @@ from benchmarks import matrix_rate as rates
 from benchmarks import results, step_flags
 from benchmarks.library_step import LibraryStep, Probe
 from benchmarks.workload import Setting, Workload
-from robustjax.cli.app import CommandError
+from robustjax.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.agreement import Agreement, Reference
@@ -36,7 +36,7 @@ def wanted() -> list[str]:
     """The peers that the parsed flags ask for.
 
     Raises:
-      CommandError: there is no such peer, or it cannot run here; says what to do.
+      UserError: there is no such peer, or it cannot run here; says what to do.
     """
     names = [name for name in flags.FLAGS.peers if name]
     step_flags.require_known("peers", names, NAMES)
@@ -45,15 +45,15 @@ def wanted() -> list[str]:
     try:
         import torch
     except ImportError as error:
-        raise CommandError(
+        raise UserError(
             f"--peers={','.join(names)} need PyTorch: pip install -r benchmarks/requirements.txt, "
             "or --peers= for the library alone"
         ) from error
     backend = jax.default_backend()
     if backend not in ("cpu", "gpu"):
-        raise CommandError(f"on a {backend} there are no peers: use --peers= for the library alone")
+        raise UserError(f"on a {backend} there are no peers: use --peers= for the library alone")
     if backend == "gpu" and not torch.cuda.is_available():
-        raise CommandError(
+        raise UserError(
             "JAX runs on a GPU and this PyTorch cannot: install a PyTorch with CUDA, set "
             "JAX_PLATFORMS=cpu to compare on the CPU, or --peers= for the library alone"
         )
@@ -71,7 +71,7 @@ def require_counterparts(
       channels: of the images; any if None.
 
     Raises:
-      CommandError: it lacks one, or has it for other images; says which there are.
+      UserError: it lacks one, or has it for other images; says which there are.
     """
     import torch
 
@@ -83,12 +83,12 @@ def require_counterparts(
             with torch.device("meta"):
                 network = models.create(name)
             if channels and network.conv1.in_channels != channels:
-                raise ValueError(
+                raise UserError(
                     f"its counterpart in PyTorch is for images of {network.conv1.in_channels} "
                     f"channel, and these have {channels}"
                 )
         except ValueError as error:
-            raise CommandError(f"--models={name}: {error}; {otherwise}") from error
+            raise UserError(f"--models={name}: {error}; {otherwise}") from error
 
 
 def taking_part(names: list[str], setting: Setting) -> list[str]:

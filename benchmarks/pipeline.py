@@ -16,8 +16,8 @@ from benchmarks.pipeline_sides import InputAlone, StepAlone
 from benchmarks.timing import Spread, paired_ratio
 from benchmarks.workload import NUM_CLASSES, Setting, train_config
 from robustjax import models, parallel
-from robustjax.cli.app import CommandError
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 from robustjax.runs.log import Row
 from robustjax.training import create_experiment, train
 
@@ -79,18 +79,18 @@ def main() -> None:
     values = flags.FLAGS
     for name in ("steps", "batch_size", "images", "rounds"):
         if values[name].value < 1:
-            raise CommandError(f"--{name}={values[name].value}: accepted are 1 or more")
+            raise UserError(f"--{name}={values[name].value}: accepted are 1 or more")
     chosen = values.precision or precision.defaults()[-1]
     step_flags.require_known("precision", [chosen], precision.PRECISIONS)
     step_flags.require_known("method", [values.method], METHODS)
     try:
         models.create(values.model)
     except ValueError as error:
-        raise CommandError(f"--model={values.model}: {error}") from error
+        raise UserError(f"--model={values.model}: {error}") from error
     most = values.images // values.batch_size
     loop_steps = values.loop_steps or (min(16, most) if jax.default_backend() == "cpu" else most)
     if not 2 <= loop_steps <= most:
-        raise CommandError(
+        raise UserError(
             f"--loop_steps={loop_steps}: accepted are 2 to {most}, --images={values.images} in "
             f"batches of --batch_size={values.batch_size}"
         )

@@ -2,7 +2,7 @@
 
 import jax
 
-from robustjax.cli.app import CommandError
+from robustjax.errors import UserError
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 """float32 in full, float32 with TF32 products (NVIDIA GPUs only), and bfloat16 convolutions."""
@@ -17,10 +17,10 @@ def set_up(precision: str) -> None:
     """Sets the precision of JAX's products and convolutions in this process.
 
     Raises:
-      CommandError: TF32 where there is none.
+      UserError: TF32 where there is none.
     """
     if precision == "tf32" and jax.default_backend() != "gpu":
-        raise CommandError("--precision=tf32: only NVIDIA GPUs have it; use float32 or bfloat16")
+        raise UserError("--precision=tf32: only NVIDIA GPUs have it; use float32 or bfloat16")
     # On such GPUs JAX uses TF32 unless told otherwise.
     highest = "highest" if precision == "float32" else None
     jax.config.update("jax_default_matmul_precision", highest)

@@ -18,7 +18,7 @@ from benchmarks.method_work import METHODS
 from benchmarks.neighbours import WORTH_A_WARNING
 from benchmarks.timing import Spread, paired_ratio
 from benchmarks.workload import Setting
-from robustjax.cli.app import CommandError
+from robustjax.errors import UserError
 
 DESCRIPTION = """\
 Times a train step on 1, 2, 4, 8 CPU devices and in 2, 4 processes, the work per device constant.
@@ -88,7 +88,7 @@ def main() -> None:
     wrong = [row for row in rows if not row["agrees"]]
     if wrong:
         names = ", ".join(f"{row['devices']} devices in {row['processes']}" for row in wrong)
-        raise CommandError(f"a step differs by more than {TOLERANCE:g}, or in its bytes: {names}")
+        raise UserError(f"a step differs by more than {TOLERANCE:g}, or in its bytes: {names}")
 
 
 def _measured(count: int, processes: int, folder: Path, alone: Row | None = None) -> Row:
@@ -144,7 +144,7 @@ def run(tasks: list[Row], longest: float = LONGEST) -> list[Row]:
       longest: seconds after which they are ended.
 
     Raises:
-      CommandError: one of them fails, with what it said last; or they take too long.
+      UserError: one of them fails, with what it said last; or they take too long.
     """
     with tempfile.TemporaryDirectory() as folder:
         said = [(Path(folder) / f"{number}.out").open("w+") for number in range(len(tasks))]
@@ -158,7 +158,7 @@ def run(tasks: list[Row], longest: float = LONGEST) -> list[Row]:
                 worker.wait()
         texts = [[_text(file) for file in files] for files in (said, errors)]
     if failed is not None:
-        raise CommandError(f"process {failed} of the run failed:\n{texts[1][failed][-2000:]}")
+        raise UserError(f"process {failed} of the run failed:\n{texts[1][failed][-2000:]}")
     return [json.loads(output.splitlines()[-1]) for output in texts[0]]
 
 
@@ -173,7 +173,7 @@ def _first_failure(workers: list[subprocess.Popen], longest: float) -> int | Non
         if None not in codes:
             return None
         time.sleep(0.05)
-    raise CommandError(f"{len(workers)} processes have not ended after {longest:g} s")
+    raise UserError(f"{len(workers)} processes have not ended after {longest:g} s")
 
 
 def _text(file: TextIO) -> str:
@@ -205,7 +205,7 @@ def _numbers(name: str) -> list[int]:
     except ValueError:
         counts = [0]
     if any(count < 1 for count in counts):
-        raise CommandError(f"--{name}={','.join(flags.FLAGS[name].value)}: accepted are 1 or more")
+        raise UserError(f"--{name}={','.join(flags.FLAGS[name].value)}: accepted are 1 or more")
     return counts
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from robustjax.cli.app import CommandError
+from robustjax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -70,7 +70,7 @@ def _start(flags: list[str], cache: Path) -> dict[str, Any]:
         check=False,
     )
     if found.returncode:
-        raise CommandError(f"launch/train.py {' '.join(flags)} failed:\n{found.stderr.strip()}")
+        raise UserError(f"launch/train.py {' '.join(flags)} failed:\n{found.stderr.strip()}")
     seen = json.loads(found.stdout.splitlines()[-1])
     seen["seconds"] = seen.pop("done_at") - started
     # Beside each program JAX keeps a file with the time of its last use.

@@ -10,7 +10,7 @@ from benchmarks import precision
 from benchmarks.method_work import METHODS
 from benchmarks.workload import Setting
 from robustjax import models
-from robustjax.cli.app import CommandError
+from robustjax.errors import UserError
 
 GROUPS = {
     "what": ["models", "methods", "precision"],
@@ -47,14 +47,14 @@ def settings() -> list[Setting]:
     """What the parsed flags ask for: every precision, network and method.
 
     Raises:
-      CommandError: a value that is not accepted.
+      UserError: a value that is not accepted.
     """
     values = flags.FLAGS
     on_cpu = jax.default_backend() == "cpu"
     for name in ("batch_size", "steps", "image_size", "rounds", "steps_per_run"):
         given = values[name].value
         if given is not None and given < 1:
-            raise CommandError(f"--{name}={given}: accepted are 1 or more")
+            raise UserError(f"--{name}={given}: accepted are 1 or more")
     networks = values.models or ["resnet_18", "wide_resnet_16_4"]
     if values.models is None and not on_cpu:
         networks.append("wide_resnet_34_10")
@@ -97,21 +97,21 @@ def require_networks(names: list[str]) -> None:
     """Refuses an unknown network of --models.
 
     Raises:
-      CommandError: names the flag, the entry and what is accepted.
+      UserError: names the flag, the entry and what is accepted.
     """
     for name in names:
         try:
             models.create(name)
         except ValueError as error:
-            raise CommandError(f"--models={name}: {error}") from error
+            raise UserError(f"--models={name}: {error}") from error
 
 
 def require_known(flag: str, values: list[str], accepted) -> None:
     """Refuses a list flag with an unknown entry.
 
     Raises:
-      CommandError: names the flag, the entry and what is accepted.
+      UserError: names the flag, the entry and what is accepted.
     """
     for value in values:
         if value not in accepted:
-            raise CommandError(f"--{flag}={value}: accepted are {', '.join(accepted)}")
+            raise UserError(f"--{flag}={value}: accepted are {', '.join(accepted)}")

@@ -15,7 +15,7 @@ from benchmarks.timing import Side, Spread, alternate, paired_ratio
 from benchmarks.workload import CHANNELS, Setting, create
 from robustjax import parallel
 from robustjax.cli import compilation
-from robustjax.cli.app import CommandError
+from robustjax.errors import UserError
 
 DESCRIPTION = """\
 Times training steps in images per second, beside PyTorch's and beside the floor.
@@ -81,13 +81,13 @@ def main() -> None:
     for row in refused:
         print(f"{row['model']} {row['method']} {row['side']}: {row['refused']}", file=sys.stderr)
     if refused:
-        raise CommandError(f"{len(refused)} of {len(rows)} sides could not be timed")
+        raise UserError(f"{len(refused)} of {len(rows)} sides could not be timed")
 
 
 def _make_cpu_devices(count: int) -> None:
     """Has an effect only before JAX is asked for a device."""
     if count < 1:
-        raise CommandError(f"--cpu_devices={count}: accepted are 1 or more")
+        raise UserError(f"--cpu_devices={count}: accepted are 1 or more")
     parallel.force_cpu_devices(count)
 
 
@@ -95,7 +95,7 @@ def _require_shares(batch_size: int, count: int) -> None:
     try:
         parallel.per_device_batch(batch_size, count)
     except ValueError as error:
-        raise CommandError(f"--cpu_devices={count}: {error}") from error
+        raise UserError(f"--cpu_devices={count}: {error}") from error
 
 
 def _measure(setting: Setting, names: list[str], rate: float, progress: Progress) -> list[Row]:

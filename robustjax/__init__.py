@@ -7,6 +7,8 @@ device and reads no file.
 import importlib
 from types import ModuleType
 
+from robustjax.errors import UserError
+
 __version__ = "0.1.0"
 
 _SUBPACKAGES = (
@@ -22,7 +24,7 @@ _SUBPACKAGES = (
     "training",
 )
 
-__all__ = ["__version__", "cite", *_SUBPACKAGES]
+__all__ = ["UserError", "__version__", "cite", *_SUBPACKAGES]
 
 
 def cite(name: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from robustjax.errors import UserError
+
 LARGEST_COUNT = 2**31 - 1
 """Of steps, restarts, points, examples, epochs: what the int32 of a compiled program holds."""
 
@@ -90,7 +92,7 @@ def require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
         return
     accepted = ", ".join(str(choice) if choice != "" else "'' (not given)" for choice in choices)
     hint = did_you_mean(value, [choice for choice in choices if isinstance(choice, str) and choice])
-    raise ValueError(f"{name}={shown(value)}: accepted are {accepted}{hint}")
+    raise UserError(f"{name}={shown(value)}: accepted are {accepted}{hint}")
 
 
 def require_whole(
@@ -110,7 +112,7 @@ def require_whole(
     """
     if not is_whole(value) or not least <= int(value) <= most:
         accepted = accepted or f"whole numbers, {least} to {most}"
-        raise ValueError(f"{name}={shown(value)}: accepted are {accepted}")
+        raise UserError(f"{name}={shown(value)}: accepted are {accepted}")
 
 
 def require_finite(
@@ -134,7 +136,7 @@ def require_finite(
         limits = [f"at least {least:g}"] * math.isfinite(least)
         limits += [f"at most {most:g}"] * math.isfinite(most)
         accepted = f"finite numbers{', ' if limits else ''}{' and '.join(limits)}"
-    raise ValueError(f"{name}={shown(value)}: accepted are {accepted}")
+    raise UserError(f"{name}={shown(value)}: accepted are {accepted}")
 
 
 def is_whole(value: Any) -> bool:
@@ -182,11 +184,11 @@ def require_free_name(kind: str, name: Any, taken: Iterable[str]) -> None:
       ValueError: it is no name of letters, digits, "_" and "-", or it is taken.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
-        raise ValueError(
+        raise UserError(
             f"name={shown(name)}: accepted are names of letters, digits, _ and -, as my_{kind}"
         )
     if name in taken:
-        raise ValueError(f"name={name}: a {kind} is called so already; choose another name")
+        raise UserError(f"name={name}: a {kind} is called so already; choose another name")
 
 
 def _initials(name: str) -> str:

@@ -21,6 +21,7 @@ from robustjax.arguments import (
     shown,
 )
 from robustjax.epoch_schedule import parse_schedule
+from robustjax.errors import UserError
 from robustjax.step_size import default_step_size
 from robustjax.text import Value, format_value, parse_literal
 
@@ -375,7 +376,7 @@ def option_types() -> dict[str, Any]:
 def _assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ValueError(f"--set={text}: accepted is name=value")
+        raise UserError(f"--set={text}: accepted is name=value")
     return name, value
 
 
@@ -408,7 +409,7 @@ def _require_type(field: dataclasses.Field, value: Any) -> None:
 
 def _require_kind(flag: str, value: Any, is_right: Callable[[Any], bool], accepted: str) -> None:
     if not is_right(value):
-        raise ValueError(f"{flag}={shown(value)}: accepted is {accepted}")
+        raise UserError(f"{flag}={shown(value)}: accepted is {accepted}")
 
 
 def _is_line(value: Any) -> bool:
@@ -420,7 +421,7 @@ def _require_schedule(name: str, text: str, *, whole: bool) -> None:
     try:
         values = parse_schedule(text).values if text else ()
     except ValueError as error:
-        raise ValueError(f"--{name}={error}") from None
+        raise UserError(f"--{name}={error}") from None
     for value in values:
         _require(value >= 0, name, value, "0 or more")
         if whole:
@@ -430,4 +431,4 @@ def _require_schedule(name: str, text: str, *, whole: bool) -> None:
 
 def _require(condition: bool, name: str, value: Value, accepted: str) -> None:
     if not condition:
-        raise ValueError(f"--{name}={shown(value)}: accepted are {accepted}")
+        raise UserError(f"--{name}={shown(value)}: accepted are {accepted}")

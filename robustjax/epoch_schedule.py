@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from robustjax.arguments import shown
+from robustjax.errors import UserError
 from robustjax.text import format_value, parse_number
 
 Scalar = float | str | Callable[[float], float]
@@ -34,9 +35,9 @@ class EpochSchedule:
     def __post_init__(self) -> None:
         increasing = all(earlier < later for earlier, later in itertools.pairwise(self.epochs))
         if tuple(self.epochs[:1]) != (0,) or not increasing:
-            raise ValueError(f"epochs={shown(self.epochs)}: accepted are increasing ones from 0 on")
+            raise UserError(f"epochs={shown(self.epochs)}: accepted are increasing ones from 0 on")
         if len(self.values) != len(self.epochs):
-            raise ValueError(f"values={shown(self.values)}: accepted is one for each of the epochs")
+            raise UserError(f"values={shown(self.values)}: accepted is one for each of the epochs")
 
     def __call__(self, epoch: float) -> float:
         """The value at an epoch: 1.5 is the middle of the second."""
@@ -65,7 +66,7 @@ def parse_schedule(text: str) -> EpochSchedule:
     Raises:
       ValueError: it describes none.
     """
-    refusal = ValueError(f"{text!r:.100}: accepted are {ACCEPTED}")
+    refusal = UserError(f"{text!r:.100}: accepted are {ACCEPTED}")
     if not isinstance(text, str):
         raise refusal
     try:

@@ -10,6 +10,8 @@ from typing import Any
 
 from etils import epath
 
+from robustjax.errors import UserError
+
 Path = epath.Path
 
 PARTIAL = ".partial"
@@ -84,10 +86,10 @@ def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
     try:
         content = parse_json(Path(path).read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); make it again, or remove it") from None
+        raise UserError(f"{path} is damaged ({error}); make it again, or remove it") from None
     if not isinstance(content, kind):
         wanted = {dict: "object", list: "list"}[kind]
-        raise ValueError(
+        raise UserError(
             f"{path} is damaged (it holds no JSON {wanted}); make it again, or remove it"
         )
     return content
@@ -107,11 +109,11 @@ def parse_json(content: bytes | str) -> Any:
             json.dumps(found, ensure_ascii=False).encode()
         return found
     except UnicodeEncodeError as error:
-        raise ValueError(f"it is no JSON of whole characters: {error.reason}") from None
+        raise UserError(f"it is no JSON of whole characters: {error.reason}") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON: {error}") from None
+        raise UserError(f"it is no JSON: {error}") from None
     except RecursionError:
-        raise ValueError("it is no JSON that can be read: it is nested too deeply") from None
+        raise UserError("it is no JSON that can be read: it is nested too deeply") from None
 
 
 _DEEPEST = 100
@@ -144,10 +146,10 @@ def require_free(
     """Refuses names in a folder that are taken by what is of the other kind; see below."""
     for name in files:
         if (folder / name).is_dir():
-            raise ValueError(f"{flag}: {folder / name} is a folder, and is to be a file")
+            raise UserError(f"{flag}: {folder / name} is a folder, and is to be a file")
     for name in folders:
         if (folder / name).exists() and not (folder / name).is_dir():
-            raise ValueError(f"{flag}: {folder / name} is a file, and is to be a folder")
+            raise UserError(f"{flag}: {folder / name} is a file, and is to be a folder")
 
 
 def require_writable(
@@ -173,7 +175,7 @@ def require_writable(
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"{flag}: the folder {folder} cannot be written into: {error.strerror or error}"
         ) from error
     return folder

@@ -10,6 +10,7 @@ from robustjax import methods
 from robustjax.arguments import did_you_mean
 from robustjax.config import TrainConfig, option_types
 from robustjax.epoch_schedule import parse_schedule
+from robustjax.errors import UserError
 from robustjax.files import Path
 from robustjax.text import Value, format_value, parse_number, split_names
 
@@ -89,18 +90,18 @@ def read_flags(path: Path, *, alone: bool = False) -> TrainConfig:
         lines = [line.strip() for line in path.read_bytes().decode().splitlines()]
         given = [line for line in lines if line.startswith("-")]
         if not given:
-            raise ValueError("it is empty, and says nothing of a run")
+            raise UserError("it is empty, and says nothing of a run")
         if alone and any(line.lstrip("-").startswith("flagfile") for line in given):
-            raise ValueError("it includes another file by --flagfile, as no run writes it")
+            raise UserError("it includes another file by --flagfile, as no run writes it")
         values(["flags", *given])
         return config_from_flags(values)
     except flags.UnrecognizedFlagError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} cannot be read: unknown flag --{error.flagname}"
             f"{did_you_mean(error.flagname, values)}"
         ) from error
     except (flags.Error, OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def define_choice(
@@ -127,7 +128,7 @@ class _ChoiceParser(flags.ArgumentParser):
     def parse(self, argument: str) -> str:
         if argument not in self._choices:
             accepted = ", ".join(self._choices)
-            raise ValueError(f"accepted are {accepted}{did_you_mean(argument, self._choices)}")
+            raise UserError(f"accepted are {accepted}{did_you_mean(argument, self._choices)}")
         return argument
 
     def flag_type(self) -> str:

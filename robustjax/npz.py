@@ -18,6 +18,8 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
+from robustjax.errors import UserError
+
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 _SUFFIX = ".npy"
@@ -32,7 +34,7 @@ _MOST_COMPRESSED = 1100
 """Deflate makes at most 1032 bytes of one; a member that promises more is not what it says."""
 
 
-class NpzError(ValueError):
+class NpzError(UserError):
     """A file is no .npz file, or an array of it cannot be read; says why, but not which file."""
 
 

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from robustjax.errors import UserError
+
 PyTree = Any
 
 AXIS = "batch"
@@ -31,7 +33,7 @@ def initialize_processes(
     """
     if coordinator_address is None:
         if num_processes or process_id:
-            raise ValueError(
+            raise UserError(
                 f"--num_processes={num_processes} --process_id={process_id}: several processes "
                 "need --coordinator_address=host:port too (or auto on a TPU pod or under Slurm)"
             )
@@ -39,7 +41,7 @@ def initialize_processes(
     arguments: tuple[Any, ...] = ()
     if coordinator_address != "auto":
         if not 0 <= process_id < num_processes:
-            raise ValueError(
+            raise UserError(
                 f"--coordinator_address={coordinator_address} needs --num_processes=N (it is "
                 f"{num_processes}) and --process_id from 0 to N - 1 (it is {process_id})"
             )
@@ -48,7 +50,7 @@ def initialize_processes(
         jax.distributed.initialize(*arguments)
     except (ValueError, RuntimeError, IndexError) as error:  # The last: of an address without port.
         reason = str(error).strip().splitlines()
-        raise ValueError(
+        raise UserError(
             f"--coordinator_address={coordinator_address}: the processes of the run do not find "
             f"each other ({reason[0] if reason else type(error).__name__})"
         ) from error
@@ -67,7 +69,7 @@ def local_devices(limit: int | None = None) -> list[jax.Device]:
     if limit is None:
         return devices
     if not 1 <= limit <= len(devices):
-        raise ValueError(
+        raise UserError(
             f"--devices={limit}: this process has {len(devices)} {devices[0].platform} device(s); "
             f"accepted are 1 to {len(devices)}"
         )
@@ -82,7 +84,7 @@ def per_device_batch(batch_size: int, num_devices: int, flag: str = "--batch_siz
     """
     if batch_size < 1 or batch_size % num_devices:
         smaller = max(batch_size // num_devices, 1) * num_devices
-        raise ValueError(
+        raise UserError(
             f"{flag}={batch_size} cannot be divided among {num_devices} devices; "
             f"use a multiple of {num_devices}, such as {smaller}"
         )
@@ -217,4 +219,4 @@ def require_agreement(value: str, complaint: str) -> None:
     digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
     everywhere = multihost_utils.process_allgather(digest)
     if not np.all(everywhere == digest):
-        raise ValueError(complaint)
+        raise UserError(complaint)

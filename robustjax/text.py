@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from robustjax.arguments import plain
+from robustjax.errors import UserError
 
 Value = bool | int | float | str | tuple
 
@@ -26,7 +27,7 @@ def parse_number(text: str | float | int) -> float:
     try:
         value = float(numerator) / float(denominator) if slash else float(numerator)
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{text!r} is not a number such as 0.031 or 8/255") from None
+        raise UserError(f"{text!r} is not a number such as 0.031 or 8/255") from None
     return value
 
 

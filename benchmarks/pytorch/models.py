@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.pytorch.small_cnn import SmallCNN
+from robustjax.errors import UserError
 
 
 class BasicBlock(nn.Module):
@@ -156,7 +157,7 @@ def create(name: str, num_classes: int = 10) -> nn.Module:
         counts = RESNET_COUNTS[int(found.group(1))]
         features = [64 * 2**group for group in range(len(counts))]
         return ResNet(BasicBlock, features, counts, num_classes)
-    raise ValueError(
+    raise UserError(
         f"{name} has no counterpart in PyTorch here; there are small_cnn (28×28×1), "
         "wide_resnet_D_W, cifar_resnet_D and "
         + ", ".join(f"resnet_{depth}" for depth in RESNET_COUNTS)

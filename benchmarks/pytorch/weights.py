@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from robustjax.errors import UserError
+
 _NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
@@ -31,7 +33,7 @@ def load(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     own = {name for name in model.state_dict() if not name.endswith("num_batches_tracked")}
     if own != set(weights):
         only_here, only_there = sorted(own - set(weights)), sorted(set(weights) - own)
-        raise ValueError(f"only in PyTorch: {only_here}; only in Flax: {only_there}")
+        raise UserError(f"only in PyTorch: {only_here}; only in Flax: {only_there}")
     model.load_state_dict(weights, strict=False)
 
 

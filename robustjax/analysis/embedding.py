@@ -10,6 +10,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 
+from robustjax.errors import UserError
+
 METHODS = ("pca", "tsne")
 
 NEIGHBOURS = 5
@@ -55,12 +57,12 @@ def embed(
       plane of its own. t-SNE: van der Maaten & Hinton (2008).
     """
     if method not in METHODS:
-        raise ValueError(f"method={method}: accepted are {', '.join(METHODS)}")
+        raise UserError(f"method={method}: accepted are {', '.join(METHODS)}")
     together = np.concatenate([np.asarray(part, np.float32) for part in features.values()])
     if len(together) < 3:
-        raise ValueError(f"{len(together)} points in all: an embedding needs 3 or more")
+        raise UserError(f"{len(together)} points in all: an embedding needs 3 or more")
     if not np.isfinite(together).all():
-        raise ValueError("the features hold numbers that are not finite")
+        raise UserError("the features hold numbers that are not finite")
     clean = next(iter(features.values()))
     crossed = {name: crossed_over(part, clean, labels) for name, part in features.items()}
     explained = None

@@ -13,6 +13,7 @@ import numpy as np
 
 from robustjax.analysis.model_statistics import Progress, float_images
 from robustjax.batching import batches_of_one_shape
+from robustjax.errors import UserError
 
 PENULTIMATE = "penultimate"
 """Names the input of the last dense layer, whatever the network calls what makes it."""
@@ -60,7 +61,7 @@ def layer_features(
     """
     accepted = layer_names(model, variables, images)
     if layer not in accepted:
-        raise ValueError(
+        raise UserError(
             f"layer={layer}: the network has no such layer; accepted are {', '.join(accepted)}"
         )
     total, found = len(images), []

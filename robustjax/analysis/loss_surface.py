@@ -23,6 +23,7 @@ from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import checked_key, per_example_keys
 from robustjax.attacks.engine.model import gradient_model
 from robustjax.attacks.engine.rows import predicted
+from robustjax.errors import UserError
 
 
 class LossSurface(NamedTuple):
@@ -94,15 +95,15 @@ def loss_surface(
       second direction is made orthogonal to the first; random signs nearly are.
     """
     if not is_number(extent) or not 0 < extent < float("inf"):
-        raise ValueError(f"extent={shown(extent)}: accepted are finite numbers above 0")
+        raise UserError(f"extent={shown(extent)}: accepted are finite numbers above 0")
     if not is_whole(points) or points < 3 or points % 2 == 0:
-        raise ValueError(f"points={shown(points)}: accepted are odd numbers of 3 or more")
+        raise UserError(f"points={shown(points)}: accepted are odd numbers of 3 or more")
     checks.checked_logits_fn(logits_fn)
     checks.checked_function("loss", loss, "a loss, such as losses.cross_entropy")
     checks.checked_count("batch_size", batch_size, 1)
     images = checks.checked_images(images)
     if not len(images):
-        raise ValueError(f"images has shape {images.shape}; there must be at least one")
+        raise UserError(f"images has shape {images.shape}; there must be at least one")
     labels = checks.checked_hard_labels(labels, len(images))
     threat = checks.checked_threat(threat, len(images), images.dtype)
     checks.check_inside_box(images, threat)

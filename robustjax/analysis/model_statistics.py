@@ -16,6 +16,7 @@ from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import model as network
 from robustjax.attacks.engine.rows import predicted
 from robustjax.batching import batches_of_one_shape
+from robustjax.errors import UserError
 from robustjax.losses._checks import check_class_range
 
 LogitsFn = Callable[[jax.Array], jax.Array]
@@ -66,7 +67,7 @@ def checked_subject(
     """
     checks.checked_logits_fn(logits_fn)
     if not isinstance(dataset, data.Dataset):
-        raise ValueError(f"dataset is a {type(dataset).__name__}; it must be a data.Dataset")
+        raise UserError(f"dataset is a {type(dataset).__name__}; it must be a data.Dataset")
     threat = checks.checked_threat(threat, len(dataset), jnp.float32)
     checks.check_inside_box(float_images(dataset.images), threat)
     return threat, min(checks.checked_count("batch_size", batch_size, 1), len(dataset))
@@ -75,7 +76,7 @@ def checked_subject(
 def require_finite_epsilon(threat: attacks.ThreatModel) -> None:
     """Refuses a ball without end, which has no random point and no scale."""
     if not checks.has_finite_epsilon(threat):
-        raise ValueError(f"threat.epsilon is {threat.epsilon}; it must be finite")
+        raise UserError(f"threat.epsilon is {threat.epsilon}; it must be finite")
 
 
 def of_rows(tree: Any, rows: Any) -> Any:
@@ -106,7 +107,7 @@ def compute_logits(
     """
     checks.checked_logits_fn(logits_fn)
     if not hasattr(images, "dtype") or not images.ndim or not len(images):
-        raise ValueError(f"images={shown(images)}: accepted is an array [N, H, W, C], N at least 1")
+        raise UserError(f"images={shown(images)}: accepted is an array [N, H, W, C], N at least 1")
     total = len(images)
     size = min(checks.checked_count("batch_size", batch_size, 1), total)
     found = []
@@ -124,7 +125,7 @@ def statistics_of(logits: np.ndarray, labels: np.ndarray) -> LogitStatistics:
       ValueError: other shapes, or a label outside of 0..K - 1.
     """
     if np.ndim(logits) != 2 or np.shape(labels) != (len(logits),):
-        raise ValueError(
+        raise UserError(
             f"logits has shape {np.shape(logits)} and labels {np.shape(labels)}; they must be "
             "[N, K] and [N]"
         )

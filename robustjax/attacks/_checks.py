@@ -18,6 +18,7 @@ import numpy as np
 
 from robustjax.arguments import LARGEST_COUNT, did_you_mean, shown
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.errors import UserError
 from robustjax.losses._checks import at_least_float32, check_distributions
 from robustjax.step_size import ReachWarning, reach_complaint
 
@@ -43,13 +44,13 @@ def strong(name: str, value: Any) -> jax.Array:
         value = jnp.asarray(value)
         return jnp.asarray(value, value.dtype)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{name} is {shown(value)}; it must be an array") from error
+        raise UserError(f"{name} is {shown(value)}; it must be an array") from error
 
 
 def checked_function(name: str, value: Any, what: str) -> None:
     """Refuses what cannot be called."""
     if not callable(value):
-        raise ValueError(f"{name} is {shown(value)}; it must be {what}")
+        raise UserError(f"{name} is {shown(value)}; it must be {what}")
 
 
 def checked_logits_fn(logits_fn: Any) -> None:
@@ -63,7 +64,7 @@ def checked_count(name: str, value: Any, minimum: int) -> int:
     """A Python int of at least the minimum, and no more than a compiled program can count."""
     is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not is_whole or not minimum <= value <= LARGEST_COUNT:
-        raise ValueError(
+        raise UserError(
             f"{name} is {shown(value)}; it must be a Python int, {minimum} to {LARGEST_COUNT}"
         )
     return int(value)
@@ -74,21 +75,21 @@ def checked_number(name: str, value: Any, low: float, high: float = math.inf) ->
     number = isinstance(value, int | float | np.integer | np.floating)
     if not number or isinstance(value, bool) or not low <= value <= high or not np.isfinite(value):
         accepted = f"in [{low}, {high}]" if np.isfinite(high) else f"finite and at least {low}"
-        raise ValueError(f"{name} is {value!r}; it must be a Python number, {accepted}")
+        raise UserError(f"{name} is {value!r}; it must be a Python number, {accepted}")
     return float(value)
 
 
 def checked_images(images: Any) -> jax.Array:
     """Floating images `[B, ...]`, at least float32."""
     if not hasattr(images, "dtype") or not hasattr(images, "shape"):
-        raise ValueError(f"images is a {type(images).__name__}; it must be an array [B, H, W, C]")
+        raise UserError(f"images is a {type(images).__name__}; it must be an array [B, H, W, C]")
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(
+        raise UserError(
             f"images has dtype {images.dtype}; it must be floating. "
             "For pixels 0 to 255 convert to float32 and divide by 255"
         )
     if images.ndim < 1:
-        raise ValueError("images is a single number; it must have shape [B, H, W, C]")
+        raise UserError("images is a single number; it must have shape [B, H, W, C]")
     dtype = at_least_float32(images.dtype)
     return jnp.asarray(images, jax.dtypes.canonicalize_dtype(dtype))
 
@@ -102,7 +103,7 @@ def check_inside_box(images: jax.Array, threat: ThreatModel) -> None:
     if values is None or not values.size:
         return
     if not np.isfinite(values).all():
-        raise ValueError("images holds pixels that are NaN or infinite")
+        raise UserError("images holds pixels that are NaN or infinite")
     if threat.bounds is None or any(known(bound) is None for bound in threat.bounds):
         return
     low, high = (
@@ -112,7 +113,7 @@ def check_inside_box(images: jax.Array, threat: ThreatModel) -> None:
     slack = _BOX_ROUNDING * (high - low)
     outside = (values < low - slack) | (values > high + slack)
     if outside.any():
-        raise ValueError(
+        raise UserError(
             f"images has pixels from {values.min():.6g} to {values.max():.6g}, outside of "
             f"threat.bounds, which is ({np.min(low):.6g}, {np.max(high):.6g})"
         )
@@ -124,7 +125,7 @@ def checked_labels(labels: Any, batch_size: int) -> jax.Array:
     integers = jnp.issubdtype(array.dtype, jnp.integer) and array.ndim == 1
     probabilities = jnp.issubdtype(array.dtype, jnp.floating) and array.ndim == 2
     if not (integers or probabilities) or len(array) != batch_size:
-        raise ValueError(
+        raise UserError(
             f"labels has shape {array.shape} and dtype {array.dtype} for {batch_size} images; "
             "it must be integers [B] or probabilities [B, K]"
         )
@@ -139,7 +140,7 @@ def checked_hard_labels(labels: Any, batch_size: int) -> jax.Array:
     """Hard labels int32 `[B]`."""
     array = checked_labels(labels, batch_size)
     if array.ndim != 1:
-        raise ValueError("labels holds probabilities; this attack needs classes, integers [B]")
+        raise UserError("labels holds probabilities; this attack needs classes, integers [B]")
     return array
 
 
@@ -157,7 +158,7 @@ def checked_targets(targets: Any, batch_size: int) -> jax.Array:
     """Classes to reach, int32 `[B]`."""
     array = strong("targets", targets)
     if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape != (batch_size,):
-        raise ValueError(
+        raise UserError(
             f"targets has shape {array.shape} and dtype {array.dtype} for {batch_size} images; it "
             "must be integers [B], the class that each is to reach"
         )
@@ -171,9 +172,9 @@ def _check_classes(name: str, classes: Any) -> None:
     if values is None or not values.size:
         return
     if values.min() < 0:
-        raise ValueError(f"{name} holds {values.min()}; classes are counted from 0")
+        raise UserError(f"{name} holds {values.min()}; classes are counted from 0")
     if values.max() > LARGEST_COUNT:
-        raise ValueError(f"{name} holds {values.max()}; there are no more than {LARGEST_COUNT}")
+        raise UserError(f"{name} holds {values.max()}; there are no more than {LARGEST_COUNT}")
 
 
 def checked_target(target: Any, batch_size: int) -> Any:
@@ -181,7 +182,7 @@ def checked_target(target: Any, batch_size: int) -> Any:
     target = jax.tree.map(lambda leaf: strong("target", leaf), target)
     for leaf in jax.tree.leaves(target):
         if leaf.ndim == 0 or len(leaf) != batch_size:
-            raise ValueError(
+            raise UserError(
                 f"target has shape {leaf.shape}; its first axis must be that of the {batch_size} "
                 "images"
             )
@@ -193,11 +194,11 @@ def per_row(name: str, value: Any, batch_size: int, dtype: Any) -> jax.Array:
     try:
         value = jnp.asarray(value, dtype)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
+        raise UserError(
             f"{name} is {shown(value)}; it must be a number, or one for each example"
         ) from error
     if value.shape not in ((), (batch_size,)):
-        raise ValueError(
+        raise UserError(
             f"{name} has shape {value.shape}; it must be a scalar or one value for each of the "
             f"{batch_size} examples"
         )
@@ -209,7 +210,7 @@ def checked_scale(name: str, value: Any, batch_size: int, dtype: Any) -> jax.Arr
     array = per_row(name, value, batch_size, dtype)
     values = known(array)
     if values is not None and not np.all(np.isfinite(values) & (values >= 0)):
-        raise ValueError(f"{name} is {shown(value)}; it must be finite and at least 0")
+        raise UserError(f"{name} is {shown(value)}; it must be finite and at least 0")
     return array
 
 
@@ -230,7 +231,7 @@ def warn_if_short(epsilon: Any, steps: int, step_size: Any) -> None:
 def checked_threat_type(threat: Any) -> ThreatModel:
     """A threat model."""
     if not isinstance(threat, ThreatModel):
-        raise ValueError(f"threat is a {type(threat).__name__}; it must be a ThreatModel")
+        raise UserError(f"threat is a {type(threat).__name__}; it must be a ThreatModel")
     return threat
 
 
@@ -240,7 +241,7 @@ def checked_threat(threat: Any, batch_size: int, dtype: Any) -> ThreatModel:
     epsilon = per_row("threat.epsilon", threat.epsilon, batch_size, dtype)
     values = known(threat.epsilon)
     if values is not None and not np.all(values >= 0):
-        raise ValueError(f"threat.epsilon is {threat.epsilon}; it must be at least 0")
+        raise UserError(f"threat.epsilon is {threat.epsilon}; it must be at least 0")
     bounds = threat.bounds
     if bounds is not None:
         low, high = bounds = tuple(
@@ -249,7 +250,7 @@ def checked_threat(threat: Any, batch_size: int, dtype: Any) -> ThreatModel:
         lowest, highest = known(low), known(high)
         if lowest is not None and highest is not None:
             if not np.all(lowest <= highest):
-                raise ValueError(
+                raise UserError(
                     f"threat.bounds is {threat.bounds}; low must not exceed high, and both must be "
                     "numbers"
                 )
@@ -285,31 +286,31 @@ def checked_start(
     """The start's name, and its images if they are given."""
     if not isinstance(start, str):
         if getattr(start, "shape", None) != images.shape:
-            raise ValueError(
+            raise UserError(
                 f"start has shape {getattr(start, 'shape', None)}; an array must have the images' "
                 f"shape {images.shape}; otherwise give one of {', '.join(STARTS)}"
             )
         if not jnp.issubdtype(start.dtype, jnp.floating):
-            raise ValueError(f"start has dtype {start.dtype}; it must be floating like the images")
+            raise UserError(f"start has dtype {start.dtype}; it must be floating like the images")
         values = known(start)
         if values is not None and not np.isfinite(values).all():
-            raise ValueError("start holds pixels that are NaN or infinite")
+            raise UserError("start holds pixels that are NaN or infinite")
         if restarts > 1:
-            raise ValueError(
+            raise UserError(
                 f"restarts is {restarts} with an array as start; every restart would be the same"
             )
         return "array", jnp.asarray(start, images.dtype)
     if start not in STARTS:
-        raise ValueError(
+        raise UserError(
             f"start is {start!r}; it must be one of {', '.join(STARTS)}, or an array"
             f"{did_you_mean(start, STARTS)}"
         )
     if start == "clean" and restarts > 1:
-        raise ValueError(
+        raise UserError(
             f'restarts is {restarts} with start "clean"; every restart would be the same'
         )
     if start in ("uniform", "sign") and not has_finite_epsilon(threat):
-        raise ValueError(
+        raise UserError(
             f"start {start!r} needs a finite epsilon, and threat.epsilon is {threat.epsilon}; "
             'use "gaussian", "clean" or an array'
         )
@@ -321,10 +322,10 @@ def checked_budget(budget: Any, steps: int, batch_size: int) -> jax.Array:
     if budget is None:
         return jnp.asarray(steps, jnp.int32)
     if not jnp.issubdtype(strong("budget", budget).dtype, jnp.integer):
-        raise ValueError(f"budget is {budget}; it counts steps and must be of an integer type")
+        raise UserError(f"budget is {budget}; it counts steps and must be of an integer type")
     values = known(budget)
     if values is not None and np.any((values < 0) | (values > steps)):
-        raise ValueError(f"budget is {budget}; it must lie between 0 and steps, which is {steps}")
+        raise UserError(f"budget is {budget}; it must lie between 0 and steps, which is {steps}")
     return per_row("budget", budget, batch_size, jnp.int32)
 
 
@@ -333,11 +334,11 @@ def checked_rule(stop: Any) -> Any:
     if stop is None:
         return None
     if not all(hasattr(stop, part) for part in ("start", "check", "after_last_step")):
-        raise ValueError(
+        raise UserError(
             f"stop is {stop!r}; it must be a rule of attacks.stopping, such as misclassified(0)"
         )
     if jax.tree_util.all_leaves([stop]):
-        raise ValueError(
+        raise UserError(
             f"stop is a {type(stop).__name__}, which is no pytree; "
             "register it with jax.tree_util.register_dataclass"
         )
@@ -360,26 +361,24 @@ def checked_logits(
       differentiable: whether a gradient is to be taken, which of whole numbers is zero.
     """
     if isinstance(logits, tuple):
-        raise ValueError(
+        raise UserError(
             "logits_fn returned a tuple; return the logits only (Flax with mutable=...: take [0])"
         )
     if not hasattr(logits, "ndim"):
-        raise ValueError(
-            f"logits_fn returned a {type(logits).__name__}; it must give [B, K] logits"
-        )
+        raise UserError(f"logits_fn returned a {type(logits).__name__}; it must give [B, K] logits")
     if logits.ndim != 2 or len(logits) != num_images:
-        raise ValueError(
+        raise UserError(
             f"logits_fn gave shape {logits.shape} for {num_images} images; it must give "
             "[B, K] logits"
         )
     if differentiable and not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise ValueError(
+        raise UserError(
             f"logits_fn gives logits of dtype {logits.dtype}, which have no gradient; an attack by "
             "gradients needs floating ones, before they are rounded"
         )
     if largest_class is not None and largest_class[1] >= logits.shape[1]:
         name, number = largest_class
-        raise ValueError(
+        raise UserError(
             f"{name} holds {number}, and logits_fn gives {logits.shape[1]} classes, counted from 0"
         )
     return logits.astype(at_least_float32(logits.dtype))

@@ -22,6 +22,7 @@ from robustjax.attacks.engine.rows import classified_as, misclassified, where_ro
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.targets import RankedInputs, lead_of_target, named_targets, ranked_inputs
 from robustjax.attacks.threat_model import ThreatModel, per_example
+from robustjax.errors import UserError
 
 LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
 
@@ -517,7 +518,7 @@ def _prepared(
     runs: int,
 ) -> Prepared:
     if not checks.has_finite_epsilon(inputs.threat):
-        raise ValueError(f"threat.epsilon is {inputs.threat.epsilon}; Auto-PGD needs a finite one")
+        raise UserError(f"threat.epsilon is {inputs.threat.epsilon}; Auto-PGD needs a finite one")
     target = inputs.labels if attack.aim == ANY_WRONG else (inputs.labels, inputs.labels)
     if attack.samples:
         model = sampled_gradient_model(loss, logits_fn, inputs.labels, attack.samples)

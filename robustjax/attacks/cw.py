@@ -13,6 +13,7 @@ from robustjax.attacks.pgd import PGD, with_step_size
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.stopping import StopRule
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class CW:
     ) -> AttackResult:
         """Attacks images; the arrays, which belong to the images, are as for `cw_linf`."""
         if checks.checked_threat_type(threat).norm != "linf":
-            raise ValueError(
+            raise UserError(
                 f'threat.norm is {threat.norm!r}; cw_linf needs "linf". '
                 "For another norm call pgd with loss=losses.cw_margin"
             )

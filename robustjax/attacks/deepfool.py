@@ -18,6 +18,7 @@ from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.targets import lead_of_target, runners_up
 from robustjax.attacks.threat_model import ThreatModel, per_example
+from robustjax.errors import UserError
 
 ANY_LENGTH = ThreatModel("l2", math.inf)
 
@@ -64,7 +65,7 @@ class DeepFool:
             return AttackResult.empty(images)
         logits = clean_logits(logits_fn, images, labels)
         if logits.shape[1] < 2:
-            raise ValueError(f"logits_fn gives {logits.shape[1]} class; deepfool needs at least 2")
+            raise UserError(f"logits_fn gives {logits.shape[1]} class; deepfool needs at least 2")
         rivals = runners_up(logits)[:, : None if num_classes is None else num_classes - 1]
         inputs = _Inputs(images, labels, threat, rivals, attacked=~misclassified(logits, labels))
         model = gradient_model(lead_of_target, logits_fn, labels)

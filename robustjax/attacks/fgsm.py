@@ -13,6 +13,7 @@ from robustjax.attacks import _checks as checks
 from robustjax.attacks.pgd import PGD, Loss
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ class FGSM:
     ) -> AttackResult:
         """Attacks images; the arrays, which belong to the images, are as for `fgsm`."""
         if not checks.has_finite_epsilon(checks.checked_threat_type(threat)):
-            raise ValueError(
+            raise UserError(
                 f"threat.epsilon is {threat.epsilon}; the fast gradient sign method steps by "
                 "epsilon, which must be finite"
             )

@@ -24,6 +24,7 @@ from robustjax.attacks.result import AttackResult
 from robustjax.attacks.stopping import Point, StopRule
 from robustjax.attacks.targets import named_targets
 from robustjax.attacks.threat_model import ThreatModel, per_example
+from robustjax.errors import UserError
 from robustjax.step_size import default_step_size
 
 STARTS = checks.STARTS
@@ -102,7 +103,7 @@ class PGD:
         steps = checks.checked_count("steps", self.steps, 0)
         restarts = checks.checked_count("restarts", self.restarts, 1)
         if self.success not in ("last", "any"):
-            raise ValueError(f'success is {self.success!r}; it must be "last" or "any"')
+            raise UserError(f'success is {self.success!r}; it must be "last" or "any"')
         threat = checks.checked_threat(threat, batch_size, dtype)
         checks.check_inside_box(images, threat)
         start_name, start_images = checks.checked_start(
@@ -112,9 +113,7 @@ class PGD:
             targets = named_targets(self.targets, key, logits_fn, images, labels)
         if targets is not None:
             if target is not None:
-                raise ValueError(
-                    "target and targets are both given; a targeted attack has no other"
-                )
+                raise UserError("target and targets are both given; a targeted attack has no other")
             targets = target = checks.checked_targets(targets, batch_size)
             loss = Lowered(loss)
         step_size = self.step_size
@@ -310,7 +309,7 @@ def loss_named(loss: Loss | str) -> Loss:
 
 def _default_step_size(threat: ThreatModel, steps: int) -> jax.Array:
     if not checks.has_finite_epsilon(threat):
-        raise ValueError(
+        raise UserError(
             f"threat.epsilon is {threat.epsilon}, from which no step follows; give a step_size"
         )
     return default_step_size(threat.epsilon, steps)

@@ -35,6 +35,7 @@ from robustjax.attacks.result import AttackResult
 from robustjax.attacks.spsa import SPSA
 from robustjax.attacks.square import Square
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.errors import UserError
 from robustjax.text import format_value, parse_literal
 
 
@@ -211,7 +212,7 @@ def parse(name: str, settings: Mapping[str, Any] | None = None) -> Named:
         for setting, value in more.items():
             _require_setting(name, entry, setting)
             if setting in given or setting in entry.fixed:
-                raise ValueError(f"{shown(name)} in --attacks: {setting} is given twice")
+                raise UserError(f"{shown(name)} in --attacks: {setting} is given twice")
             given[setting] = value
     attack = entry.attack(**{**entry.fixed, **given})
     _require_even(name, attack)
@@ -230,7 +231,7 @@ def name_of(attack: Any) -> str:
         fixed = all(getattr(attack, field, None) == value for field, value in entry.fixed.items())
         if type(attack) is entry.attack and fixed:
             return _name(kind, entry, attack)
-    raise ValueError(f"{attack!r:.80} is no attack of the registry: {', '.join(ENTRIES)}")
+    raise UserError(f"{attack!r:.80} is no attack of the registry: {', '.join(ENTRIES)}")
 
 
 def is_known(name: Any) -> bool:
@@ -278,7 +279,7 @@ def _kind_and_numbers(name: str, plain: str) -> tuple[str, dict[str, int]]:
 def _count(name: str, text: str) -> int:
     """A number in an attack's name: of steps, restarts or points."""
     if len(text) > len(str(LARGEST_COUNT)) or not 1 <= int(text) <= LARGEST_COUNT:
-        raise ValueError(
+        raise UserError(
             f"{shown(name)!r} in --attacks: accepted are whole numbers, 1 to {LARGEST_COUNT}"
         )
     return int(text)
@@ -291,13 +292,13 @@ def _written_settings(name: str, entry: Entry, text: str | None) -> dict[str, An
     for part in text.split(","):
         setting, equals, value = (word.strip() for word in part.partition("="))
         if not equals:
-            raise ValueError(
+            raise UserError(
                 f"{shown(name)} in --attacks: {shown(part)} is no setting; accepted is name=value, "
                 "between commas"
             )
         _require_setting(name, entry, setting)
         if setting in found:
-            raise ValueError(f"{shown(name)} in --attacks: {setting} is given twice")
+            raise UserError(f"{shown(name)} in --attacks: {setting} is given twice")
         found[setting] = _value(name, entry, setting, value)
     return found
 
@@ -312,7 +313,7 @@ def _require_setting(name: str, entry: Entry, setting: str) -> None:
     known = tuple(field.name for field in dataclasses.fields(entry.attack))
     if setting not in known:
         accepted = settings_of(entry)
-        raise ValueError(
+        raise UserError(
             f"{shown(name)} in --attacks: {shown(setting)} is no setting of it; accepted are "
             f"{', '.join(accepted) or 'none'}{did_you_mean(setting, accepted)}"
         )
@@ -321,7 +322,7 @@ def _require_setting(name: str, entry: Entry, setting: str) -> None:
 def _value(name: str, entry: Entry, setting: str, text: str) -> Any:
     """A setting's value as its type says it is."""
     if setting in _NOT_BY_NAME:
-        raise ValueError(f"{shown(name)} in --attacks: {setting} cannot be given by name")
+        raise UserError(f"{shown(name)} in --attacks: {setting} cannot be given by name")
     kinds = _types(typing.get_type_hints(entry.attack)[setting])
     value = parse_literal(text)
     if value is None and type(None) in kinds:
@@ -337,7 +338,7 @@ def _value(name: str, entry: Entry, setting: str, text: str) -> Any:
             return value
     words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
     accepted = " or ".join(words[kind] for kind in words if kind in kinds)
-    raise ValueError(f"{shown(name)} in --attacks: {setting}={shown(text)}: accepted is {accepted}")
+    raise UserError(f"{shown(name)} in --attacks: {setting}={shown(text)}: accepted is {accepted}")
 
 
 def _types(hint: Any) -> Sequence[Any]:
@@ -348,7 +349,7 @@ def _types(hint: Any) -> Sequence[Any]:
 
 def _require_even(name: str, attack: Any) -> None:
     if isinstance(attack, SPSA) and attack.samples % 2:
-        raise ValueError(f"{name!r} in --attacks: the points of spsa-KxN are an even number")
+        raise UserError(f"{name!r} in --attacks: the points of spsa-KxN are an even number")
 
 
 def _require_accepted(name: str, attack: Any) -> None:
@@ -359,12 +360,12 @@ def _require_accepted(name: str, attack: Any) -> None:
         value = getattr(attack, field.name)
         above_zero = field.name in _ABOVE_ZERO
         if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
-            raise ValueError(
+            raise UserError(
                 f"{shown(name)} in --attacks: {field.name}={value:g}: accepted are numbers, 0 or "
                 "more"
             )
         if above_zero and value == 0:
-            raise ValueError(
+            raise UserError(
                 f"{shown(name)} in --attacks: {field.name}=0: accepted are numbers above 0"
             )
     images = jax.ShapeDtypeStruct((2, 8, 8, 1), np.float32)
@@ -382,7 +383,7 @@ def _require_accepted(name: str, attack: Any) -> None:
             warnings.simplefilter("ignore")
             jax.eval_shape(attacked, images, labels)
     except ValueError as error:
-        raise ValueError(f"{shown(name)} in --attacks: {error}") from None
+        raise UserError(f"{shown(name)} in --attacks: {error}") from None
 
 
 def _name(kind: str, entry: Entry, attack: Any) -> str:
@@ -402,7 +403,7 @@ def _name(kind: str, entry: Entry, attack: Any) -> str:
         and getattr(attack, field.name) != getattr(default, field.name)
     ]
     for setting in set(others) & set(_NOT_BY_NAME):
-        raise ValueError(f"{setting} is {getattr(attack, setting)!r:.60}, which no name can say")
+        raise UserError(f"{setting} is {getattr(attack, setting)!r:.60}, which no name can say")
     values = [f"{name}={_as_text(getattr(attack, name))}" for name in others]
     return plain + (f"({','.join(values)})" if values else "")
 
@@ -413,8 +414,8 @@ def _as_text(value: Any) -> str:
     return "none" if value is None else format_value(value)
 
 
-def _unknown(name: Any) -> ValueError:
-    return ValueError(
+def _unknown(name: Any) -> UserError:
+    return UserError(
         f"unknown attack {shown(name)!r} in --attacks: accepted are clean, {accepted()}"
         f"{_hint(name)}"
     )

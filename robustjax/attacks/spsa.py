@@ -20,6 +20,7 @@ from robustjax.attacks.engine.model import logits_model
 from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel, per_example
+from robustjax.errors import UserError
 
 Model = Callable[[jax.Array], jax.Array]
 
@@ -71,7 +72,7 @@ class SPSA:
         chunk = min(_checked_even("chunk", self.chunk), samples)
         threat = checks.checked_threat(threat, batch_size, images.dtype)
         if threat.norm != "linf":
-            raise ValueError(f'threat.norm is {threat.norm!r}; spsa needs "linf"')
+            raise UserError(f'threat.norm is {threat.norm!r}; spsa needs "linf"')
         checks.check_inside_box(images, threat)
         usual_delta, usual_rate = default_scales(threat, steps)
         delta, learning_rate = (
@@ -83,7 +84,7 @@ class SPSA:
         )
         values = checks.known(delta)
         if values is not None and not np.all(values > 0):
-            raise ValueError(f"delta is {values.min():g}; it must be above 0")
+            raise UserError(f"delta is {values.min():g}; it must be above 0")
         # A step of Adam's moves a pixel by about the learning rate.
         checks.warn_if_short(threat.epsilon, steps, learning_rate)
         key = checked_key(key, batch_size)
@@ -365,5 +366,5 @@ class _Ascent:
 def _checked_even(name: str, value: Any) -> int:
     count = checks.checked_count(name, value, 2)
     if count % 2:
-        raise ValueError(f"{name} is {count}; it must be even, for points come in pairs")
+        raise UserError(f"{name} is {count}; it must be even, for points come in pairs")
     return count

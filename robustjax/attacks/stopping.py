@@ -30,6 +30,7 @@ import numpy as np
 from robustjax.arguments import LARGEST_COUNT
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.errors import UserError
 from robustjax.losses._checks import at_least_float32
 
 
@@ -111,15 +112,13 @@ def _threshold(value: Any) -> jax.Array:
     if not jnp.issubdtype(array.dtype, jnp.number) or (
         numbers is not None and np.isnan(numbers).any()
     ):
-        raise ValueError(
-            f"threshold is {value!r:.60}; it must be a number, or one for each example"
-        )
+        raise UserError(f"threshold is {value!r:.60}; it must be a number, or one for each example")
     return array.astype(at_least_float32(array.dtype))
 
 
 def _spread(name: str, value: jax.Array, batch_size: int) -> jax.Array:
     if value.shape not in ((), (batch_size,)):
-        raise ValueError(
+        raise UserError(
             f"{name} has shape {value.shape}; it must be a scalar or one value for each of the "
             f"{batch_size} examples"
         )
@@ -208,12 +207,12 @@ def misclassified(tau: jax.Array | int) -> Misclassified:
     """
     count = checks.strong("tau", tau)
     if not jnp.issubdtype(count.dtype, jnp.integer):
-        raise ValueError(f"tau is {tau}; it counts steps and must be of an integer type")
+        raise UserError(f"tau is {tau}; it counts steps and must be of an integer type")
     values = checks.known(tau)
     if values is not None and np.any(values < 0):
-        raise ValueError(f"tau is {tau}; it counts steps and must be at least 0")
+        raise UserError(f"tau is {tau}; it counts steps and must be at least 0")
     if values is not None and np.any(values > LARGEST_COUNT):
-        raise ValueError(f"tau is {tau}; accepted are steps up to {LARGEST_COUNT}")
+        raise UserError(f"tau is {tau}; accepted are steps up to {LARGEST_COUNT}")
     return Misclassified(count.astype(jnp.int32))
 
 

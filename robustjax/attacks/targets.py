@@ -18,6 +18,7 @@ from robustjax.attacks.engine.keys import checked_key, first_key, fold_in_each, 
 from robustjax.attacks.engine.model import clean_logits, one_draw
 from robustjax.attacks.engine.rows import misclassified, predicted
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.errors import UserError
 from robustjax.losses._logits import at_class, class_mask
 
 NAMED = ("next", "least", "random")
@@ -145,7 +146,7 @@ def named_targets(
     logits = clean_logits(logits_fn, images, labels)
     num_classes = logits.shape[1]
     if num_classes < 2:
-        raise ValueError(f"logits_fn gives {num_classes} class; targets needs at least 2")
+        raise UserError(f"logits_fn gives {num_classes} class; targets needs at least 2")
     if labels.ndim == 2:
         labels = labels.argmax(axis=-1)
     if name == "least":
@@ -188,19 +189,19 @@ def checked_first_target(
       ValueError: there are too few classes, or `first_target` is no integer or out of range.
     """
     if num_targets > num_wrong:
-        raise ValueError(
+        raise UserError(
             f"num_targets is {num_targets}, and logits_fn gives {num_wrong + 1} classes; "
             f"it must be at most {num_wrong}, the number of wrong ones"
         )
     first = jnp.asarray(first_target)
     if first.shape not in ((), (batch_size,)) or not jnp.issubdtype(first.dtype, jnp.integer):
-        raise ValueError(
+        raise UserError(
             f"first_target is {first_target!r}; it must be an integer, or one for each of the "
             f"{batch_size} images"
         )
     value = checks.known(first_target)
     if value is not None and not ((value >= 0) & (value <= num_wrong - num_targets)).all():
-        raise ValueError(
+        raise UserError(
             f"first_target is {first_target} with num_targets {num_targets}, and logits_fn gives "
             f"{num_wrong + 1} classes; it must lie between 0 and {num_wrong - num_targets}"
         )

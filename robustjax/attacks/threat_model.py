@@ -16,6 +16,7 @@ import numpy as np
 
 from robustjax.arguments import did_you_mean
 from robustjax.attacks.engine.keys import random_signs
+from robustjax.errors import UserError
 
 NORMS = ("linf", "l2")
 
@@ -84,27 +85,25 @@ class ThreatModel:
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
-            raise ValueError(
+            raise UserError(
                 f"norm is {self.norm!r}; it must be one of {', '.join(NORMS)}"
                 f"{did_you_mean(self.norm, NORMS)}"
             )
         # JAX rebuilds this object with tracers and placeholders as leaves: judge only what is a
         # plain number or a NumPy array.
         if isinstance(self.epsilon, int | float | np.ndarray) and not np.all(self.epsilon >= 0):
-            raise ValueError(
-                f"epsilon is {self.epsilon}; it must be at least 0 (infinity: no ball)"
-            )
+            raise UserError(f"epsilon is {self.epsilon}; it must be at least 0 (infinity: no ball)")
         if isinstance(self.bounds, int | float | str):
-            raise ValueError(f"bounds is {self.bounds!r}; it must be (low, high) or None")
+            raise UserError(f"bounds is {self.bounds!r}; it must be (low, high) or None")
         if isinstance(self.bounds, tuple | list):
             if len(self.bounds) != 2:
-                raise ValueError(
+                raise UserError(
                     f"bounds has {len(self.bounds)} entries; it must be (low, high) or None"
                 )
             if all(isinstance(bound, int | float) for bound in self.bounds):
                 low, high = self.bounds
                 if not low <= high:
-                    raise ValueError(f"bounds is ({low}, {high}); low must not exceed high")
+                    raise UserError(f"bounds is ({low}, {high}); low must not exceed high")
 
     def for_batch(self, batch_size: int, dtype: Any = jnp.float32) -> ThreatModel:
         """The same set with one epsilon (and one box) per example: every leaf is `[B]`."""

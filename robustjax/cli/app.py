@@ -9,21 +9,15 @@ import textwrap
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 from absl import flags
 
 from robustjax.arguments import nearest
 from robustjax.cli import flag_files
 from robustjax.cli.start import INTERRUPTED
-
-PACKAGE = Path(__file__).resolve().parents[1]
+from robustjax.errors import UserError
 
 HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
-
-
-class CommandError(Exception):
-    """Something the person at the terminal can mend; its text is all that is shown."""
 
 
 def run(
@@ -37,7 +31,7 @@ def run(
     """Parses the flags and runs a launcher; never returns.
 
     Exits with 0 when `main` returns, 1 with one sentence on an error, 130 on Ctrl-C. An error that
-    this package did not foresee keeps its traceback; ROBUSTJAX_TRACEBACK=1 shows all of them.
+    nobody raised on purpose keeps its traceback; ROBUSTJAX_TRACEBACK=1 shows all of them.
 
     Args:
       main: reads the parsed flags.
@@ -83,12 +77,12 @@ def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     except flags.UnrecognizedFlagError as error:
         near = nearest(error.flagname, values)
         hint = "--help lists those there are" if near is None else f"did you mean --{near}?"
-        raise CommandError(f"unknown flag --{error.flagname}; {hint}") from None
+        raise UserError(f"unknown flag --{error.flagname}; {hint}") from None
     for name in PATHS:
         if name in values and values[name].value:
             values[name].value = _expanded(values[name].value)
     if left_over:
-        raise CommandError(f"{left_over[0]!r} is not a flag; flags are written as --name=value")
+        raise UserError(f"{left_over[0]!r} is not a flag; flags are written as --name=value")
 
 
 def _unraisablehook(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -191,16 +185,14 @@ def _said_of(error: Exception) -> str:
 def is_foreseen(error: Exception) -> bool:
     """Whether the error is for the person at the terminal, and not for us.
 
-    Such are those of the flag parser, those of the system (a full disk, a folder that may not be
-    written), and those that this package raised.
+    Such are those raised on purpose, those of the flag parser, and those of the system (a full
+    disk, a folder that may not be written).
     """
-    if isinstance(error, flags.Error | CommandError | OSError):
-        return True
-    if _is_out_of_memory(error) or _is_missing_bucket_package(error):
-        return True
-    frames = traceback.extract_tb(error.__traceback__)
-    expected = isinstance(error, ValueError | RuntimeError)
-    return expected and PACKAGE in Path(frames[-1].filename).parents
+    return (
+        isinstance(error, UserError | flags.Error | OSError)
+        or _is_out_of_memory(error)
+        or _is_missing_bucket_package(error)
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from absl import flags
 
 from robustjax.arguments import LARGEST_COUNT, LARGEST_SEED, require_finite, require_whole
-from robustjax.cli import app
+from robustjax.errors import UserError
 from robustjax.files import Path, require_writable
 from robustjax.training.units import require_inside_box
 
@@ -39,7 +39,7 @@ def require_distances(*names: str, above_zero: bool = False) -> None:
         if value is not None:
             require_finite(f"--{name}", value, 0, accepted=accepted)
             if above_zero and value == 0:
-                raise app.CommandError(f"--{name}=0: accepted are {accepted}")
+                raise UserError(f"--{name}=0: accepted are {accepted}")
 
 
 def require_units(norm: str, pixels: int) -> None:

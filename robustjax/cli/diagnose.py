@@ -21,6 +21,7 @@ from robustjax.diagnosis import evidence as masking_evidence
 from robustjax.diagnosis import rules as gradient_masking
 from robustjax.diagnosis.evidence import Progress
 from robustjax.diagnosis.records import Settings
+from robustjax.errors import UserError
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path, require_writable, write_whole
 from robustjax.flags import NumberParser
@@ -112,7 +113,7 @@ def _main() -> None:
     threat = network.threat(values.epsilon)
     epsilon = float(threat.epsilon)
     if epsilon == 0:
-        raise app.CommandError("--epsilon is 0; a diagnosis needs a ball")
+        raise UserError("--epsilon is 0; a diagnosis needs a ball")
     settings = Settings(
         step_size=(
             default_step_size(epsilon, values.attack_steps)
@@ -185,14 +186,14 @@ def _check_flags() -> tuple[int, ...]:
     """Gives the steps."""
     values = flags.FLAGS
     if not values.workdir:
-        raise app.CommandError("--workdir is not given; name the folder of a run")
+        raise UserError("--workdir is not given; name the folder of a run")
     checks.require_counts(
         examples=0, batch_size=0, seed=0, queries=0, attack_steps=1, restarts=2, random_points=1
     )
     checks.require_distances("epsilon", "step_size", above_zero=True)
     steps = tuple(_count(text) for text in values.steps)
     if len(steps) < 2 or 0 in steps or list(steps) != sorted(set(steps)):
-        raise app.CommandError(
+        raise UserError(
             f"--steps={','.join(values.steps)}: accepted are two numbers or more, ascending, such "
             "as 1,5,10,20,50,100,1000"
         )
@@ -208,7 +209,7 @@ def _count(text: str) -> int:
 def _require_its_data_set(network: TrainedNetwork, source: TrainedNetwork) -> None:
     same = np.array_equal(network.test_set.labels, source.test_set.labels)
     if not same or not np.array_equal(network.test_set.images, source.test_set.images):
-        raise app.CommandError(
+        raise UserError(
             f"--source was trained on {source.config.dataset}, --workdir on "
             f"{network.config.dataset}; transfer needs one test set"
         )

@@ -18,6 +18,7 @@ from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_whole
 from robustjax.cli import app, checks, compilation
 from robustjax.config import TrainConfig
 from robustjax.digest import digest
+from robustjax.errors import UserError
 from robustjax.evaluation import accumulated, adversarial_images, protocols
 from robustjax.evaluation.spec import STEPPED, AttackSpec
 from robustjax.evaluation.suite import Progress
@@ -125,9 +126,9 @@ def _main() -> None:
 def _check_flags() -> None:
     values = flags.FLAGS
     if not values.workdir:
-        raise app.CommandError("--workdir is not given; name the folder of a run")
+        raise UserError("--workdir is not given; name the folder of a run")
     if values.attacks == []:
-        raise app.CommandError("--attacks= is empty: accepted are names, as clean,pgd-20")
+        raise UserError("--attacks= is empty: accepted are names, as clean,pgd-20")
     specs = [evaluation.parse_attack(name) for name in values.attacks or _DEFAULT_ATTACKS]
     if not values.protocol and not any(spec.kind in STEPPED for spec in specs):
         for name in ("step_size", "start", "success"):
@@ -144,7 +145,7 @@ def _check_flags() -> None:
         fixed = ("attacks", "epsilon", "step_size", "start", "success")
         for name in fixed:
             if values[name].value is not None:
-                raise app.CommandError(
+                raise UserError(
                     f"--{name}: --protocol={values.protocol} says what it is; give one of the two"
                 )
 
@@ -170,7 +171,7 @@ class Evaluated(NamedTuple):
         if not app.is_foreseen(first):
             raise first
         lines = [f"{name}: {app.describe(error)}" for name, error in self.failures.items()]
-        raise app.CommandError("the other attacks are in the report; " + "; ".join(lines))
+        raise UserError("the other attacks are in the report; " + "; ".join(lines))
 
 
 def evaluate_run(

@@ -6,6 +6,7 @@ import sys
 from absl import flags
 
 from robustjax.cli import app
+from robustjax.errors import UserError
 from robustjax.files import require_writable
 from robustjax.papers import registry
 
@@ -37,7 +38,7 @@ def _main() -> None:
         return
     chosen = registry.settings(values.name, values.set)
     if not values.output:
-        raise app.CommandError("--output is not given; name the folder to write to")
+        raise UserError("--output is not given; name the folder to write to")
     output = require_writable(values.output, f"--output={values.output}")
     report = functools.partial(print, file=sys.stderr, flush=True)
     registry.run(values.name, chosen, output, report)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 
+from robustjax.errors import UserError
 from robustjax.files import Path
 
 _DEEPEST = 20
@@ -22,20 +23,20 @@ def check(arguments: Iterable[str], within: tuple[str, ...] = ()) -> None:
     for name in _included(arguments):
         flag = f"--flagfile={name}"
         if name in within:
-            raise ValueError(f"{flag} includes itself, by way of {within[-1]}")
+            raise UserError(f"{flag} includes itself, by way of {within[-1]}")
         if len(within) == _DEEPEST:
-            raise ValueError(
+            raise UserError(
                 f"{flag}: more than {_DEEPEST} flag files include each other, from "
                 f"--flagfile={within[0]} on"
             )
         try:
             lines = Path(name).expanduser().read_bytes().decode().splitlines()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{flag} is no text: {error}") from None
+            raise UserError(f"{flag} is no text: {error}") from None
         except OSError as error:
-            raise ValueError(f"{flag} cannot be read: {error.strerror or error}") from error
+            raise UserError(f"{flag} cannot be read: {error.strerror or error}") from error
         if any("\0" in line for line in lines):
-            raise ValueError(f"{flag} is no text: it has a zero byte")
+            raise UserError(f"{flag} is no text: it has a zero byte")
         check((line.strip() for line in lines), (*within, name))
 
 

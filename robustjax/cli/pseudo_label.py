@@ -15,6 +15,7 @@ from robustjax import data, training
 from robustjax.attacks.engine.rows import predicted
 from robustjax.batching import batches_of_one_shape
 from robustjax.cli import app, checks, compilation
+from robustjax.errors import UserError
 from robustjax.files import Path, write_whole
 from robustjax.progress import terminal_bar
 
@@ -54,17 +55,17 @@ def _define_flags() -> None:
 def _main() -> None:
     values = flags.FLAGS
     if not values.workdir:
-        raise app.CommandError("--workdir is not given; name the folder of the run that labels")
+        raise UserError("--workdir is not given; name the folder of the run that labels")
     if not values.output.endswith(".npz"):
-        raise app.CommandError(f"--output={values.output}: accepted is the name of an .npz file")
+        raise UserError(f"--output={values.output}: accepted is the name of an .npz file")
     if bool(values.images) == bool(values.dataset):
-        raise app.CommandError("give either --images=FILE.npz or --dataset=NAME")
+        raise UserError("give either --images=FILE.npz or --dataset=NAME")
     checks.require_counts(skip_first=0, batch_size=1)
     for name in ("images", "data_dir"):
         if values[name].value and os.path.realpath(values.output) == os.path.realpath(
             values[name].value
         ):
-            raise app.CommandError(f"--output={values.output}: --{name} is read from that file")
+            raise UserError(f"--output={values.output}: --{name} is read from that file")
     checks.require_output(values.output, f"--output={values.output}")
     compilation.enable_cache()
     labels = label_images(
@@ -111,7 +112,7 @@ def label_images(
     try:
         num_classes = run.num_classes(images.shape[1:])
     except ValueError as error:
-        raise ValueError(f"--workdir={workdir}: {error}") from error
+        raise UserError(f"--workdir={workdir}: {error}") from error
     model = training.create_model(run.config, num_classes)
     variables = jax.tree.map(jnp.asarray, run.variables)
 
@@ -122,7 +123,7 @@ def label_images(
 
     labels, confidence = _in_batches(predict, images, batch_size)
     if np.any(labels < 0):
-        raise ValueError(
+        raise UserError(
             f"--workdir={workdir}: the network predicts nothing for {np.sum(labels < 0)} of "
             f"{len(labels)} images (its logits are not finite)"
         )
@@ -165,9 +166,7 @@ def _images(values: flags.FlagValues) -> np.ndarray:
         folder = values.data_dir or config.data_dir or None
         images = data.load(values.dataset, values.split, data_dir=folder).images
     if values.skip_first >= len(images):
-        raise app.CommandError(
-            f"--skip_first={values.skip_first}: there are only {len(images)} images"
-        )
+        raise UserError(f"--skip_first={values.skip_first}: there are only {len(images)} images")
     return images[values.skip_first :]
 
 

@@ -5,6 +5,7 @@ import sys
 from absl import flags
 
 from robustjax.cli import app
+from robustjax.errors import UserError
 from robustjax.reports.html.page import write_html_report
 
 DESCRIPTION = """\
@@ -41,4 +42,4 @@ def _main() -> None:
     size = page.stat().length / 1e6
     print(f"report: {page} ({size:.1f} MB)   table: {table}", file=sys.stderr)
     if left_out:
-        raise app.CommandError("left out of the report: " + "; ".join(left_out))
+        raise UserError("left out of the report: " + "; ".join(left_out))

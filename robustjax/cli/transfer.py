@@ -16,6 +16,7 @@ from robustjax import evaluation
 from robustjax.arguments import require_choice
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.evaluate import STEP_SIZE_HELP
+from robustjax.errors import UserError
 from robustjax.evaluation.spec import STEPPED
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.evaluation.transfer import (
@@ -154,11 +155,11 @@ def _check_flags() -> tuple[Sequence[str], Sequence[str]]:
     sources, targets = values.sources or values.workdirs, values.targets or values.workdirs
     for name, folders in (("sources", sources), ("targets", targets)):
         if not folders:
-            raise app.CommandError(f"--{name}, --workdirs: neither is given; name folders of runs")
+            raise UserError(f"--{name}, --workdirs: neither is given; name folders of runs")
         require_distinct(f"--{name}, --workdirs", folders)
     require_distinct("--sources, --targets", list(dict.fromkeys([*sources, *targets])))
     if values.workdirs and values.sources and values.targets:
-        raise app.CommandError("--workdirs: --sources and --targets are both given already")
+        raise UserError("--workdirs: --sources and --targets are both given already")
     if parse_transfer_attack(values.attack).kind not in STEPPED:
         for name in ("step_size", "start"):
             if values[name].present:
@@ -174,13 +175,13 @@ def _require_one_data_set(networks: Mapping[str, TrainedNetwork]) -> None:
     (name, first), *others = networks.items()
     for other_name, other in others:
         if other.config.norm != first.config.norm:
-            raise app.CommandError(
+            raise UserError(
                 f"--workdirs: the ball of {name} is {first.config.norm}, that of {other_name} "
                 f"{other.config.norm}; a transfer matrix needs one norm"
             )
         same = np.array_equal(other.test_set.labels, first.test_set.labels)
         if not same or not np.array_equal(other.test_set.images, first.test_set.images):
-            raise app.CommandError(
+            raise UserError(
                 f"--workdirs: {name} was trained on {_described(first)}, {other_name} on "
                 f"{_described(other)}; a transfer matrix needs one test set"
             )
@@ -198,7 +199,7 @@ def _epsilon(networks: Mapping[str, TrainedNetwork]) -> float:
     found = {name: float(network.threat().epsilon) for name, network in networks.items()}
     if len(set(found.values())) > 1:
         shown = ", ".join(f"{name} {epsilon:g}" for name, epsilon in found.items())
-        raise app.CommandError(f"--epsilon is not given, and the runs have different ones: {shown}")
+        raise UserError(f"--epsilon is not given, and the runs have different ones: {shown}")
     return next(iter(found.values()))
 
 

@@ -19,6 +19,7 @@ from robustjax.batching import batches_of_one_shape
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.evaluate import ADVERSARIAL
 from robustjax.digest import digest
+from robustjax.errors import UserError
 from robustjax.evaluation import adversarial_images
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path
@@ -65,7 +66,7 @@ def define_verify_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 def _main() -> None:
     values = flags.FLAGS
     if not values.workdir:
-        raise app.CommandError("--workdir is not given; name the folder of a run")
+        raise UserError("--workdir is not given; name the folder of a run")
     checks.require_counts(batch_size=1)
     checks.require_distances("epsilon")
     folder = Path(values.workdir) / ADVERSARIAL
@@ -74,7 +75,7 @@ def _main() -> None:
     if not named:
         files = sorted(folder.glob("*.npz")) if folder.exists() else []
     if not files:
-        raise app.CommandError(
+        raise UserError(
             f"--workdir={values.workdir} has no adversarial images; launch/evaluate.py "
             "--save_images writes them"
         )
@@ -103,7 +104,7 @@ def _main() -> None:
             print(f"{path.name}: {error}\n  DOES NOT HOLD")
             held.append(False)
     if not held:
-        raise app.CommandError(
+        raise UserError(
             f"--workdir={values.workdir}: none of its files is of this checkpoint and these images"
         )
     if not all(held):
@@ -123,12 +124,12 @@ def _verify(
     values = flags.FLAGS
     test_set = network.first(len(found.images)).test_set
     if len(test_set.labels) < len(found.images):
-        raise app.CommandError(
+        raise UserError(
             f"{path} holds {len(found.images)} images, the test set {len(test_set.labels)}"
         )
     clean = np.asarray(data.to_float(jnp.asarray(test_set.images)))
     if found.images.shape != clean.shape:
-        raise app.CommandError(
+        raise UserError(
             f"{path}: its images have shape {list(found.images.shape)}, those of the test set "
             f"{list(clean.shape)}"
         )
@@ -141,7 +142,7 @@ def _verify(
             found, clean, test_set.labels, predict(clean), predict(found.images), norm, epsilon
         )
     except ValueError as error:
-        raise app.CommandError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
     own = network.threat()
     other = (
         ""
@@ -169,7 +170,7 @@ def _ball(found: adversarial_images.AdversarialImages, path: Path) -> tuple[str,
     """The norm and the radius that a file says its attack had."""
     norm, epsilon = found.settings.get("norm"), found.settings.get("epsilon")
     if norm not in NORMS or not is_number(epsilon) or not is_finite(epsilon) or epsilon < 0:
-        raise app.CommandError(f"{path} does not say the norm and the radius of its attack")
+        raise UserError(f"{path} does not say the norm and the radius of its attack")
     return norm, float(epsilon)
 
 

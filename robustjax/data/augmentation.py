@@ -15,6 +15,7 @@ from robustjax.arguments import (
     require_whole,
     shown,
 )
+from robustjax.errors import UserError
 
 PADDING_MODES = ("zero", "reflect")
 _CHOICES = (
@@ -59,7 +60,7 @@ class Augmentation:
             ValueError: If the text is not of this form.
         """
         if not isinstance(text, str):
-            raise ValueError(f"--augmentation must be {_CHOICES}; got {shown(text)}")
+            raise UserError(f"--augmentation must be {_CHOICES}; got {shown(text)}")
         if text == "none":
             return cls()
         first, *rest = text.split("-")
@@ -67,7 +68,7 @@ class Augmentation:
         others = rest if crop else [first, *rest]
         if others not in ([], ["flip"]):
             hint = did_you_mean(text, ("none", "flip", "crop4", "crop4-flip", "reflect4-flip"))
-            raise ValueError(f"--augmentation must be {_CHOICES}; got {text!r:.100}{hint}")
+            raise UserError(f"--augmentation must be {_CHOICES}; got {text!r:.100}{hint}")
         if not crop:
             return cls(flip=True)
         mode = "reflect" if crop[1] == "reflect" else "zero"
@@ -83,7 +84,7 @@ class Augmentation:
             ValueError: If not; the message says how many pixels may be added.
         """
         if self.crop_padding >= min(size):
-            raise ValueError(
+            raise UserError(
                 f"images of {size[0]}x{size[1]} may be padded by 0 to {min(size) - 1} pixels, not "
                 f"by {self.crop_padding}"
             )
@@ -141,7 +142,7 @@ def augment(
     """
     _check(crop_padding, padding_mode, flip)
     if np.ndim(images) != 4:
-        raise ValueError(f"images must be [B, H, W, C], got shape {list(np.shape(images))}")
+        raise UserError(f"images must be [B, H, W, C], got shape {list(np.shape(images))}")
     require_keys(keys, images.shape[0])
     height, width = images.shape[1:3]
     Augmentation(crop_padding, padding_mode, flip).require_fitting((height, width))
@@ -179,7 +180,7 @@ def to_float(images: jax.Array) -> jax.Array:
     if images.dtype == jnp.float32:
         return images
     if images.dtype != jnp.uint8:
-        raise ValueError(f"images must be uint8 in 0..255 or float32 in [0, 1], got {images.dtype}")
+        raise UserError(f"images must be uint8 in 0..255 or float32 in [0, 1], got {images.dtype}")
     return images.astype(jnp.float32) / 255
 
 
@@ -189,7 +190,7 @@ def require_keys(keys: jax.Array, batch_size: int) -> None:
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not typed or keys.shape != (batch_size,):
         found = type(keys).__name__ if dtype is None else f"{dtype} {list(keys.shape)}"
-        raise ValueError(
+        raise UserError(
             f"keys must be {batch_size} typed PRNG keys, one per image "
             f"(jax.random.split(jax.random.key(0), B)), got {found}"
         )

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from robustjax.arguments import is_number, is_whole, require_whole, shown
+from robustjax.errors import UserError
 
 
 def epoch_order(seed: int, epoch: int, num_examples: int, batch_size: int) -> np.ndarray:
@@ -84,7 +85,7 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
         ValueError: If the batch size is out of range.
     """
     if not is_whole(batch_size) or not 1 <= batch_size <= num_examples:
-        raise ValueError(
+        raise UserError(
             f"--batch_size must lie in 1..{num_examples}, the number of training examples, "
             f"got {shown(batch_size)}"
         )
@@ -103,11 +104,11 @@ def shares_of_batch(batch_size: int, extra_fraction: float) -> tuple[int, int]:
     """
     require_whole("--batch_size", batch_size, 1)
     if not is_number(extra_fraction) or not 0 < extra_fraction < 1:
-        raise ValueError(f"--extra_fraction must lie between 0 and 1, got {shown(extra_fraction)}")
+        raise UserError(f"--extra_fraction must lie between 0 and 1, got {shown(extra_fraction)}")
     extra_share = round(batch_size * extra_fraction)
     labelled_share = batch_size - extra_share
     if not 1 <= labelled_share < batch_size:
-        raise ValueError(
+        raise UserError(
             f"--extra_fraction={extra_fraction:g} of --batch_size={batch_size} leaves "
             f"{labelled_share} labelled and {extra_share} extra examples; both must be at least 1"
         )

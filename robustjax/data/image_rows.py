@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 from numpy.typing import DTypeLike
 
+from robustjax.errors import UserError
 from robustjax.npz import NpzFile
 
 _LOCAL_HEADER = 30
@@ -67,7 +68,7 @@ class JoinedRows:
 
     def __init__(self, first: np.ndarray, second: np.ndarray) -> None:
         if first.shape[1:] != second.shape[1:] or first.dtype != second.dtype:
-            raise ValueError(
+            raise UserError(
                 f"rows of {first.dtype}{list(first.shape[1:])} cannot be joined with rows of "
                 f"{second.dtype}{list(second.shape[1:])}"
             )
@@ -93,5 +94,5 @@ class JoinedRows:
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
         """All rows in one array, for what has to see them all."""
         if copy is False:
-            raise ValueError("joined rows lie in no single array; a copy is needed")
+            raise UserError("joined rows lie in no single array; a copy is needed")
         return np.concatenate([self._first, self._second]).astype(dtype or self.dtype, copy=False)

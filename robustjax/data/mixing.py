@@ -15,6 +15,7 @@ from robustjax.arguments import (
     shown,
 )
 from robustjax.data.augmentation import require_keys
+from robustjax.errors import UserError
 from robustjax.losses._checks import check_distributions
 
 KINDS = ("none", "mixup", "vh_mixup", "cutmix")
@@ -38,12 +39,12 @@ class Mixing:
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or self.kind not in KINDS:
-            raise ValueError(
+            raise UserError(
                 f"mixing must be one of {', '.join(KINDS)}, got {self.kind!r}"
                 f"{did_you_mean(self.kind, KINDS)}"
             )
         if not is_number(self.alpha) or not 0 < self.alpha <= LARGEST_FLOAT32:
-            raise ValueError(
+            raise UserError(
                 f"the mixing's alpha must be a finite number above 0, got {shown(self.alpha)}"
             )
         object.__setattr__(self, "alpha", plain(self.alpha))
@@ -124,14 +125,14 @@ def _check(
     other_labels: jax.Array,
 ) -> None:
     if np.ndim(images) != 4 or np.shape(other_images) != images.shape:
-        raise ValueError(
+        raise UserError(
             f"images and other_images must both be [B, H, W, C], got {list(np.shape(images))} and "
             f"{list(np.shape(other_images))}"
         )
     batch = images.shape[0]
     fits = np.ndim(labels) == 2 and labels.shape[0] == batch
     if not fits or np.shape(other_labels) != labels.shape:
-        raise ValueError(
+        raise UserError(
             f"labels and other_labels must both be distributions [{batch}, K], got "
             f"{list(np.shape(labels))} and {list(np.shape(other_labels))}"
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from robustjax.arguments import is_whole, shown
 from robustjax.data.dataset import Dataset
+from robustjax.errors import UserError
 
 DEFAULT_HOLDOUT = 1000
 
@@ -29,7 +30,7 @@ def stratified_positions(labels: np.ndarray, size: int) -> np.ndarray:
         ValueError: If `size` does not lie in 0..N.
     """
     if not is_whole(size) or not 0 <= size <= len(labels):
-        raise ValueError(f"size must lie in 0..{len(labels)}, got {size}")
+        raise UserError(f"size must lie in 0..{len(labels)}, got {size}")
     if size == 0:
         return np.zeros(0, np.int64)
     classes, counts = np.unique(labels, return_counts=True)
@@ -67,7 +68,7 @@ def hold_out(dataset: Dataset, size: int) -> tuple[Dataset, Dataset | None]:
         ValueError: If `size` leaves no example to train on, or is negative.
     """
     if not is_whole(size) or not 0 <= size < len(dataset):
-        raise ValueError(
+        raise UserError(
             f"--holdout must lie in 0..{len(dataset) - 1} for {dataset.name!r}, whose training set "
             f"has {len(dataset)} examples, got {size}"
         )
@@ -102,7 +103,7 @@ def first(dataset: Dataset, size: int) -> Dataset:
         ValueError: If there are not as many.
     """
     if not is_whole(size) or not 1 <= size <= len(dataset):
-        raise ValueError(
+        raise UserError(
             f"{dataset.name!r} has {len(dataset)} examples; accepted are 1 to as many, got {size}"
         )
     return select(dataset, np.arange(size))
@@ -121,7 +122,7 @@ def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
     classes = tuple(classes) if isinstance(classes, Iterable) else (classes,)
     known = all(is_whole(label) and 0 <= label < dataset.num_classes for label in classes)
     if len(classes) < 2 or len(set(classes)) < len(classes) or not known:
-        raise ValueError(
+        raise UserError(
             f"accepted are two or more different classes of {dataset.name!r}, "
             f"0..{dataset.num_classes - 1}, got {shown(classes)}"
         )
@@ -129,7 +130,7 @@ def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
     number[list(classes)] = np.arange(len(classes))
     chosen = np.flatnonzero(number[dataset.labels] >= 0)
     if not len(chosen):
-        raise ValueError(f"{dataset.name!r} has no example of the classes {classes}")
+        raise UserError(f"{dataset.name!r} has no example of the classes {classes}")
     names = tuple(dataset.class_names[label] for label in classes) if dataset.class_names else ()
     return Dataset(
         dataset.name,

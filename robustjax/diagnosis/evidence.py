@@ -16,6 +16,7 @@ from robustjax.analysis.model_statistics import checked_subject
 from robustjax.attacks.engine.keys import checked_key, keys_of_examples
 from robustjax.diagnosis.probes import Arrays, Attacked, LogitsFn, Measurement
 from robustjax.diagnosis.records import Evidence, Settings
+from robustjax.errors import UserError
 from robustjax.runs.resumable import Unfinished
 
 Progress = Callable[[str, float, float], None]
@@ -59,13 +60,13 @@ def gather(
     _, batch_size = checked_subject(logits_fn, dataset, threat, batch_size)
     key = checked_key(key, len(dataset))
     if key.ndim:
-        raise ValueError(f"key holds {len(key)} keys; give one, from which the others follow")
+        raise UserError(f"key holds {len(key)} keys; give one, from which the others follow")
     if not isinstance(settings, Settings):
-        raise ValueError(f"settings is a {type(settings).__name__}; it must be a Settings")
+        raise UserError(f"settings is a {type(settings).__name__}; it must be a Settings")
     if any(np.ndim(leaf) for leaf in jax.tree.leaves(threat)):
-        raise ValueError("threat has a number for each example; a diagnosis needs one for all")
+        raise UserError("threat has a number for each example; a diagnosis needs one for all")
     if threat.bounds is None or not 0 < float(threat.epsilon) < math.inf:
-        raise ValueError(
+        raise UserError(
             f"threat has epsilon {threat.epsilon} and bounds {threat.bounds}; a diagnosis needs a "
             "finite epsilon above 0 and a box"
         )

@@ -16,6 +16,7 @@ from scipy import stats
 
 from robustjax.arguments import shown
 from robustjax.diagnosis.records import FGSM_SCALES, Evidence
+from robustjax.errors import UserError
 
 FALSE_ALARM = 0.01
 """The chance of calling a network suspicious that keeps within all the rules, at most."""
@@ -128,7 +129,7 @@ def judge(evidence: Evidence) -> Diagnosis:
       On Evaluating Adversarial Robustness (Carlini et al., 2019), sections 4 and 5.
     """
     if not isinstance(evidence, Evidence) or not len(evidence.clean):
-        raise ValueError(
+        raise UserError(
             f"evidence={shown(evidence)}: accepted is what masking_evidence.gather found, of at "
             "least one example"
         )

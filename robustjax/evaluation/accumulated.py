@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from robustjax.errors import UserError
 from robustjax.evaluation.suite import AttackScore, wilson_interval
 from robustjax.evaluation.summary import COMMANDS, MEASURED, OTHERS
 from robustjax.files import Path, read_json
@@ -216,7 +217,7 @@ def _records_of_summary(found: Mapping[str, Any]) -> list[Record]:
     attacks = found.get("attacks")
     checkpoint, examples = found.get("checkpoint"), found.get("examples")
     if not isinstance(attacks, dict) or not isinstance(checkpoint, dict):
-        raise ValueError("it is no evaluation: it has no attacks, or no checkpoint")
+        raise UserError("it is no evaluation: it has no attacks, or no checkpoint")
     data = {
         "dataset": found.get("dataset"),
         "available_examples": found.get("available_examples"),
@@ -228,7 +229,7 @@ def _records_of_summary(found: Mapping[str, Any]) -> list[Record]:
     records = [_record(CLEAN, clean, {}, worst, examples, data, checkpoint, about)]
     for name, entry in attacks.items():
         if not isinstance(entry, dict):
-            raise ValueError(f"it is no evaluation: {name} is no object")
+            raise UserError(f"it is no evaluation: {name} is no object")
         values = {"accuracy": entry.get("robust_accuracy"), "interval": entry.get("interval_95")}
         settings = {
             key: value for key, value in entry.items() if key not in (*MEASURED, "examples")
@@ -265,7 +266,7 @@ def _record(
     try:
         return Record.from_content(content)
     except ValueError as error:
-        raise ValueError(f"it is no evaluation: {name}: {error}") from None
+        raise UserError(f"it is no evaluation: {name}: {error}") from None
 
 
 def _chosen_subject(records: Sequence[Record]) -> str:
@@ -278,7 +279,7 @@ def _chosen_subject(records: Sequence[Record]) -> str:
         found = [record.subject for record in records if wanted(record)]
         if found:
             return found[-1]
-    raise ValueError("there is no record")
+    raise UserError("there is no record")
 
 
 def _by_ball(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustjax.attacks.autoattack.verification import is_inside
+from robustjax.errors import UserError
 from robustjax.evaluation.suite import AttackScore
 from robustjax.evaluation.summary import MEASURED
 from robustjax.files import Path, parse_json, set_aside, write_whole
@@ -121,7 +122,7 @@ def load(path: Path) -> AdversarialImages:
       ValueError: the file is not there, or is not such a file; names it.
     """
     if not path.exists():
-        raise ValueError(f"{path} is not there; launch/evaluate.py --save_images writes such files")
+        raise UserError(f"{path} is not there; launch/evaluate.py --save_images writes such files")
     try:
         with NpzFile(path.read_bytes()) as stored:
             images, labels, robust = (stored[name] for name in ("images", "labels", "robust"))
@@ -130,28 +131,28 @@ def load(path: Path) -> AdversarialImages:
             data = stored.text("data") if "data" in stored else ""
             seed = int(stored["seed"]) if "seed" in stored else None
     except KeyError as error:
-        raise ValueError(f"{path} holds no adversarial images: it has no array {error}") from error
+        raise UserError(f"{path} holds no adversarial images: it has no array {error}") from error
     except (OSError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no adversarial images: {error}") from error
+        raise UserError(f"{path} holds no adversarial images: {error}") from error
     for name, array, kinds, what in (
         ("images", images, "f", "floating point [N, H, W, C]"),
         ("labels", labels, "iu", "integers [N]"),
         ("robust", robust, "b", "truth values [N]"),
     ):
         if array.dtype.kind not in kinds or array.ndim != (4 if name == "images" else 1):
-            raise ValueError(
+            raise UserError(
                 f"{path} holds no adversarial images: {name} is {array.dtype} "
                 f"{list(array.shape)}, not {what}"
             )
     if images.dtype.itemsize > 8:
-        raise ValueError(f"{path} holds images of {images.dtype}, which no device reckons with")
+        raise UserError(f"{path} holds images of {images.dtype}, which no device reckons with")
     images = images.astype(images.dtype.newbyteorder("="), copy=False)
     if not len(images) == len(labels) == len(robust):
-        raise ValueError(f"{path}: its images, labels and verdicts differ in number")
+        raise UserError(f"{path}: its images, labels and verdicts differ in number")
     if not len(images):
-        raise ValueError(f"{path} holds no image")
+        raise UserError(f"{path} holds no image")
     if not isinstance(settings, dict):
-        raise ValueError(f"{path} holds no adversarial images: its settings are no JSON object")
+        raise UserError(f"{path} holds no adversarial images: its settings are no JSON object")
     return AdversarialImages(images, labels, robust, settings, weights, data, seed)
 
 
@@ -179,11 +180,11 @@ def verify(
       ValueError: the images have another shape than the clean ones, or the labels differ.
     """
     if found.images.shape != clean.shape:
-        raise ValueError(
+        raise UserError(
             f"the file's images have shape {found.images.shape}, the test set's {clean.shape}"
         )
     if not np.array_equal(found.labels, labels):
-        raise ValueError("the file's labels are not those of the test set")
+        raise UserError("the file's labels are not those of the test set")
     inside = is_inside(found.images, clean, norm, epsilon, (0.0, 1.0))
     correct = (clean_predictions == labels) & (predictions == labels)
     return Verdict(

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from robustjax.arguments import did_you_mean
+from robustjax.errors import UserError
 from robustjax.evaluation.spec import STEPPED, AttackSpec, parse_attack
 
 
@@ -115,12 +116,12 @@ def protocol_attacks(name: str, dataset: str) -> Sequence[AttackSpec]:
       ValueError: there is no such protocol, or the paper does not evaluate on that data set.
     """
     if name not in PROTOCOLS:
-        raise ValueError(
+        raise UserError(
             f"--protocol={name}: accepted are {', '.join(PROTOCOLS)}{did_you_mean(name, PROTOCOLS)}"
         )
     by_dataset = PROTOCOLS[name].attacks
     if dataset not in by_dataset:
-        raise ValueError(
+        raise UserError(
             f"--protocol={name} is for {', '.join(by_dataset)}, and the run was trained on "
             f"{dataset}; give --attacks with --epsilon and --step_size"
         )

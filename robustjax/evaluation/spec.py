@@ -9,6 +9,7 @@ from robustjax import attacks
 from robustjax.attacks import registry
 from robustjax.attacks.attack import Attack, completed, recorded_settings
 from robustjax.attacks.threat_model import NORMS
+from robustjax.errors import UserError
 from robustjax.step_size import reach_complaint
 
 CLEAN = "clean"
@@ -133,19 +134,19 @@ def require_possible(spec: AttackSpec, norm: str, num_classes: int) -> None:
       ValueError: it is not made for the norm, or needs more classes.
     """
     if norm not in NORMS:
-        raise ValueError(f"unknown norm {norm!r}")
+        raise UserError(f"unknown norm {norm!r}")
     if spec.kind == CLEAN:
         fewest = 1
     else:
         entry = registry.ENTRIES[spec.kind]
         fewest = entry.fewest_classes
         if norm not in entry.norms:
-            raise ValueError(
+            raise UserError(
                 f"{spec.name} in --attacks is an {' or '.join(entry.norms)} attack; the threat "
                 f"model is {norm}"
             )
     if num_classes < fewest:
-        raise ValueError(
+        raise UserError(
             f"{spec.name} in --attacks needs {fewest} classes or more, and the network has "
             f"{num_classes}"
         )

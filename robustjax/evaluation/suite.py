@@ -19,6 +19,7 @@ from robustjax.attacks.autoattack.warnings import rows_depend_on_each_other, var
 from robustjax.attacks.engine.keys import checked_key, keys_of_examples
 from robustjax.attacks.engine.rows import misclassified
 from robustjax.batching import batches_of_one_shape
+from robustjax.errors import UserError
 from robustjax.evaluation.spec import (
     ACCEPTED,
     CLEAN,
@@ -105,9 +106,7 @@ def run_attack(
       ReachWarning: the attack's steps reach less far than epsilon.
     """
     if not isinstance(spec, AttackSpec):
-        raise ValueError(
-            f"spec is {spec!r:.60}; it must be an AttackSpec, as parse_attack gives it"
-        )
+        raise UserError(f"spec is {spec!r:.60}; it must be an AttackSpec, as parse_attack gives it")
     batch_size = checked_count("batch_size", batch_size, 1)
     _check_subject(key, logits_fn, dataset, threat)
     num_classes = _num_classes(logits_fn, dataset, batch_size)
@@ -258,13 +257,13 @@ def _check_subject(
     """Refuses arguments of another kind than what is attacked, and how, is made of."""
     checked_logits_fn(logits_fn)
     if not isinstance(dataset, data.Dataset):
-        raise ValueError(f"dataset is a {type(dataset).__name__}; it must be a data.Dataset")
+        raise UserError(f"dataset is a {type(dataset).__name__}; it must be a data.Dataset")
     if not isinstance(threat, attacks.ThreatModel):
-        raise ValueError(f"threat is {threat!r:.60}; it must be an attacks.ThreatModel")
+        raise UserError(f"threat is {threat!r:.60}; it must be an attacks.ThreatModel")
     if not is_number(threat.epsilon) and np.ndim(threat.epsilon) != 0:
-        raise ValueError("threat.epsilon has one radius per example; a score is of one for all")
+        raise UserError("threat.epsilon has one radius per example; a score is of one for all")
     if checked_key(key, len(dataset)).ndim:
-        raise ValueError("key holds one key per example; a score takes a single one")
+        raise UserError("key holds one key per example; a score takes a single one")
 
 
 def _num_classes(logits_fn: LogitsFn, dataset: data.Dataset, batch_size: int) -> int:
@@ -272,9 +271,9 @@ def _num_classes(logits_fn: LogitsFn, dataset: data.Dataset, batch_size: int) ->
     shape = (min(batch_size, len(dataset)), *dataset.images.shape[1:])
     logits = jax.eval_shape(logits_fn, jax.ShapeDtypeStruct(shape, jnp.float32))
     if getattr(logits, "ndim", 0) != 2:
-        raise ValueError(f"logits_fn gives {logits}; it must give logits [B, K]")
+        raise UserError(f"logits_fn gives {logits}; it must give logits [B, K]")
     if logits.shape[1] <= dataset.labels.max():
-        raise ValueError(
+        raise UserError(
             f"logits_fn gives {logits.shape[1]} logits, and labels go up to "
             f"{dataset.labels.max()}: the network is not of this data set"
         )
@@ -350,12 +349,12 @@ def evaluate(
     """
     names = split_names(names) if isinstance(names, str) else names
     if not isinstance(names, list | tuple):
-        raise ValueError(f"names is {names!r:.60}; it must be names of attacks, as ('pgd-20',)")
+        raise UserError(f"names is {names!r:.60}; it must be names of attacks, as ('pgd-20',)")
     wanted = [parse_attack(name) for name in names]
     specs = {spec.name: spec for spec in (parse_attack(CLEAN), *wanted)}
     if any(spec != specs[spec.name] for spec in wanted):
         said = ", ".join(spec.name for spec in wanted)
-        raise ValueError(f"names holds two attacks of one name: {said}")
+        raise UserError(f"names holds two attacks of one name: {said}")
     batch_size = checked_count("batch_size", options.get("batch_size", 128), 1)
     _check_subject(key, logits_fn, dataset, threat)
     num_classes = _num_classes(logits_fn, dataset, batch_size)

@@ -13,6 +13,7 @@ import numpy as np
 
 from robustjax import attacks, data, training
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 
 
 class TrainedNetwork(NamedTuple):
@@ -79,9 +80,9 @@ def load_network(
     try:
         num_classes = run.num_classes(test_set.images.shape[1:])
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise UserError(f"{where}: {error}") from error
     if test_set.labels.max() >= num_classes:
-        raise ValueError(
+        raise UserError(
             f"{where}: the test labels go up to {test_set.labels.max()}, and the network of the "
             f"run tells {num_classes} classes apart, 0 to {num_classes - 1}"
         )

@@ -14,6 +14,7 @@ from robustjax.arguments import did_you_mean, shown
 from robustjax.attacks.engine.model import clean_logits
 from robustjax.attacks.engine.rows import predicted
 from robustjax.batching import batches_of_one_shape
+from robustjax.errors import UserError
 from robustjax.evaluation.spec import STEPPED, AttackSpec, parse_attack
 from robustjax.evaluation.suite import run_attack, wilson_interval
 from robustjax.runs.resumable import Unfinished
@@ -56,7 +57,7 @@ def parse_transfer_attack(name: str) -> AttackSpec:
         spec = None
     if spec is None or spec.kind not in ("fgsm", *STEPPED):
         hint = did_you_mean(name, ("fgsm", "pgd-20", "cw-30"))
-        raise ValueError(
+        raise UserError(
             f"unknown attack {shown(name)!r} in --attack: accepted are {ACCEPTED}{hint}"
         )
     return spec
@@ -106,7 +107,7 @@ def transfer_matrix(
     """
     spec = parse_transfer_attack(attack)
     if not sources or not targets:
-        raise ValueError("sources and targets must hold a network each")
+        raise UserError("sources and targets must hold a network each")
     clean_images = np.asarray(data.to_float(dataset.images))
     judge = _Judge(np.asarray(dataset.labels), batch_size)
     clean = {name: judge(logits_fn, clean_images) for name, logits_fn in targets.items()}

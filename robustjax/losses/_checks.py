@@ -13,6 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from robustjax.arguments import did_you_mean, shown
+from robustjax.errors import UserError
 
 _SUM_ERROR, _HALF_SUM_ERROR = 1e-3, 2e-2
 """By how much the probabilities of a row may miss 1: by rounding, also that of 16 bits."""
@@ -37,18 +38,18 @@ def checked_logits(
     arrays = {name: as_array(function, name, value) for name, value in logits.items()}
     for name, array in arrays.items():
         if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise ValueError(
+            raise UserError(
                 f"{function}: {name} must be floating point, got {array.dtype} of shape "
                 f"{array.shape}; the logits come first, the labels after them"
             )
         if array.ndim == 0 or array.shape[-1] < minimum_classes:
-            raise ValueError(
+            raise UserError(
                 f"{function}: {name} must have shape [B, K] with K >= {minimum_classes} classes, "
                 f"got {array.shape}"
             )
     if len({array.shape for array in arrays.values()}) > 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"{function}: logits must have the same shape, got {shapes}")
+        raise UserError(f"{function}: logits must have the same shape, got {shapes}")
     dtype = at_least_float32(*(array.dtype for array in arrays.values()))
     return tuple(array.astype(dtype) for array in arrays.values())
 
@@ -77,7 +78,7 @@ def checked_hard_labels(
     array = as_array(function, name, labels)
     expected = logits.shape[:-1]
     if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape != expected:
-        raise ValueError(
+        raise UserError(
             f"{function}: {name} must be hard labels, integers of shape {expected} for logits of "
             f"shape {logits.shape}; got {array.dtype} of shape {array.shape}{hint}"
         )
@@ -106,13 +107,13 @@ def check_distributions(function: str, labels: ArrayLike) -> None:
     array = np.asarray(jax.device_get(labels))
     values = array.astype(np.float64)
     if not np.all(values >= 0):
-        raise ValueError(
+        raise UserError(
             f"{function}: labels must be probabilities, got {values[~(values >= 0)].flat[0]:g}"
         )
     sums = values.sum(-1)
     wrong = ~(np.abs(sums - 1) <= (_SUM_ERROR if array.dtype.itemsize > 2 else _HALF_SUM_ERROR))
     if wrong.any():
-        raise ValueError(
+        raise UserError(
             f"{function}: labels must be a distribution in each row, got one that sums to "
             f"{sums[wrong].flat[0]:g}"
         )
@@ -127,7 +128,7 @@ def check_class_range(
     values = np.asarray(jax.device_get(labels))
     outside = values[(values < 0) | (values >= num_classes)]
     if outside.size:
-        raise ValueError(
+        raise UserError(
             f"{function}: {name} must lie in [0, {num_classes}) for {num_classes} classes, got "
             f"{outside.flat[0]}"
         )
@@ -157,9 +158,9 @@ def checked_coefficient(
     """
     array = as_array(function, name, value)
     if not holds_numbers(array):
-        raise ValueError(f"{function}: {name} must be a number, got {array.dtype}")
+        raise UserError(f"{function}: {name} must be a number, got {array.dtype}")
     if array.shape not in ((), shape):
-        raise ValueError(
+        raise UserError(
             f"{function}: {name} must be a scalar or have shape {shape}, got shape {array.shape}"
         )
     if is_known(value):
@@ -170,7 +171,7 @@ def checked_coefficient(
             accepted = "finite and >= 0" if maximum == np.inf else f"in [0, {maximum:g}]"
             if maximum == np.inf and np.isfinite(outside.flat[0]) and outside.flat[0] > 0:
                 accepted = f"at most {largest:.7g}, the largest {jnp.dtype(dtype)}"
-            raise ValueError(f"{function}: {name} must be {accepted}, got {outside.flat[0]:g}")
+            raise UserError(f"{function}: {name} must be {accepted}, got {outside.flat[0]:g}")
     return array.astype(dtype)
 
 
@@ -180,7 +181,7 @@ def as_array(function: str, name: str, value: ArrayLike) -> jax.Array:
         return jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
         kind = type(value).__name__
-        raise ValueError(f"{function}: {name} must be an array of numbers, got {kind}") from error
+        raise UserError(f"{function}: {name} must be an array of numbers, got {kind}") from error
 
 
 def holds_numbers(array: jax.Array) -> bool:
@@ -191,7 +192,7 @@ def holds_numbers(array: jax.Array) -> bool:
 def require_choice(function: str, name: str, value: Any, choices: Sequence[str]) -> None:
     """Raises ValueError, with the nearest of the choices, if a text is none of them."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(
+        raise UserError(
             f"{function}: {name} must be one of {tuple(choices)}, got {shown(value)!r}"
             f"{did_you_mean(value, choices)}"
         )

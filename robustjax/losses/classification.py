@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from robustjax.arguments import LARGEST_COUNT
+from robustjax.errors import UserError
 from robustjax.losses import _checks as checks
 from robustjax.losses._logits import (
     at_class,
@@ -191,10 +192,10 @@ def smooth_labels(labels: ArrayLike, num_classes: int, strength: ArrayLike) -> j
     """
     whole = isinstance(num_classes, numbers.Integral) and not isinstance(num_classes, bool)
     if not whole or not 2 <= num_classes <= LARGEST_COUNT:
-        raise ValueError(f"smooth_labels: num_classes must be an integer >= 2, got {num_classes!r}")
+        raise UserError(f"smooth_labels: num_classes must be an integer >= 2, got {num_classes!r}")
     array = checks.as_array("smooth_labels", "labels", labels)
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise ValueError(
+        raise UserError(
             f"smooth_labels: labels must be hard labels, integers of shape [B]; got {array.dtype} "
             f"of shape {array.shape}"
         )

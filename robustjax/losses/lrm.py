@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from robustjax.arguments import require_truth, shown
+from robustjax.errors import UserError
 from robustjax.losses import _checks as checks
 from robustjax.losses._logits import at_class, class_mask, expectation, log_softmax
 from robustjax.losses.classification import cross_entropy, kl_divergence
@@ -122,13 +123,13 @@ def _check_pairing_ratio(pairing_ratio: ArrayLike | None, reading: str, dtype: j
         return
     array = checks.as_array("lrm", "pairing_ratio", pairing_ratio)
     if array.shape:
-        raise ValueError(f"lrm: pairing_ratio must be None or a scalar, got shape {array.shape}")
+        raise UserError(f"lrm: pairing_ratio must be None or a scalar, got shape {array.shape}")
     if not checks.holds_numbers(array):
-        raise ValueError(f"lrm: pairing_ratio must be None or a number, got {array.dtype}")
+        raise UserError(f"lrm: pairing_ratio must be None or a number, got {array.dtype}")
     largest = 1.0 if reading == "B" else float(jnp.finfo(dtype).max)
     if checks.is_known(pairing_ratio) and not 0 < float(pairing_ratio) <= largest:
         accepted = "None or " + ("in (0, 1]" if reading == "B" else "more than 0 and finite")
-        raise ValueError(
+        raise UserError(
             f"lrm: pairing_ratio must be {accepted} in reading {reading}, got "
             f"{shown(pairing_ratio)}"
         )

@@ -12,6 +12,7 @@ from robustjax.arguments import (
 )
 from robustjax.attacks.pgd import STARTS
 from robustjax.epoch_schedule import Scalar, known_values, parse_schedule
+from robustjax.errors import UserError
 
 
 def checked_scalar(
@@ -38,14 +39,14 @@ def checked_scalar(
         try:
             value = parse_schedule(value)
         except ValueError as error:
-            raise ValueError(f"{name}={error}") from None
+            raise UserError(f"{name}={error}") from None
     largest = LARGEST_COUNT if whole else LARGEST_FLOAT32
     for number in known_values(value):
         require_finite(name, number, minimum, maximum)
         if abs(number) > largest:
-            raise ValueError(f"{name}={shown(number)}: accepted are numbers up to {largest:.10g}")
+            raise UserError(f"{name}={shown(number)}: accepted are numbers up to {largest:.10g}")
         if whole and not float(number).is_integer():
-            raise ValueError(f"{name}={number:g}: accepted are whole numbers")
+            raise UserError(f"{name}={number:g}: accepted are whole numbers")
     return value
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from robustjax import attacks, losses
 from robustjax.arguments import require_choice, require_finite
 from robustjax.epoch_schedule import Scalar
+from robustjax.errors import UserError
 from robustjax.methods import mart
 from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
@@ -173,7 +174,7 @@ def _checked(tau: Scalar, start: str, projection: bool) -> Scalar:
     require_start(start)
     require_choice("projection", projection, (True, False))
     if not projection and start not in ("clean", "gaussian"):
-        raise ValueError(
+        raise UserError(
             f"start={start!r}: without a projection there is no ball to draw from; accepted are "
             "clean, gaussian"
         )

@@ -7,6 +7,7 @@ import numpy as np
 from robustjax import losses
 from robustjax.arguments import require_choice
 from robustjax.epoch_schedule import Scalar
+from robustjax.errors import UserError
 from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.mart import CITATION
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation, PyTree
@@ -47,7 +48,7 @@ def create(
     require_choice("treatment", treatment, TREATMENTS)
     require_start(start)
     if not isinstance(subset, str | None):
-        raise ValueError(f"subset={subset!r}: accepted is the name of an .npz file")
+        raise UserError(f"subset={subset!r}: accepted is the name of an .npz file")
 
     def init(rows: int, image_shape: tuple[int, ...]) -> PyTree:
         return {"chosen": jnp.asarray(_read(subset, rows), jnp.int32)}
@@ -102,11 +103,11 @@ def _read(path: str | None, rows: int) -> np.ndarray:
         with NpzFile(path) as archive:
             chosen = archive["chosen"]
     except KeyError as error:
-        raise ValueError(f"--subset={path} has no array 'chosen'; {accepted}") from error
+        raise UserError(f"--subset={path} has no array 'chosen'; {accepted}") from error
     except (OSError, NpzError) as error:
-        raise ValueError(f"--subset={path} cannot be read: {error}; {accepted}") from error
+        raise UserError(f"--subset={path} cannot be read: {error}; {accepted}") from error
     if chosen.shape != (rows,) or chosen.dtype != bool:
-        raise ValueError(
+        raise UserError(
             f"--subset={path}: chosen is {chosen.dtype} {list(chosen.shape)}; accepted is bool "
             f"[{rows}], one for each training example"
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from robustjax.arguments import did_you_mean, require_free_name, shown
+from robustjax.errors import UserError
 from robustjax.methods import (
     alp,
     cat,
@@ -90,7 +91,7 @@ def register(
         return functools.partial(register, name, summary=summary, citation=citation)
     for parameter in inspect.signature(create).parameters.values():
         if parameter.default is parameter.empty:
-            raise ValueError(
+            raise UserError(
                 f"method {name!r}: its {parameter.name} has no default; every hyper-parameter "
                 "needs one"
             )
@@ -119,7 +120,7 @@ def create(name: str, **hyperparameters: Any) -> Method:
     accepted = inspect.signature(entry.factory).parameters
     for given in hyperparameters:
         if given not in accepted:
-            raise ValueError(
+            raise UserError(
                 f"method {name!r} has no hyper-parameter {given!r}; it has: "
                 f"{', '.join(accepted) or 'none'}{did_you_mean(given, accepted)}"
             )
@@ -144,7 +145,7 @@ def cite(name: str) -> str:
 
 def _entry(name: str) -> Entry:
     if not isinstance(name, str) or name not in _METHODS:
-        raise ValueError(
+        raise UserError(
             f"unknown method {shown(name)!r}; known are {', '.join(_METHODS)}"
             f"{did_you_mean(name, _METHODS)}"
         )

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from robustjax.arguments import did_you_mean, shown
+from robustjax.errors import UserError
 from robustjax.models.convolution import conv_general_dilated
 from robustjax.models.initialization import torch_uniform, torch_uniform_bias
 
@@ -64,20 +65,20 @@ class Layers:
         _require_name("normalization", self.normalization, NORMALIZATIONS)
         _require_name("convolution", self.convolution, CONVOLUTIONS)
         if self.dtype not in (jnp.float32, jnp.bfloat16):
-            raise ValueError(f"dtype={self.dtype!r}: expected jnp.float32 or jnp.bfloat16")
+            raise UserError(f"dtype={self.dtype!r}: expected jnp.float32 or jnp.bfloat16")
         if (self.mean is None) != (self.std is None):
-            raise ValueError(f"mean={self.mean} and std={self.std}: give both, or neither")
+            raise UserError(f"mean={self.mean} and std={self.std}: give both, or neither")
         if self.mean is None:
             return
         if self.normalization != "none":
-            raise ValueError(
+            raise UserError(
                 f"normalization={self.normalization!r} together with mean and std: choose one"
             )
         # Tuples, so that a network stays hashable whatever sequence the caller gave.
         object.__setattr__(self, "mean", _per_channel("mean", self.mean))
         object.__setattr__(self, "std", _per_channel("std", self.std))
         if len(self.mean) != len(self.std) or min(self.std, default=0.0) <= 0.0:
-            raise ValueError(
+            raise UserError(
                 f"mean={self.mean} and std={self.std}: expected one number per channel in each, "
                 "and positive deviations"
             )
@@ -101,11 +102,11 @@ class Layers:
                 not match `mean`.
         """
         if images.ndim != 4:
-            raise ValueError(f"images of shape {images.shape}: expected [B, H, W, C]")
+            raise UserError(f"images of shape {images.shape}: expected [B, H, W, C]")
         if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise ValueError(f"images of dtype {images.dtype}: expected floats in [0, 1]")
+            raise UserError(f"images of dtype {images.dtype}: expected floats in [0, 1]")
         if min(images.shape[1:3]) < minimum_size:
-            raise ValueError(
+            raise UserError(
                 f"images of shape {images.shape}: this network needs a height and a width of at "
                 f"least {minimum_size}"
             )
@@ -119,7 +120,7 @@ class Layers:
         if self.mean is None:
             return images
         if len(self.mean) != images.shape[-1]:
-            raise ValueError(
+            raise UserError(
                 f"mean={self.mean} has {len(self.mean)} channels, the images of shape "
                 f"{images.shape} have {images.shape[-1]}"
             )
@@ -273,7 +274,7 @@ def _dense(
 def _require_name(option: str, value: Any, names: Iterable[str]) -> None:
     if not isinstance(value, str) or value not in names:
         accepted = " or ".join(repr(name) for name in names)
-        raise ValueError(
+        raise UserError(
             f"{option}={shown(value)!r}: expected {accepted}{did_you_mean(value, names)}"
         )
 
@@ -283,7 +284,7 @@ def _per_channel(option: str, values: Any) -> tuple[float, ...]:
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{option}={shown(values)}: accepted are {accepted}") from None
+        raise UserError(f"{option}={shown(values)}: accepted are {accepted}") from None
     if isinstance(values, str) or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{option}={shown(values)}: accepted are {accepted}")
+        raise UserError(f"{option}={shown(values)}: accepted are {accepted}")
     return numbers

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from robustjax.errors import UserError
 from robustjax.models.blocks import apply_block
 from robustjax.models.initialization import fan_out_normal
 from robustjax.models.layers import Layers, global_average_pool, uses_batch_statistics
@@ -85,7 +86,7 @@ class MadryResNet(nn.Module):
         layers = self.layers
         x = layers.normalize(images)
         if images.shape[1] % 4 or images.shape[2] % 4:
-            raise ValueError(
+            raise UserError(
                 f"images of shape {images.shape}: this network halves its images twice and needs "
                 "a height and a width that are multiples of 4"
             )

@@ -19,6 +19,7 @@ from robustjax.arguments import (
     require_whole,
     shown,
 )
+from robustjax.errors import UserError
 from robustjax.models.cifar_resnet import CifarResNet
 from robustjax.models.digits_cnn import DigitsCNN
 from robustjax.models.fat_small_cnn import FatSmallCNN
@@ -71,7 +72,7 @@ class Network:
         texts = found.groups()
         for text, largest in zip(texts, self.largest, strict=False):
             if len(text) > len(str(largest)) or int(text) > largest:
-                raise ValueError(
+                raise UserError(
                     f"{name:.60} is larger than any network that could be trained; of "
                     f"{self.pattern} accepted are numbers up to {', '.join(map(str, self.largest))}"
                 )
@@ -193,7 +194,7 @@ def _create_own(name: str, num_classes: int, options: dict[str, Any]) -> Any:
     for option, value in options.items():
         usual = option == "axis_name" or (option, value) in _IN_EVERY_CALL.items()
         if option not in accepted and not usual:
-            raise ValueError(
+            raise UserError(
                 f"{name} has no option {option!r}; it takes {', '.join(accepted) or 'none'}"
             )
     own = {option: value for option, value in options.items() if option in accepted}
@@ -231,14 +232,14 @@ def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
     accepted = COMMON_OPTIONS + network.options
     unknown = [option for option in options if option not in accepted]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"{name} has no option {', '.join(map(repr, unknown))}; it takes "
             f"{', '.join(accepted)}{did_you_mean(unknown[0], accepted)}"
         )
     require_whole("num_classes", num_classes, 2)
     require_finite("dropout", options.get("dropout", 0.0), 0.0, accepted="rates in [0, 1)")
     if options.get("dropout", 0.0) >= 1:
-        raise ValueError(f"dropout={options['dropout']}: accepted are rates in [0, 1)")
+        raise UserError(f"dropout={options['dropout']}: accepted are rates in [0, 1)")
     require_truth("remat", options.get("remat", False))
     own = {option: plain(value) for option, value in options.items() if option in network.options}
     common = {option: value for option, value in options.items() if option in COMMON_OPTIONS}
@@ -285,7 +286,7 @@ def _find(name: str) -> tuple[Network, tuple[int, ...]]:
         sizes = network.match(name) if isinstance(name, str) else None
         if sizes is not None:
             return network, sizes
-    raise ValueError(
+    raise UserError(
         f"no network is called {shown(name)}: there are {', '.join(names())}; and wide_resnet_D_W, "
         "cifar_resnet_D and sense_mnist_cnn_D in other sizes"
         f"{did_you_mean(name, names())}"

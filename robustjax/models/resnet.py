@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 
+from robustjax.errors import UserError
 from robustjax.models.blocks import apply_block
 from robustjax.models.layers import Layers, global_average_pool, uses_batch_statistics
 
@@ -91,7 +92,7 @@ class ResNet(nn.Module):
     def __post_init__(self) -> None:
         if self.depth not in BLOCKS:
             accepted = ", ".join(str(depth) for depth in BLOCKS)
-            raise ValueError(f"a ResNet of depth {self.depth}: expected one of {accepted}")
+            raise UserError(f"a ResNet of depth {self.depth}: expected one of {accepted}")
         super().__post_init__()
 
     @nn.compact

@@ -18,6 +18,7 @@ from robustjax import attacks, data, evaluation, methods, training
 from robustjax.arguments import require_finite, require_whole
 from robustjax.batching import batches_of_one_shape
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 from robustjax.files import Path
 from robustjax.reports.figures.canvas import line_style, save, write_numbers
 from robustjax.reports.figures.sweep import accuracy_against_value
@@ -288,7 +289,7 @@ def _numbers(name: str, text: str) -> Sequence[float]:
         valid = False
     if not valid or (name == "taus" and any(value % 1 for value in values)):
         kind = "whole numbers" if name == "taus" else "numbers"
-        raise ValueError(
+        raise UserError(
             f"{name}={text}: accepted are different {kind}, 0 or more, with commas between them"
         )
     return values

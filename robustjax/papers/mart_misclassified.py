@@ -17,6 +17,7 @@ from robustjax import data, training
 from robustjax.arguments import require_whole
 from robustjax.attacks.engine.rows import predicted
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 from robustjax.files import Path, write_whole
 from robustjax.methods.mart_subset import TREATMENTS
 from robustjax.reports.figures.canvas import save
@@ -141,7 +142,7 @@ def choose(selector: Path, seed: int) -> dict[str, np.ndarray]:
     misclassified = np.concatenate([predict(images) for images in batches]) != train_set.labels
     candidates = np.flatnonzero(~misclassified)
     if not 0 < misclassified.sum() <= len(candidates):
-        raise ValueError(
+        raise UserError(
             f"the network that chooses misclassifies {misclassified.sum()} of {len(train_set)} "
             "training examples; set other selection_epochs"
         )

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from robustjax.arguments import did_you_mean
+from robustjax.errors import UserError
 from robustjax.evaluation.summary import versions
 from robustjax.files import Path, write_whole
 from robustjax.papers import (
@@ -69,7 +70,7 @@ def settings(name: str, assignments: Sequence[str] = ()) -> Any:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or key not in fields:
-            raise ValueError(
+            raise UserError(
                 f"{assignment!r} sets nothing of {name}; accepted are "
                 f"{', '.join(f'{field}=VALUE' for field in fields)}{did_you_mean(key, fields)}"
             )
@@ -104,11 +105,11 @@ def run(
         numbers = experiment.run(chosen, output, report)
         json.dumps(numbers, allow_nan=False)
     except (FloatingPointError, OverflowError, np.linalg.LinAlgError) as error:
-        raise ValueError(f"--name={name}: with these settings nothing is found: {error}") from error
+        raise UserError(f"--name={name}: with these settings nothing is found: {error}") from error
     except ValueError as error:
         if "JSON" not in str(error):
             raise
-        raise ValueError(f"--name={name}: with these settings a number is not finite") from error
+        raise UserError(f"--name={name}: with these settings a number is not finite") from error
     summary = {
         "experiment": name,
         "settings": dataclasses.asdict(chosen),
@@ -132,7 +133,7 @@ def _page(experiment: ModuleType, summary: Mapping[str, Any]) -> str:
 
 def _experiment(name: str) -> ModuleType:
     if name not in _EXPERIMENTS:
-        raise ValueError(
+        raise UserError(
             f"there is no experiment {name!r}; accepted are {', '.join(_EXPERIMENTS)}"
             f"{did_you_mean(name, _EXPERIMENTS)}"
         )
@@ -145,5 +146,5 @@ def _value(key: str, text: str, wanted: type) -> Any:
         value = float(value)
     if type(value) is not wanted:
         kinds = {int: "a whole number", float: "a number", bool: "true or false"}
-        raise ValueError(f"{key}={text}: accepted is {kinds[wanted]}")
+        raise UserError(f"{key}={text}: accepted is {kinds[wanted]}")
     return value

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from robustjax.arguments import LARGEST_SEED, require_whole
+from robustjax.errors import UserError
 from robustjax.files import Path
 from robustjax.reports.figures.canvas import save
 
@@ -44,9 +45,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0.5 < self.p < 1:
-            raise ValueError(f"p is {self.p}; accepted are numbers between 1/2 and 1")
+            raise UserError(f"p is {self.p}; accepted are numbers between 1/2 and 1")
         if not 0 < self.epsilon <= SIDE / 4:
-            raise ValueError(f"epsilon is {self.epsilon}; accepted are numbers in (0, 1/24]")
+            raise UserError(f"epsilon is {self.epsilon}; accepted are numbers in (0, 1/24]")
         require_whole("num_samples", self.num_samples, 100, 10**8)
         require_whole("seed", self.seed, most=LARGEST_SEED)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from robustjax import attacks, losses
 from robustjax.arguments import LARGEST_SEED, require_whole
+from robustjax.errors import UserError
 
 GRADIENTS = ("sum", "mean")
 
@@ -53,15 +54,15 @@ class Settings:
         for name, low, high in (("p", 0.5, 1.0), ("c", 0.5, 1.0)):
             if not low <= getattr(self, name) < high:
                 value = getattr(self, name)
-                raise ValueError(f"{name} is {value}; accepted are {low:g} to less than {high:g}")
+                raise UserError(f"{name} is {value}; accepted are {low:g} to less than {high:g}")
         for name in ("m", "sigma", "gamma", "learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; accepted are positive numbers")
+                raise UserError(f"{name} is {getattr(self, name)}; accepted are positive numbers")
         for name, least in (("num_examples", 10), ("iterations", 3), ("attack_steps", 1)):
             require_whole(name, getattr(self, name), least, 10**7)
         require_whole("seed", self.seed, most=LARGEST_SEED)
         if self.gradient not in GRADIENTS:
-            raise ValueError(f"gradient is {self.gradient!r}; accepted are {', '.join(GRADIENTS)}")
+            raise UserError(f"gradient is {self.gradient!r}; accepted are {', '.join(GRADIENTS)}")
 
     @property
     def epsilon(self) -> float:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustjax.arguments import is_finite, is_number
+from robustjax.errors import UserError
 from robustjax.evaluation.accumulated import earlier_records
 from robustjax.evaluation.spec import STEPPED, parse_attack
 from robustjax.evaluation.summary import MEASURED
@@ -214,7 +215,7 @@ def _require_one_evaluation(found: Sequence[dict[str, Any] | None]) -> None:
             if name in entry["attacks"]
         }
         if len(alike) > 1:
-            raise ValueError(
+            raise UserError(
                 f"the runs were not evaluated alike by {name}: {' and '.join(sorted(alike))}; "
                 "repeat the sweep's own command, which evaluates what is missing"
             )
@@ -228,7 +229,7 @@ def read_settings(path: Path) -> list[dict[str, Any]]:
     """
     settings = read_json(path).get("settings")
     if not isinstance(settings, list) or not all(map(_is_setting, settings)):
-        raise ValueError(
+        raise UserError(
             f"{path} is damaged, or of an earlier form: it does not list settings with their runs; "
             "repeat the sweep's command, which trains nothing again"
         )

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 from flax import serialization, traverse_util
 
 from robustjax.arguments import is_finite, is_number
+from robustjax.errors import UserError
 from robustjax.files import Path, read_json
 
 PyTree = Any
@@ -41,7 +42,7 @@ class Restored(NamedTuple):
     record: dict[str, Any]
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """No checkpoint could be read, or written; the message says which, and what is wrong."""
 
 
@@ -384,7 +385,7 @@ def _with_arrays(template: PyTree, state: dict[str, Any], name: str) -> PyTree:
         found = arrays.get(path)
         if found is None or found.shape != tuple(leaf.shape) or found.dtype != leaf.dtype:
             has = "nothing" if found is None else f"{found.dtype}{list(found.shape)}"
-            raise ValueError(
+            raise UserError(
                 f"{name} does not fit the network or the method: at {'/'.join(path)} it has {has} "
                 f"where {leaf.dtype}{list(leaf.shape)} is needed"
             )

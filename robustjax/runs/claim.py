@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from robustjax import parallel
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 from robustjax.files import PARTIAL, Path, require_free, write_whole
 from robustjax.flags import read_flags
 from robustjax.runs.lock import Lock, Locked
@@ -35,7 +36,7 @@ def lock(workdir: str) -> Iterator[None]:
             complaint = f"--workdir={workdir} cannot be written: {error.strerror or error}"
     parallel.require_agreement(complaint, f"--workdir={workdir}: process 0 cannot train there")
     if complaint:
-        raise ValueError(complaint)
+        raise UserError(complaint)
     try:
         yield
     finally:
@@ -66,14 +67,14 @@ def claim(config: TrainConfig, *, depends_on_length: bool, writes: bool = True) 
                 config, read_flags(path, alone=True), workdir, depends_on_length
             )
     elif writes and _holds_other_files(workdir):
-        raise ValueError(
+        raise UserError(
             f"--workdir={workdir} holds other files and no {FLAGS}; name a new or an empty folder"
         )
     if writes:
         try:
             write_whole(path, config.to_flags())
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"--workdir={workdir} cannot be written: {error.strerror or error}"
             ) from error
     return workdir
@@ -81,7 +82,7 @@ def claim(config: TrainConfig, *, depends_on_length: bool, writes: bool = True) 
 
 def _require_given(workdir: str) -> None:
     if not workdir:
-        raise ValueError("--workdir is not given; name the folder that the run is kept in")
+        raise UserError("--workdir is not given; name the folder that the run is kept in")
 
 
 def has_begun(workdir: str) -> bool:
@@ -102,7 +103,7 @@ def _refuse_other_experiment(
         elif config.epochs < previous.epochs:
             differences.append(f"--epochs={config.epochs} (was {previous.epochs})")
     if differences:
-        raise ValueError(
+        raise UserError(
             f"--workdir={workdir} holds a run with other options: {', '.join(differences)}; "
             "give the same options to resume it, or another --workdir"
         )

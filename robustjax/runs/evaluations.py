@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustjax.arguments import is_finite, is_number
+from robustjax.errors import UserError
 from robustjax.files import Path, parse_json, write_whole
 from robustjax.runs.lock import exclusive
 
@@ -97,7 +98,7 @@ class Record:
         """
         content = parse_json(line)
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            raise ValueError(f"it is no record of the format {_FORMAT}")
+            raise UserError(f"it is no record of the format {_FORMAT}")
         return cls.from_content(content)
 
     @classmethod
@@ -121,12 +122,12 @@ class Record:
         }
         wrong = [name for name, is_right in kinds.items() if not is_right] or _wrong_in(parts)
         if wrong:
-            raise ValueError(f"it is no record: {wrong[0]} is missing, or of another kind")
+            raise UserError(f"it is no record: {wrong[0]} is missing, or of another kind")
         correct = content.get("correct")
         if correct is not None:
             correct = _verdicts(correct, examples)
             if not math.isclose(float(correct.mean()), content["accuracy"], abs_tol=1e-9):
-                raise ValueError("its accuracy is not that of its verdicts")
+                raise UserError("its accuracy is not that of its verdicts")
         return cls(
             attack=content["attack"],
             examples=examples,
@@ -199,9 +200,9 @@ def _verdicts(text: Any, examples: int) -> np.ndarray:
     try:
         bits = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"its verdicts cannot be read ({error})") from None
+        raise UserError(f"its verdicts cannot be read ({error})") from None
     if len(bits) != -(-examples // 8):
-        raise ValueError(f"it has the verdicts of other than its {examples} examples")
+        raise UserError(f"it has the verdicts of other than its {examples} examples")
     return np.unpackbits(bits, count=examples).astype(bool)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from robustjax.config import option_types
+from robustjax.errors import UserError
 from robustjax.files import Path, parse_json
 from robustjax.runs.checkpoint import Checkpoints
 from robustjax.runs.log import read_rows
@@ -71,7 +72,7 @@ class RunFolder:
     damaged: Sequence[str] = ()
 
 
-class DamagedRun(ValueError):
+class DamagedRun(UserError):
     """A file of a run is damaged."""
 
 
@@ -89,7 +90,7 @@ def read_runs(
       DamagedRun: a file of a run is damaged, and nobody is to be told, or no run is left.
     """
     if not workdirs:
-        raise ValueError("--workdirs is not given; name the folders of one or more runs")
+        raise UserError("--workdirs is not given; name the folders of one or more runs")
     places = require_distinct("--workdirs", workdirs)
     found, damaged = [], []
     for workdir, name in zip(workdirs, short_names(places), strict=True):
@@ -118,7 +119,7 @@ def require_distinct(flag: str, folders: Sequence[str]) -> list[str]:
         place = folder if "://" in folder else os.path.realpath(folder)
         if place in first:
             same = "" if first[place] == folder else f" (the same folder as {first[place]})"
-            raise ValueError(f"{flag}: {folder} is given twice{same}; name each run once")
+            raise UserError(f"{flag}: {folder} is given twice{same}; name each run once")
         first[place] = folder
     return list(first)
 
@@ -136,7 +137,7 @@ def read_run(workdir: str, name: str) -> RunFolder:
     folder = Path(workdir)
     if not (folder / FLAGS).exists():
         there = "there is no such folder" if not folder.is_dir() else f"it has no {FLAGS}"
-        raise ValueError(f"--workdirs: {workdir} holds no run: {there}")
+        raise UserError(f"--workdirs: {workdir} holds no run: {there}")
     figures, damaged = _figures(folder)
     log, evaluation = folder / METRICS, _evaluation(folder)
     return RunFolder(

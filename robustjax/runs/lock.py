@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
+from robustjax.errors import UserError
 from robustjax.files import Path, is_local
 
 _POLL_SECONDS = 0.05
 
 
-class Locked(ValueError):
+class Locked(UserError):
     """Another process works in the folder; the message says which."""
 
 

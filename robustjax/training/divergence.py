@@ -5,10 +5,11 @@ import math
 import jax
 import numpy as np
 
+from robustjax.errors import UserError
 from robustjax.training.train_state import TrainState
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError, RuntimeError):
     """Training cannot go on; the message says why and what to try."""
 
 

@@ -16,6 +16,7 @@ from robustjax.arguments import LARGEST_COUNT
 from robustjax.config import TrainConfig
 from robustjax.digest import digest
 from robustjax.epoch_schedule import parse_schedule
+from robustjax.errors import UserError
 from robustjax.step_size import reach_complaint
 from robustjax.training.optimizer import create_optimizer
 from robustjax.training.schedules import learning_rate_schedule, warmed_up
@@ -50,7 +51,7 @@ class Experiment:
         _require_trainable_size(self.config, jax.eval_shape(initialize, key, images))
         variables = initialize(key, images)
         if self.method.attack_batch_norm == "train" and "batch_stats" not in variables:
-            raise ValueError(
+            raise UserError(
                 f"--method={self.method.name} with attack_batch_norm=train needs batch norm, which "
                 f"--model={self.config.model} lacks; use --attack_batch_norm=eval or another model"
             )
@@ -148,10 +149,10 @@ def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Expe
     try:
         augmentation.require_fitting((height, width))
     except ValueError as error:
-        raise ValueError(f"--augmentation={config.augmentation}: {error}") from None
+        raise UserError(f"--augmentation={config.augmentation}: {error}") from None
     steps_per_epoch = train_set.steps_per_epoch(config) * method.replays
     if steps_per_epoch * config.epochs > LARGEST_COUNT:
-        raise ValueError(
+        raise UserError(
             f"--epochs={config.epochs}: with {steps_per_epoch} steps an epoch accepted are 1 to "
             f"{LARGEST_COUNT // steps_per_epoch}"
         )
@@ -216,19 +217,19 @@ def _require_fitting_options(config: TrainConfig, method: methods.Method) -> Non
         counts = parse_schedule(config.steps_schedule).values if config.steps_schedule else ()
         if config.steps == 0 or (counts and not any(counts)):
             flag = "--steps=0" if config.steps == 0 else f"--steps_schedule={config.steps_schedule}"
-            raise ValueError(
+            raise UserError(
                 f"{flag}: --method={config.method} attacks its images, and without a step trains "
                 "on random points; accepted are 1 or more, or --method=natural"
             )
     if "step_size" in method.goes_by and config.step_size == 0:
-        raise ValueError(
+        raise UserError(
             f"--step_size=0: --method={config.method} attacks its images, and trains on random "
             "points where no step moves them; accepted are numbers above 0"
         )
     if not method.soft_labels:
         for option in _soft_label_options(config):
             takes = [name for name in methods.names() if methods.create(name).soft_labels]
-            raise ValueError(
+            raise UserError(
                 f"{option}: --method={config.method} as it is set needs hard labels; methods that "
                 f"take soft ones are {', '.join(takes)}"
             )
@@ -236,7 +237,7 @@ def _require_fitting_options(config: TrainConfig, method: methods.Method) -> Non
     if config.steps_schedule:
         largest = max(parse_schedule(config.steps_schedule).values)
         if largest > config.steps:
-            raise ValueError(
+            raise UserError(
                 f"--steps_schedule={config.steps_schedule}: {largest:g} is more than "
                 f"--steps={config.steps}, the largest number of steps"
             )
@@ -258,21 +259,19 @@ def _require_labels(config: TrainConfig, method: methods.Method, train_set: Trai
     source = f"--extra_data={config.extra_data} has examples without a label"
     if not method.unlabelled:
         able = [name for name in methods.names() if methods.create(name).unlabelled]
-        raise ValueError(
+        raise UserError(
             f"{source}, which --method={config.method} cannot train on; label them with "
             f"launch/pseudo_label.py, or use one of {', '.join(able)}"
         )
     for option in _soft_label_options(config):
-        raise ValueError(
-            f"{option}: {source}, and what is absent can be neither mixed nor smoothed"
-        )
+        raise UserError(f"{option}: {source}, and what is absent can be neither mixed nor smoothed")
 
 
 def _require_trainable_size(config: TrainConfig, variables: PyTree) -> None:
     """Refuses a network that no machine could hold, before any of it is made."""
     total = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
     if total > LARGEST_COUNT:
-        raise ValueError(
+        raise UserError(
             f"--model={config.model} has {total:.3g} parameters; accepted are networks of at most "
             f"{LARGEST_COUNT:.3g}"
         )
@@ -289,7 +288,7 @@ def _require_same_shapes(config: TrainConfig, pretrained: PyTree, fresh: PyTree)
     if theirs != ours:
         names = dict.fromkeys([*theirs, *ours])
         first = next(name for name in names if theirs.get(name) != ours.get(name))
-        raise ValueError(
+        raise UserError(
             f"--init_from={config.init_from} holds another network: {first} is "
             f"{theirs.get(first, 'absent')} there and {ours.get(first, 'absent')} in "
             f"--model={config.model} with {len(ours)} arrays"
@@ -317,7 +316,7 @@ def create_model(config: TrainConfig, num_classes: int, *, mapped: bool = False)
             **options,
         )
     except ValueError as error:
-        raise ValueError(f"--model={config.model}: {error}") from error
+        raise UserError(f"--model={config.model}: {error}") from error
 
 
 def create_method(config: TrainConfig) -> methods.Method:
@@ -325,4 +324,4 @@ def create_method(config: TrainConfig) -> methods.Method:
     try:
         return methods.create(config.method, **config.hyperparameters())
     except ValueError as error:
-        raise ValueError(f"--method={config.method}: {error}") from error
+        raise UserError(f"--method={config.method}: {error}") from error

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 from robustjax.training.experiment import create_model
 
 PyTree = Any
@@ -36,15 +37,15 @@ def num_classes_of(
     number = recorded or _read_off(config, mine, trained_on or image_shape)
     trained = f"--model={config.model} was trained on --dataset={config.dataset}"
     if trained_on is not None and tuple(trained_on) != tuple(image_shape):
-        raise ValueError(
+        raise UserError(
             f"images of {_by(image_shape)} do not fit the network: {trained}, images of "
             f"{_by(trained_on)}"
         )
     expected = {} if number is None else _expected(config, number, image_shape)
     if expected and mine.keys() != expected.keys():
-        raise ValueError(f"the weights are not those of --model={config.model}")
+        raise UserError(f"the weights are not those of --model={config.model}")
     if mine != expected:
-        raise ValueError(f"images of {_by(image_shape)} do not fit the network: {trained}")
+        raise UserError(f"images of {_by(image_shape)} do not fit the network: {trained}")
     return number
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from robustjax.arguments import require_choice
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 from robustjax.files import Path
 from robustjax.flags import read_flags
 from robustjax.runs.checkpoint import CheckpointError, Checkpoints, Restored
@@ -68,13 +69,13 @@ def load_run(workdir: str | os.PathLike, checkpoint: str = "best") -> TrainedRun
     """
     folder = Path(workdir)
     if not (folder / FLAGS).exists():
-        raise ValueError(f"--workdir={workdir} holds no run: there is no {FLAGS} in it")
+        raise UserError(f"--workdir={workdir} holds no run: there is no {FLAGS} in it")
     require_choice("--checkpoint", checkpoint, ("best", "latest"))
     config = read_flags(folder / FLAGS, alone=True)
     keep_best = config.holdout != 0
     directory = folder / CHECKPOINTS
     if not directory.exists():
-        raise ValueError(f"--workdir={workdir}: the run has not saved a checkpoint yet")
+        raise UserError(f"--workdir={workdir}: the run has not saved a checkpoint yet")
     restored = _restore(directory, keep_best=keep_best, best=checkpoint == "best")
     require_own(restored.record, config, directory / str(restored.step))
     state = restored.state

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from robustjax import parallel
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 from robustjax.files import Path
 from robustjax.runs.checkpoint import CheckpointError, Checkpoints
 from robustjax.runs.claim import has_begun
@@ -46,7 +47,7 @@ def pretrained(config: TrainConfig) -> PyTree | None:
     try:
         return load_run(config.init_from).variables
     except (ValueError, CheckpointError) as error:
-        raise ValueError(f"--init_from={config.init_from}: {error}") from error
+        raise UserError(f"--init_from={config.init_from}: {error}") from error
 
 
 def resume(
@@ -133,7 +134,7 @@ def _require_same_data(record: dict[str, Any], experiment: Experiment) -> None:
     if record["train_set"] != found:
         config = experiment.config
         extra = f" --extra_data={config.extra_data}" if config.extra_data else ""
-        raise ValueError(
+        raise UserError(
             f"--dataset={config.dataset} --data_dir={config.data_dir}{extra}: the run in "
             f"--workdir={config.workdir} was trained on other data; name those, or another folder"
         )

@@ -13,6 +13,7 @@ from robustjax.arguments import (
     require_whole,
     shown,
 )
+from robustjax.errors import UserError
 
 KINDS = ("constant", "piecewise", "cosine", "cyclic")
 
@@ -48,17 +49,17 @@ def learning_rate_schedule(
     total_steps = round(epochs * steps_per_epoch)
     warmup_steps = round(warmup_epochs * steps_per_epoch)
     if not 0 <= warmup_steps < max(total_steps, 1):
-        raise ValueError(
+        raise UserError(
             f"--warmup_epochs={warmup_epochs:g}: accepted are 0 to less than --epochs={epochs:g}"
         )
     if kind == "cyclic" and warmup_steps:
-        raise ValueError("--schedule=cyclic rises from 0 by itself; leave out --warmup_epochs")
+        raise UserError("--schedule=cyclic rises from 0 by itself; leave out --warmup_epochs")
     if kind == "constant":
         main = optax.constant_schedule(peak)
     elif kind == "piecewise":
         drops = _piecewise_factors(decay_epochs, decay_factors)
         if drops and min(drops) <= warmup_epochs:
-            raise ValueError(
+            raise UserError(
                 f"--decay_epochs: the first, {min(drops):g}, must lie after the "
                 f"--warmup_epochs={warmup_epochs:g}"
             )
@@ -83,7 +84,7 @@ def learning_rate_schedule(
             return triangle(step + 1)
 
     else:
-        raise ValueError(
+        raise UserError(
             f"--schedule={kind!r}: accepted are {', '.join(KINDS)}{did_you_mean(kind, KINDS)}"
         )
     if not warmup_steps:
@@ -113,7 +114,7 @@ def _check_numbers(peak: float, epochs: float, steps_per_epoch: int, warmup_epoc
 
 def _require_numbers(name: str, values: Sequence[float]) -> None:
     if not isinstance(values, Iterable) or isinstance(values, str):
-        raise ValueError(f"{name}={shown(values)}: accepted is a sequence of numbers, as (75, 90)")
+        raise UserError(f"{name}={shown(values)}: accepted is a sequence of numbers, as (75, 90)")
     for value in values:
         require_finite(name, value, 0, LARGEST_FLOAT32)
 
@@ -122,14 +123,14 @@ def _piecewise_factors(epochs: Sequence[float], factors: Sequence[float]) -> dic
     _require_numbers("--decay_epochs", epochs)
     _require_numbers("--decay_factors", factors)
     if list(epochs) != sorted(set(epochs)) or any(epoch <= 0 for epoch in epochs):
-        raise ValueError(
+        raise UserError(
             f"--decay_epochs={','.join(f'{epoch:g}' for epoch in epochs)}: accepted are positive, "
             "increasing epochs"
         )
     if len(factors) == 1:
         factors = list(factors) * len(epochs)
     if len(factors) != len(epochs):
-        raise ValueError(
+        raise UserError(
             f"--decay_factors has {len(factors)} values and --decay_epochs {len(epochs)}; give one "
             "factor for each epoch, or one for all"
         )

@@ -10,6 +10,7 @@ from robustjax import data
 from robustjax.config import TrainConfig
 from robustjax.data.extra import READ_WHOLE
 from robustjax.data.image_rows import JoinedRows
+from robustjax.errors import UserError
 from robustjax.training.step import RawBatch
 
 _MOST_CLASSES_OF_AN_EXAMPLE = 10
@@ -137,7 +138,7 @@ def create_train_set(config: TrainConfig) -> tuple[TrainSet, data.Dataset | None
         try:
             images = JoinedRows(labelled.images, extra_images)
         except ValueError as error:
-            raise ValueError(f"--extra_data={config.extra_data}: {error}") from error
+            raise UserError(f"--extra_data={config.extra_data}: {error}") from error
     train_set = TrainSet(
         images=images,
         labels=np.concatenate([labelled.labels, extra_labels]),
@@ -151,7 +152,7 @@ def create_train_set(config: TrainConfig) -> tuple[TrainSet, data.Dataset | None
         num_classes=labelled.num_classes,
     )
     if config.batch_size > len(labelled):
-        raise ValueError(
+        raise UserError(
             f"--batch_size={config.batch_size}: there are only {len(labelled)} training examples"
         )
     return train_set, holdout_set
@@ -161,9 +162,9 @@ def _require_classes(dataset: data.Dataset, config: TrainConfig) -> None:
     """Refuses labels that are no classes of anything, and says where some have no example."""
     where = f"--dataset={config.dataset} --data_dir={config.data_dir}"
     if dataset.num_classes < 2:
-        raise ValueError(f"{where} has one class; a classifier needs two or more")
+        raise UserError(f"{where} has one class; a classifier needs two or more")
     if dataset.num_classes > _MOST_CLASSES_OF_AN_EXAMPLE * len(dataset):
-        raise ValueError(
+        raise UserError(
             f"{where} has {dataset.num_classes} classes for {len(dataset)} examples; number the "
             "classes from 0"
         )
@@ -190,4 +191,4 @@ def _flagged(flag: str, cut, dataset: data.Dataset, value) -> data.Dataset:
     try:
         return cut(dataset, value)
     except ValueError as error:
-        raise ValueError(f"{flag}: {error}") from error
+        raise UserError(f"{flag}: {error}") from error

@@ -7,6 +7,7 @@ from typing import Any
 from robustjax.arguments import is_number
 from robustjax.config import TrainConfig
 from robustjax.epoch_schedule import parse_schedule
+from robustjax.errors import UserError
 
 _LENGTHS = ("d_max", "min_epsilon", "growth")
 """Hyper-parameters of methods that are distances between images."""
@@ -45,7 +46,7 @@ def require_inside_box(flag: str, value: float, norm: str, pixels: int | None) -
     else:
         widest = math.inf if pixels is None else math.sqrt(pixels)
     if value >= widest:
-        raise ValueError(
+        raise UserError(
             f"{flag}: within a distance of {value:g} ({norm}) any image in [0, 1] becomes any "
             f"other; did you mean {value:g}/255? --allow_whole_box accepts it"
         )

@@ -21,7 +21,7 @@ from benchmarks.pytorch import step as torch_step
 from benchmarks.pytorch import weights
 from benchmarks.workload import CHANNELS, Setting
 from robustjax import losses, models
-from robustjax.cli.app import CommandError
+from robustjax.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["resnet_8", "cifar_resnet_8", "wide_resnet_10_1"])
@@ -61,7 +61,7 @@ def test_weights_of_another_network_are_refused():
     ],
 )
 def test_a_network_without_a_counterpart_is_refused_by_name(name, message):
-    with pytest.raises(CommandError, match=re.escape(f"--models={name}: {message}")):
+    with pytest.raises(UserError, match=re.escape(f"--models={name}: {message}")):
         peers.require_counterparts(["wide_resnet_34_10", name], "leave it out", CHANNELS)
     peers.require_counterparts(["wide_resnet_34_10"], "leave it out", CHANNELS)
     peers.require_counterparts(["small_cnn", "resnet_18"], "leave it out")

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import all_reduce, scaling
 from benchmarks.method_work import METHODS
-from robustjax.cli.app import CommandError
+from robustjax.errors import UserError
 
 PROGRAM = """\
   %all-reduce.1 = f32[3,3,16]{2,1,0} all-reduce(%p), replica_groups={{0,1}}, to_apply=%add
@@ -100,7 +100,7 @@ def test_a_process_that_fails_is_noticed_while_the_others_wait():
 def test_processes_that_wait_for_ever_are_ended():
     waiting = worker("import time; time.sleep(60)")
     try:
-        with pytest.raises(CommandError, match="1 processes have not ended after 0.2 s"):
+        with pytest.raises(UserError, match="1 processes have not ended after 0.2 s"):
             scaling._first_failure([waiting], longest=0.2)
     finally:
         waiting.kill()
@@ -108,5 +108,5 @@ def test_processes_that_wait_for_ever_are_ended():
 
 def test_what_a_failing_process_said_is_passed_on(tmp_path):
     task = {"setting": {"method": "no such"}, "devices": 1, "processes": 1, "weights": ""}
-    with pytest.raises(CommandError, match="(?s)process 0 of the run failed:.*model"):
+    with pytest.raises(UserError, match="(?s)process 0 of the run failed:.*model"):
         scaling.run([task])

@@ -5,7 +5,9 @@ import os
 import pytest
 from absl import flags
 
+from robustjax.batching import batches_of_one_shape
 from robustjax.cli import app
+from robustjax.errors import UserError
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_errors_of_this_package_are_one_sentence(launch, monkeypatch):
     monkeypatch.delenv("ROBUSTJAX_TRACEBACK", raising=False)
 
     def main(values):
-        raise app.CommandError("no such thing")
+        raise UserError("no such thing")
 
     code, printed = launch(main)
     assert (code, printed.err) == (1, "error: no such thing\n")
@@ -103,9 +105,14 @@ def test_errors_that_nobody_foresaw_keep_their_traceback(launch):
     assert code == 1 and "Traceback" in printed.err and "lost" in printed.err
 
 
+def test_a_value_error_that_nobody_raised_on_purpose_keeps_its_traceback(launch):
+    code, printed = launch(lambda values: list(batches_of_one_shape(3, size=0)))
+    assert code == 1 and "Traceback" in printed.err and "batching.py" in printed.err
+
+
 def test_a_traceback_can_be_asked_for(launch, monkeypatch):
     monkeypatch.setenv("ROBUSTJAX_TRACEBACK", "1")
-    code, printed = launch(lambda values: raise_(app.CommandError("no such thing")))
+    code, printed = launch(lambda values: raise_(UserError("no such thing")))
     assert code == 1 and "Traceback" in printed.err
 
 

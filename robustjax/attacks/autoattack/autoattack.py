@@ -28,6 +28,7 @@ from robustjax.attacks.engine.rows import predicted
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.digest import digest, digest_of_program
+from robustjax.errors import UserError
 from robustjax.files import Path
 
 VERSIONS = ("standard", "rand")
@@ -162,7 +163,7 @@ def autoattack(
     checks.checked_logits_fn(logits_fn)
     key, images, labels, threat = _checked(key, images, labels, threat)
     if not random and images.ndim != 4:
-        raise ValueError(
+        raise UserError(
             f"images has shape {images.shape}; autoattack needs [N, H, W, C], for Square moves "
             "windows of pixels"
         )
@@ -180,7 +181,7 @@ def autoattack(
     state, belongs_to = None, ""
     if state_path is not None:
         if inspection.calls_the_host(network, like, *([key] if random else [])):
-            raise ValueError(
+            raise UserError(
                 "state_path is given, and the network calls back to the host: from its program and "
                 "weights it cannot be told from another one, so that its state cannot be kept"
             )
@@ -225,24 +226,24 @@ def _checked(
     """The arguments on the host, where survivors are chosen."""
     images = checks.checked_images(images)
     if not len(images):
-        raise ValueError("images holds no image; give at least one")
+        raise UserError("images holds no image; give at least one")
     labels = checks.checked_hard_labels(labels, len(images))
     threat = checks.checked_threat(threat, len(images), images.dtype)
     key = checked_key(key, len(images))
     if key.ndim:
-        raise ValueError("key holds one key per example; autoattack takes a single one")
+        raise UserError("key holds one key per example; autoattack takes a single one")
     parts = (images, labels, jax.random.key_data(key), *jax.tree.leaves(threat))
     if any(checks.known(part) is None for part in parts):
-        raise ValueError(
+        raise UserError(
             "autoattack was called inside jit or another transformation, where survivors cannot "
             "be chosen; call it from plain Python"
         )
     if not checks.has_finite_epsilon(threat):
-        raise ValueError(f"threat.epsilon is {threat.epsilon}; autoattack needs a finite one")
+        raise UserError(f"threat.epsilon is {threat.epsilon}; autoattack needs a finite one")
     if threat.bounds is None:
-        raise ValueError("threat.bounds is None; autoattack needs a box, such as (0, 1)")
+        raise UserError("threat.bounds is None; autoattack needs a box, such as (0, 1)")
     if any(np.ndim(bound) for bound in threat.bounds):
-        raise ValueError("threat.bounds has one box per example; autoattack takes one for all")
+        raise UserError("threat.bounds has one box per example; autoattack takes one for all")
     checks.check_inside_box(images, threat)
     return key, np.asarray(images), np.asarray(labels), threat
 
@@ -255,7 +256,7 @@ def _num_classes(network: Callable[..., jax.Array], *arguments: jax.Array) -> in
 
     found = jax.eval_shape(logits, *arguments).shape[1]
     if found < 2:
-        raise ValueError(f"logits_fn gives {found} class; autoattack needs at least 2")
+        raise UserError(f"logits_fn gives {found} class; autoattack needs at least 2")
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from robustjax.errors import UserError
 from robustjax.files import Path, parse_json, write_whole
 from robustjax.npz import NpzFile
 
@@ -75,7 +76,7 @@ class State:
             self.images[position] = image
 
 
-class StateError(ValueError):
+class StateError(UserError):
     """A file is damaged, or no state."""
 
 
@@ -121,7 +122,7 @@ def load(path: Path, clean: np.ndarray, belongs_to: str) -> State | None:
     except (OSError, ValueError) as error:
         raise StateError(f"{path} holds no state of an evaluation ({error}); remove it") from error
     if other != belongs_to:
-        raise ValueError(
+        raise UserError(
             f"{path} belongs to an evaluation of another network, other images or other settings; "
             "remove it, or name another file"
         )
@@ -145,7 +146,7 @@ def _state(found: dict[str, np.ndarray], seconds: Any, clean: np.ndarray) -> Sta
         and isinstance(seconds, dict)
     )
     if not whole:
-        raise ValueError("it is damaged, or of an earlier form")
+        raise UserError("it is damaged, or of an earlier form")
     every = clean.copy()
     every[changed] = images
     return State(every, broken_by.astype(np.int8), pending, int(stage), seconds)

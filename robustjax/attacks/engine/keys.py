@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from robustjax.errors import UserError
+
 
 def checked_key(key: jax.Array, batch_size: int) -> jax.Array:
     """Sees that there is one key, or one per example, and makes it typed.
@@ -23,21 +25,21 @@ def checked_key(key: jax.Array, batch_size: int) -> jax.Array:
       ValueError: `key` is no key, or there are keys but not `batch_size` of them.
     """
     if not hasattr(key, "dtype"):
-        raise ValueError(f"key is {key!r}; it must be a JAX random key, such as jax.random.key(0)")
+        raise UserError(f"key is {key!r}; it must be a JAX random key, such as jax.random.key(0)")
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.dtype != jnp.uint32 or key.ndim not in (1, 2):
-            raise ValueError(
+            raise UserError(
                 f"key has dtype {key.dtype} and shape {key.shape}; it must be one random key or "
                 "one per example, from jax.random.key or jax.random.PRNGKey"
             )
         try:
             key = jax.random.wrap_key_data(key)
         except TypeError as error:
-            raise ValueError(
+            raise UserError(
                 f"key has shape {key.shape}, which is none of a random key ({error})"
             ) from error
     if key.shape not in ((), (batch_size,)):
-        raise ValueError(
+        raise UserError(
             f"key holds keys of shape {key.shape} for a batch of {batch_size}; "
             "give one key, or one per example"
         )

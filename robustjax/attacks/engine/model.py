@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import run as engine
+from robustjax.errors import UserError
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 RandomLogitsFn = Callable[[jax.Array, jax.Array], jax.Array]
@@ -127,7 +128,7 @@ class _Gradient:
             )
             per_row = self.loss(logits, target)
             if per_row.shape != (len(images),):
-                raise ValueError(
+                raise UserError(
                     f"loss gave shape {per_row.shape} for {len(images)} images; it must give one "
                     "value per image, without reducing"
                 )

@@ -21,6 +21,7 @@ from robustjax.cli import app, checks, compilation
 from robustjax.cli.analyze.kinds import COUNT, KINDS, SPECIAL_FLAGS, Kind
 from robustjax.cli.analyze.subject import Subject
 from robustjax.cli.evaluate import STEP_SIZE_HELP
+from robustjax.errors import UserError
 from robustjax.evaluation.spec import ACCEPTED, AttackSpec, parse_attack
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path
@@ -113,21 +114,21 @@ def _main() -> None:
 def _check_flags(kind: Kind) -> None:
     values = flags.FLAGS
     if not values.workdirs:
-        raise app.CommandError("--workdirs is not given; name the folders of runs")
+        raise UserError("--workdirs is not given; name the folders of runs")
     require_distinct("--workdirs", values.workdirs)
     if not kind.several and len(values.workdirs) > 1:
-        raise app.CommandError(f"--workdirs: --kind={values.kind} is drawn from one run")
+        raise UserError(f"--workdirs: --kind={values.kind} is drawn from one run")
     for name in SPECIAL_FLAGS:
         if values[name].value not in (None, []) and name not in kind.uses:
             users = ", ".join(other for other, own in KINDS.items() if name in own.uses)
-            raise app.CommandError(f"--{name}: --kind={values.kind} has no use for it; {users} do")
+            raise UserError(f"--{name}: --kind={values.kind} has no use for it; {users} do")
     checks.require_counts(examples=0, batch_size=0, seed=0, count=1, tau=0)
     checks.require_distances("epsilon", "step_size")
     checks.require_distances("extent", above_zero=True)
     if values.method is not None:
         require_choice("--method", values.method, tuple(METHODS))
     if values.indices and (values.classes or values.examples is not None):
-        raise app.CommandError("--indices names the images; --classes and --examples choose others")
+        raise UserError("--indices names the images; --classes and --examples choose others")
 
 
 def _attack(kind: Kind) -> AttackSpec:
@@ -135,9 +136,9 @@ def _attack(kind: Kind) -> AttackSpec:
     spec = parse_attack(name)
     if kind.attack and spec.kind != kind.attack:
         accepted = f"{kind.attack}-K, {kind.attack}-KxR"
-        raise app.CommandError(f"--attack={name}: --kind={flags.FLAGS.kind} accepts {accepted}")
+        raise UserError(f"--attack={name}: --kind={flags.FLAGS.kind} accepts {accepted}")
     if spec.kind == "clean":
-        raise app.CommandError(f"--attack={name}: accepted are attacks, such as pgd-20")
+        raise UserError(f"--attack={name}: accepted are attacks, such as pgd-20")
     return spec
 
 
@@ -146,12 +147,12 @@ def _output(kind: Kind) -> Path:
     if not values.output:
         first = Path(values.workdirs[0])
         if not first.is_dir():
-            raise app.CommandError(f"--workdirs: {first} holds no run: there is no such folder")
+            raise UserError(f"--workdirs: {first} holds no run: there is no such folder")
         folder = first / "figures" if len(values.workdirs) == 1 else first.parent
         path = folder / f"{values.kind}.png"
         return checks.require_output(path, "--output is not given, and", kind.numbers)
     if not values.output.endswith(".png"):
-        raise app.CommandError(f"--output={values.output}: accepted is the name of a .png file")
+        raise UserError(f"--output={values.output}: accepted is the name of a .png file")
     return checks.require_output(values.output, f"--output={values.output}", kind.numbers)
 
 
@@ -178,13 +179,13 @@ def _chosen(network: TrainedNetwork, examples: int) -> np.ndarray:
         chosen = [_label(text, network) for text in values.classes]
         positions = np.flatnonzero(np.isin(test_set.labels, chosen))
     if not len(positions):
-        raise app.CommandError(f"--classes={','.join(values.classes)}: no example is of them")
+        raise UserError(f"--classes={','.join(values.classes)}: no example is of them")
     return positions[:examples] if examples else positions
 
 
 def _index(text: str, total: int) -> int:
     if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= total:
-        raise app.CommandError(f"--indices: {text!r} is none of the positions 0 to {total - 1}")
+        raise UserError(f"--indices: {text!r} is none of the positions 0 to {total - 1}")
     return int(text)
 
 
@@ -198,7 +199,7 @@ def _label(text: str, network: TrainedNetwork) -> int:
             return accepted.index(text)
     named = f", or their names {', '.join(names)}" if names and list(names) != numbers else ""
     hint = did_you_mean(text, names)
-    raise app.CommandError(f"--classes: {text!r}; accepted are {', '.join(numbers)}{named}{hint}")
+    raise UserError(f"--classes: {text!r}; accepted are {', '.join(numbers)}{named}{hint}")
 
 
 def _tell(report: Progress, run: str, name: str, done: int, of: int) -> None:

@@ -16,8 +16,8 @@ from robustjax.analysis.loss_surface import loss_surface
 from robustjax.analysis.model_statistics import float_images, summary
 from robustjax.arguments import did_you_mean
 from robustjax.attacks.engine.keys import per_example_keys
-from robustjax.cli import app
 from robustjax.cli.analyze.subject import Subject, Subjects, title_of
+from robustjax.errors import UserError
 from robustjax.evaluation.trained import TrainedNetwork
 from robustjax.files import Path
 from robustjax.reports.figures import (
@@ -112,7 +112,7 @@ def _check_layer(layer: str, network: TrainedNetwork, workdir: str) -> None:
     if layer not in names:
         accepted = ", ".join(names)
         hint = did_you_mean(layer, names)
-        raise app.CommandError(f"--layer={layer}: the layers of {workdir} are {accepted}{hint}")
+        raise UserError(f"--layer={layer}: the layers of {workdir} are {accepted}{hint}")
 
 
 def _examples(subjects: Subjects, values: flags.FlagValues, output: Path) -> Path:
@@ -125,7 +125,7 @@ def _examples(subjects: Subjects, values: flags.FlagValues, output: Path) -> Pat
     if not values.indices:
         rows = examples.newly_misclassified()[: values.count or COUNT]
         if not len(rows):
-            raise app.CommandError(
+            raise UserError(
                 f"--attack={subject.spec.name} changes no right prediction of "
                 f"{len(clean)} examples; give more --examples, or --indices"
             )
@@ -143,7 +143,7 @@ def _surface(subjects: Subjects, values: flags.FlagValues, output: Path) -> Path
         right = ~np.any([statistics.wrong for statistics in found.values()], axis=0)
         rows = np.flatnonzero(right)[: values.count or COUNT]
     if not len(rows):
-        raise app.CommandError("no example is classified correctly by every run; give --indices")
+        raise UserError("no example is classified correctly by every run; give --indices")
     images, labels = float_images(test_set.images[rows]), test_set.labels[rows]
     surfaces, headings = {}, {}
     for run, subject in subjects.items():
@@ -210,7 +210,7 @@ def _of_one_data_set(subjects: Subjects, kind: str) -> Subject:
     for other in others:
         same = np.array_equal(other.network.test_set.labels, first.network.test_set.labels)
         if not same or other.class_names != first.class_names:
-            raise app.CommandError(
+            raise UserError(
                 f"--workdirs: --kind={kind} shows the same examples for all runs, and "
                 "these were trained on different data sets or classes"
             )

@@ -8,6 +8,7 @@ from absl import flags
 
 from robustjax.cli import app, checks
 from robustjax.cli.figures.papers import list_figures
+from robustjax.errors import UserError
 from robustjax.files import Path
 from robustjax.flags import define_choice
 from robustjax.reports.figures import log as log_figures
@@ -62,11 +63,11 @@ def _main() -> None:
     sweeps = {name: Path(name) for name in values.sweep_dirs}
     runs = {name: Path(name) for name in values.workdirs}
     if values.kind == "sweep" and not sweeps:
-        raise app.CommandError("--sweep_dirs is not given; --kind=sweep is drawn from it")
+        raise UserError("--sweep_dirs is not given; --kind=sweep is drawn from it")
     if values.kind == "sweep" and runs:
-        raise app.CommandError("--workdirs: --kind=sweep is drawn from --sweep_dirs alone")
+        raise UserError("--workdirs: --kind=sweep is drawn from --sweep_dirs alone")
     if not sweeps and not runs:
-        raise app.CommandError(
+        raise UserError(
             f"--workdirs is not given; --kind={values.kind} is drawn from it or --sweep_dirs"
         )
     output = _output([*runs.values(), *sweeps.values()])
@@ -100,12 +101,12 @@ def _output(folders: Sequence[Path]) -> Path:
     values = flags.FLAGS
     for folder in folders:
         if not folder.is_dir():
-            raise app.CommandError(f"--workdirs, --sweep_dirs: there is no folder {folder}")
+            raise UserError(f"--workdirs, --sweep_dirs: there is no folder {folder}")
     if not values.output:
         beside = folders[0] if len(folders) == 1 else folders[0].parent
         return checks.require_output(beside / f"{values.kind}.png", "--output is not given, and")
     if not values.output.endswith(".png"):
-        raise app.CommandError(f"--output={values.output}: accepted is the name of a .png file")
+        raise UserError(f"--output={values.output}: accepted is the name of a .png file")
     return checks.require_output(values.output, f"--output={values.output}")
 
 
@@ -113,15 +114,15 @@ def _logged(workdir: Path) -> LoggedRun:
     log = workdir / METRICS
     rows = read_rows(log) if log.exists() else []
     if not rows:
-        raise app.CommandError(f"{workdir} has no complete epoch in a metrics.jsonl")
+        raise UserError(f"{workdir} has no complete epoch in a metrics.jsonl")
     return LoggedRun(workdir, rows)
 
 
 def _settings(folder: Path) -> list[dict[str, Any]]:
     path = folder / "sweep.json"
     if not path.exists():
-        raise app.CommandError(f"--sweep_dirs: {folder} has no sweep.json; run launch/sweep.py")
+        raise UserError(f"--sweep_dirs: {folder} has no sweep.json; run launch/sweep.py")
     settings = [entry for entry in read_settings(path) if entry["accuracy"]]
     if not settings:
-        raise app.CommandError(f"--sweep_dirs: {folder} has no run that is evaluated yet")
+        raise UserError(f"--sweep_dirs: {folder} has no run that is evaluated yet")
     return settings

@@ -13,6 +13,7 @@ from robustjax import reports
 from robustjax.cli import app, train
 from robustjax.cli.evaluate import evaluate_run
 from robustjax.cli.start import forget_working_directory
+from robustjax.errors import UserError
 from robustjax.flags import define_flags
 from robustjax.text import parse_number
 
@@ -26,7 +27,7 @@ def main() -> None:
     def train_and_evaluate() -> None:
         result = train.run_training()
         if not result.finished:
-            raise app.CommandError("stopped; the same sweep resumes it")
+            raise UserError("stopped; the same sweep resumes it")
         whole_box = flags.FLAGS.allow_whole_box
         workdir = flags.FLAGS.workdir
         found = evaluate_run(workdir, quiet=True, allow_whole_box=whole_box, **options)

@@ -22,6 +22,7 @@ from robustjax.cli.sweep.plan import (
 from robustjax.cli.sweep.processes import run_all
 from robustjax.cli.train import train_groups
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 from robustjax.evaluation.spec import require_possible
 from robustjax.files import Path, read_json, require_writable, write_whole
 from robustjax.flags import define_attacks, define_choice, define_flags
@@ -102,7 +103,7 @@ def _main() -> None:
     record = _read_record(folder)
     as_recorded = values.report_only and not (values.grid or values["seeds"].present)
     if as_recorded and "plan" not in record:
-        raise app.CommandError(
+        raise UserError(
             f"--report_only: {folder} has no sweep.json that lists its runs; give the sweep's flags"
         )
     plan = [] if as_recorded else planned_runs(folder, values.grid, values.seeds, values)
@@ -158,30 +159,30 @@ def _sweep(folder: Path, plan: Sequence[PlannedRun], record: dict[str, Any]) -> 
     _show(folder, report(), values.center)
     if failures:
         lines = [f"{workdir}: {error}" for workdir, error in failures.items()]
-        raise app.CommandError(f"{len(failures)} of {len(plan)} runs failed: " + "; ".join(lines))
+        raise UserError(f"{len(failures)} of {len(plan)} runs failed: " + "; ".join(lines))
 
 
 def _check_options() -> None:
     """Refuses what is wrong with the sweep's own flags."""
     values = flags.FLAGS
     if not values.sweep_dir:
-        raise app.CommandError("--sweep_dir is not given; name the folder of the sweep")
+        raise UserError("--sweep_dir is not given; name the folder of the sweep")
     checks.require_counts(parallel=1, examples=0, attack_batch_size=0)
     require_choice("--checkpoint", values.checkpoint, ("best", "latest"))
     for name, instead in (("seed", "--seeds"), ("workdir", "--sweep_dir")):
         if app.is_typed(name):
-            raise app.CommandError(f"--{name}: what each run of a sweep has follows from {instead}")
+            raise UserError(f"--{name}: what each run of a sweep has follows from {instead}")
     if not values.attacks:
-        raise app.CommandError("--attacks= is empty: accepted are names, as clean,pgd-20")
+        raise UserError("--attacks= is empty: accepted are names, as clean,pgd-20")
     if not values.seeds:
-        raise app.CommandError("--seeds= is empty: accepted are whole numbers, as 0,1,2")
+        raise UserError("--seeds= is empty: accepted are whole numbers, as 0,1,2")
     for name in values.attacks:
         evaluation.parse_attack(name)
     if values.attack_step_size:
         try:
             step_size = parse_number(values.attack_step_size)
         except ValueError as error:
-            raise app.CommandError(f"--attack_step_size: {error}") from None
+            raise UserError(f"--attack_step_size: {error}") from None
         accepted = "finite numbers, 0 or more"
         require_finite("--attack_step_size", step_size, 0, accepted=accepted)
 
@@ -209,7 +210,7 @@ def _check_attacks(plan: Sequence[PlannedRun]) -> None:
             for said, value in distances.items():
                 require_inside_box(said, value, config.norm, None)
         except ValueError as error:
-            raise app.CommandError(f"{run.name}: {error}") from error
+            raise UserError(f"{run.name}: {error}") from error
 
 
 def _wanted(config: TrainConfig) -> results.Wanted:

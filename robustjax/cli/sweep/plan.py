@@ -14,8 +14,9 @@ from robustjax.arguments import (
     require_finite,
     require_whole,
 )
-from robustjax.cli import app, flag_files
+from robustjax.cli import flag_files
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 from robustjax.evaluation.spec import parse_attack
 from robustjax.files import Path
 from robustjax.flags import config_from_flags, define_flags, own_hyperparameters, read_flags
@@ -46,7 +47,7 @@ def planned_runs(
       values: parsed training flags that all runs share.
 
     Raises:
-      CommandError: an option of a run is not accepted, two runs would share a folder, or a folder
+      UserError: an option of a run is not accepted, two runs would share a folder, or a folder
         holds the run of another experiment. Nothing has been started or written.
     """
     axes = [parse_axis(text) for text in grid]
@@ -55,12 +56,12 @@ def planned_runs(
     for combination in itertools.product(*axes):
         chosen = dict(itertools.chain.from_iterable(part.items() for part in combination))
         if len(chosen) < sum(map(len, combination)):
-            raise app.CommandError(f"--grid={' --grid='.join(grid)}: a flag is swept twice")
+            raise UserError(f"--grid={' --grid='.join(grid)}: a flag is swept twice")
         for seed in map(_parse_seed, seeds):
             planned = _plan_run(folder, chosen, seed, shared)
             workdir = planned.run.workdir
             if workdir in plan:
-                raise app.CommandError(
+                raise UserError(
                     f"--grid, --seeds: two of the runs would share the folder {workdir}"
                 )
             plan[workdir] = planned
@@ -71,7 +72,7 @@ def parse_axis(text: str) -> list[dict[str, str]]:
     """The values of one --grid, each as flag -> value.
 
     Raises:
-      CommandError: it is not of the form NAME=V1,V2 or A,B=V1:W1;V2:W2.
+      UserError: it is not of the form NAME=V1,V2 or A,B=V1:W1;V2:W2.
     """
     names_text, equals, values_text = text.partition("=")
     names = names_text.split(",")
@@ -79,14 +80,14 @@ def parse_axis(text: str) -> list[dict[str, str]]:
     choices = [value for value in values_text.split(separator) if value]
     rows = [choice.split(":") if len(names) > 1 else [choice] for choice in choices]
     if not equals or not all(names) or not rows or any(len(row) != len(names) for row in rows):
-        raise app.CommandError(
+        raise UserError(
             f"--grid={text}: accepted are NAME=V1,V2,... (or V1;V2 if they contain commas) and "
             "A,B=V1:W1;V2:W2"
         )
     known = {"flagfile", *own_hyperparameters(), *TrainConfig.__dataclass_fields__}
     for name in names:
         if name not in known or name in ("seed", "workdir"):
-            raise app.CommandError(
+            raise UserError(
                 f"--grid={text}: {name!r} is not a flag of launch/train.py that can be swept "
                 f"(seeds are given by --seeds){did_you_mean(name, known - {'seed', 'workdir'})}"
             )
@@ -101,7 +102,7 @@ def recorded_runs(folder: Path, content: Mapping[str, Any]) -> list[SweepRun]:
       content: of its sweep.json.
 
     Raises:
-      CommandError: it is damaged.
+      UserError: it is damaged.
     """
     try:
         _require_text("command", content["command"])
@@ -112,7 +113,7 @@ def recorded_runs(folder: Path, content: Mapping[str, Any]) -> list[SweepRun]:
         }
         folders = [entry["folder"] for entry in content["plan"]]
         if len(set(folders)) < len(folders):
-            raise ValueError("two runs have one folder")
+            raise UserError("two runs have one folder")
         return [
             SweepRun(
                 {str(name): str(value) for name, value in entry["values"].items()},
@@ -130,7 +131,7 @@ def recorded_evaluation(folder: Path, content: Mapping[str, Any]) -> dict[Path, 
     """The evaluation that each run of a sweep.json is to have; None if it does not say.
 
     Raises:
-      CommandError: it is damaged.
+      UserError: it is damaged.
     """
     try:
         if not all("evaluation" in entry for entry in content["plan"]):
@@ -161,8 +162,8 @@ def _wanted(entry: Mapping[str, Any]) -> Wanted:
     return wanted
 
 
-def _damaged(folder: Path, error: Exception) -> app.CommandError:
-    return app.CommandError(
+def _damaged(folder: Path, error: Exception) -> UserError:
+    return UserError(
         f"{folder / 'sweep.json'} is damaged ({type(error).__name__}: {error}); repeat the sweep's "
         "command without --report_only, which trains nothing again"
     )
@@ -177,9 +178,7 @@ def common_flags(configs: Iterable[TrainConfig]) -> list[str]:
 
 def _parse_seed(text: str) -> int:
     if not text.isdecimal() or len(text) > len(str(LARGEST_SEED)) or int(text) > LARGEST_SEED:
-        raise app.CommandError(
-            f"--seeds={text:.40}: accepted are whole numbers from 0 to {LARGEST_SEED}"
-        )
+        raise UserError(f"--seeds={text:.40}: accepted are whole numbers from 0 to {LARGEST_SEED}")
     return int(text)
 
 
@@ -194,14 +193,14 @@ def _plan_run(
         config = _parse([*files, *shared, *swept, f"--seed={seed}", f"--workdir={run.workdir}"])
         training.check_experiment(config)
     except (ValueError, flags.Error) as error:
-        raise app.CommandError(f"{run.name}: {error}") from error
+        raise UserError(f"{run.name}: {error}") from error
     if has_begun(config.workdir):
         try:
             differences = config.differences(read_flags(run.workdir / FLAGS, alone=True))
         except (OSError, ValueError, flags.Error):  # Training refuses it, and says why.
             differences = []
         if differences:
-            raise app.CommandError(
+            raise UserError(
                 f"--sweep_dir={folder}: {run.workdir} holds a run with other options: "
                 f"{', '.join(differences)}; give the same options, or another --sweep_dir"
             )

@@ -25,6 +25,7 @@ from robustjax.arguments import did_you_mean, shown
 from robustjax.data.dataset import MOST_CLASSES, DataError, Dataset
 from robustjax.data.prepared import cache
 from robustjax.data.prepared.feature_classes import require_own_classes
+from robustjax.errors import UserError
 
 if TYPE_CHECKING:
     from etils import epath
@@ -177,7 +178,7 @@ def _read_info(path: "epath.Path") -> dict[str, Any]:
             for split in info["splits"]
         }
         if not all(isinstance(name, str) for name in info["counts"]):
-            raise ValueError("the name of a split is no text")
+            raise UserError("the name of a split is no text")
     except (
         ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
     ) as error:  # fmt: skip
@@ -234,7 +235,7 @@ def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
     try:
         source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
         if len(source) != count:
-            raise ValueError(f"the split {split!r} has {len(source)} examples instead of {count}")
+            raise UserError(f"the split {split!r} has {len(source)} examples instead of {count}")
         labels = np.empty(count, np.int32)
         for start in range(0, count, _CHUNK):
             examples = source.__getitems__(list(range(start, min(start + _CHUNK, count))))

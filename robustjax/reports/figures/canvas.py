@@ -11,6 +11,7 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 
 from robustjax.arguments import require_finite, shown
+from robustjax.errors import UserError
 from robustjax.files import Path, write_whole
 
 Row = Mapping[str, Any]
@@ -76,14 +77,14 @@ def compare_runs(accuracies: Mapping[str, Mapping[str, float]], path: Path, titl
 
 def _check_accuracies(accuracies: Mapping[str, Mapping[str, float]]) -> None:
     if not isinstance(accuracies, Mapping) or not accuracies:
-        raise ValueError(
+        raise UserError(
             f"accuracies={shown(accuracies)}: accepted are those of at least one run, as "
             "{'trades': {'clean': 0.95, 'PGD-20': 0.7}}"
         )
     first, *_ = accuracies.values()
     for run, values in accuracies.items():
         if set(values) != set(first) or not values:
-            raise ValueError(
+            raise UserError(
                 f"accuracies of {run}={shown(list(values))}: accepted are those of the first "
                 f"run's attacks, {shown(list(first))}"
             )

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from robustjax.errors import UserError
+
 
 def shared_edges(*values: np.ndarray, bins: int) -> np.ndarray:
     """Edges [bins + 1] of equal bins that hold all values; never of width 0.
@@ -17,7 +19,7 @@ def shared_edges(*values: np.ndarray, bins: int) -> np.ndarray:
     low = min(float(part.min()) for part in values)
     high = max(float(part.max()) for part in values)
     if not np.isfinite([low, high]).all():
-        raise ValueError("some values are not finite, so that there is no histogram of them")
+        raise UserError("some values are not finite, so that there is no histogram of them")
     margin = 0.5 * (low == high)
     return np.linspace(low - margin, high + margin, bins + 1)
 

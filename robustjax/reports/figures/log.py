@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robustjax.errors import UserError
 from robustjax.files import Path
 from robustjax.reports.figures.canvas import add_legend, line_style, save, write_numbers
 
@@ -119,16 +120,16 @@ def _by_epoch(runs: Sequence[LoggedRun], key: str) -> dict[int, list[float]]:
     tables = []
     for run in runs:
         if not run.rows:
-            raise ValueError(f"{run.workdir}: its metrics.jsonl has no complete epoch")
+            raise UserError(f"{run.workdir}: its metrics.jsonl has no complete epoch")
         for row in run.rows:
             if row.get(key) is None:
-                raise ValueError(
+                raise UserError(
                     f"{run.workdir}: epoch {row['epoch']} in its metrics.jsonl has no {key!r}"
                 )
         tables.append({row["epoch"]: row[key] for row in run.rows})
     common = [epoch for epoch in tables[0] if all(epoch in table for table in tables)]
     if not common:
-        raise ValueError(f"{runs[0].workdir} and the other seeds have no epoch in common")
+        raise UserError(f"{runs[0].workdir} and the other seeds have no epoch in common")
     return {epoch: [table[epoch] for table in tables] for epoch in common}
 
 

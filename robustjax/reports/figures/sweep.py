@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustjax.arguments import did_you_mean
+from robustjax.errors import UserError
 from robustjax.files import Path
 from robustjax.reports.figures.canvas import add_legend, line_style, save, write_numbers
 from robustjax.reports.sweep import label
@@ -89,7 +90,7 @@ def _common_axis(sweeps: Mapping[str, Settings]) -> str:
     axes_of = {name: swept_axis(settings) for name, settings in sweeps.items()}
     flags = set(axes_of.values())
     if len(flags) != 1 or None in flags:
-        raise ValueError(
+        raise UserError(
             "--kind=sweep draws accuracy against one swept number; the first of each sweep is "
             + ", ".join(f"{name}: {axis or 'none'}" for name, axis in axes_of.items())
         )
@@ -101,7 +102,7 @@ def _lines(name: str, settings: Settings, flag: str) -> dict[str, list[Mapping[s
     for entry in settings:
         if not _is_number(entry["values"].get(flag, "")):
             hint = did_you_mean(flag, entry["values"])
-            raise ValueError(
+            raise UserError(
                 f"--kind=sweep: {name} has a setting without a number for {flag!r:.100}{hint}"
             )
     swept = dict.fromkeys(other for entry in settings for other in entry["values"])

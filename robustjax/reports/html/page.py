@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from robustjax import __version__
+from robustjax.errors import UserError
 from robustjax.files import Path, require_writable, write_whole
 from robustjax.reports import markdown as markdown_report
 from robustjax.reports.html.comparison import comparison
@@ -56,13 +57,13 @@ def write_html_report(
         name of an HTML page, or the table would overwrite another file.
     """
     if output and not str(output).endswith(".html"):
-        raise ValueError(f"--output={output}: accepted is the name of an .html file")
+        raise UserError(f"--output={output}: accepted is the name of an .html file")
     runs = read_runs(workdirs, report)
     page = Path(output) if output else _default_output(workdirs)
     beside = page.with_suffix(".md")
     require_writable(page.parent, f"--output={page}", files=(page.name, beside.name))
     if beside.exists() and not _is_ours(beside):
-        raise ValueError(
+        raise UserError(
             f"--output={page}: the table would overwrite {beside}, which is no report; name another"
         )
     if len(runs) == 1:

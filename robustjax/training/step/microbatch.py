@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import platforms
+from robustjax.errors import UserError
 from robustjax.methods import Method
 
 PyTree = Any
@@ -34,7 +35,7 @@ def require_separable(method: Method, microbatch: int) -> None:
       ValueError: names the flag and the method.
     """
     if microbatch and method.couples_rows:
-        raise ValueError(
+        raise UserError(
             f"--microbatch={microbatch}: the loss of --method={method.name} as it is set couples "
             "the examples of a batch, and in parts it would be another; accepted is 0 (the whole "
             "batch), or a method whose examples are independent"
@@ -51,7 +52,7 @@ def require_divisor(microbatch: int, device_batch: int) -> None:
         return
     fitting = [size for size in range(1, device_batch + 1) if device_batch % size == 0]
     accepted = ", ".join(map(str, fitting))
-    raise ValueError(
+    raise UserError(
         f"--microbatch={microbatch}: each device has {device_batch} examples of a batch, which "
         f"must be a multiple of it; accepted are 0 (all at once), {accepted}"
     )
