@@ -282,7 +282,7 @@ class TrainConfig:
             _require_type(field, value)
             choices = field.metadata["choices"]
             if choices:
-                require_choice(f"--{field.name}", getattr(self, field.name), choices)
+                require_choice(field.name, getattr(self, field.name), choices)
         for factor in (self.learning_rate, *self.decay_factors):
             name = "learning_rate" if factor is self.learning_rate else "decay_factors"
             _require(factor > 0, name, factor, "more than 0")
@@ -326,12 +326,12 @@ class TrainConfig:
         return given
 
     def differences(self, other: "TrainConfig") -> list[str]:
-        """The options that make another training run, each as "--name=mine (was theirs)"."""
+        """The options that make another training run, each as "name=mine (was theirs)"."""
         mine, theirs = self._comparable(), other._comparable()
 
         def difference(name: str) -> str:
             was = format_value(theirs.get(name)) or "not given"
-            return f"--{name}={format_value(mine.get(name))} (was {was})"
+            return f"{name}={format_value(mine.get(name))} (was {was})"
 
         names = dict.fromkeys([*mine, *theirs])
         return [difference(name) for name in names if mine.get(name) != theirs.get(name)]
@@ -376,40 +376,39 @@ def option_types() -> dict[str, Any]:
 def _assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise UserError(f"--set={text}: accepted is name=value")
+        raise UserError(f"set={text}: accepted is NAME=VALUE")
     return name, value
 
 
 def _require_type(field: dataclasses.Field, value: Any) -> None:
     """Refuses what is not of the field's type, or a number out of all range."""
-    flag = f"--{field.name}"
     least = -1 if field.name in _MINUS_1_TOO else int(field.name in _AT_LEAST_1)
     kind = option_types()[field.name]
     kinds = typing.get_args(kind)
     if value is None and type(None) in kinds:
         return
     if kind is bool:
-        _require_kind(flag, value, lambda part: isinstance(part, bool), "true or false")
+        _require_kind(field.name, value, lambda part: isinstance(part, bool), "true or false")
     elif kind is int:
-        require_whole(flag, value, least, _LARGEST.get(field.name, LARGEST_COUNT))
+        require_whole(field.name, value, least, _LARGEST.get(field.name, LARGEST_COUNT))
     elif kind is str:
-        _require_kind(flag, value, _is_line, "a text of one line")
+        _require_kind(field.name, value, _is_line, "a text of one line")
     elif typing.get_origin(kind) is not tuple and str in kinds and isinstance(value, str):
         _require_schedule(field.name, value, whole=False)
     elif kind is float or type(None) in kinds:
-        require_finite(flag, value, least, accepted=f"finite numbers, {least} or more")
+        require_finite(field.name, value, least, accepted=f"finite numbers, {least} or more")
     else:
-        _require_kind(flag, value, lambda part: isinstance(part, tuple), "a tuple")
+        _require_kind(field.name, value, lambda part: isinstance(part, tuple), "a tuple")
         for part in value:
             if float in kinds:
-                require_finite(flag, part, least, accepted=f"finite numbers, {least} or more")
+                require_finite(field.name, part, least, accepted=f"finite numbers, {least} or more")
             else:
-                _require_kind(flag, part, _is_line, "a text of one line")
+                _require_kind(field.name, part, _is_line, "a text of one line")
 
 
-def _require_kind(flag: str, value: Any, is_right: Callable[[Any], bool], accepted: str) -> None:
+def _require_kind(name: str, value: Any, is_right: Callable[[Any], bool], accepted: str) -> None:
     if not is_right(value):
-        raise UserError(f"{flag}={shown(value)}: accepted is {accepted}")
+        raise UserError(f"{name}={shown(value)}: accepted is {accepted}")
 
 
 def _is_line(value: Any) -> bool:
@@ -421,14 +420,14 @@ def _require_schedule(name: str, text: str, *, whole: bool) -> None:
     try:
         values = parse_schedule(text).values if text else ()
     except ValueError as error:
-        raise UserError(f"--{name}={error}") from None
+        raise UserError(f"{name}={error}") from None
     for value in values:
         _require(value >= 0, name, value, "0 or more")
         if whole:
             _require(value.is_integer(), name, value, "whole numbers of steps")
-            require_whole(f"--{name}", int(value))
+            require_whole(name, int(value))
 
 
 def _require(condition: bool, name: str, value: Value, accepted: str) -> None:
     if not condition:
-        raise UserError(f"--{name}={shown(value)}: accepted are {accepted}")
+        raise UserError(f"{name}={shown(value)}: accepted are {accepted}")

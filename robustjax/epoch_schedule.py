@@ -4,8 +4,9 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
-from robustjax.arguments import shown
+from robustjax.arguments import LARGEST_COUNT, LARGEST_FLOAT32, require_finite, shown
 from robustjax.errors import UserError
 from robustjax.text import format_value, parse_number
 
@@ -101,3 +102,38 @@ def known_values(value: Scalar) -> tuple[float, ...]:
     if isinstance(value, EpochSchedule):
         return value.values
     return () if callable(value) else (value,)
+
+
+def checked_scalar(
+    name: str,
+    value: Any,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    *,
+    whole: bool = False,
+) -> Scalar:
+    """A hyper-parameter that may follow a schedule: a number or a function of the epoch.
+
+    Args:
+      name: of the hyper-parameter.
+      value: a number, a function of the epoch, or the text of a schedule.
+      minimum: the least value accepted.
+      maximum: the largest; never more than the step can hold, a float32 or, of counts, an int32.
+      whole: whether it counts something, so that a value that is held is a whole number.
+
+    Raises:
+      ValueError: it is none of these, or leaves the range.
+    """
+    if isinstance(value, str):
+        try:
+            value = parse_schedule(value)
+        except ValueError as error:
+            raise UserError(f"{name}={error}") from None
+    largest = LARGEST_COUNT if whole else LARGEST_FLOAT32
+    for number in known_values(value):
+        require_finite(name, number, minimum, maximum)
+        if abs(number) > largest:
+            raise UserError(f"{name}={shown(number)}: accepted are numbers up to {largest:.10g}")
+        if whole and not float(number).is_integer():
+            raise UserError(f"{name}={number:g}: accepted are whole numbers")
+    return value

@@ -159,7 +159,7 @@ def require_writable(
 
     Args:
       folder: to be written into.
-      flag: what named it, for the message, as "--output=x.png".
+      flag: what named it, for the message, as "output=x.png".
       files: names of files that are to be written there.
       folders: names of folders that are to be made there.
 

@@ -34,16 +34,16 @@ def initialize_processes(
     if coordinator_address is None:
         if num_processes or process_id:
             raise UserError(
-                f"--num_processes={num_processes} --process_id={process_id}: several processes "
-                "need --coordinator_address=host:port too (or auto on a TPU pod or under Slurm)"
+                f"num_processes={num_processes} process_id={process_id}: several processes "
+                "need coordinator_address=host:port too (or auto on a TPU pod or under Slurm)"
             )
         return
     arguments: tuple[Any, ...] = ()
     if coordinator_address != "auto":
         if not 0 <= process_id < num_processes:
             raise UserError(
-                f"--coordinator_address={coordinator_address} needs --num_processes=N (it is "
-                f"{num_processes}) and --process_id from 0 to N - 1 (it is {process_id})"
+                f"coordinator_address={coordinator_address} needs num_processes=N (it is "
+                f"{num_processes}) and process_id from 0 to N - 1 (it is {process_id})"
             )
         arguments = (coordinator_address, num_processes, process_id)
     try:
@@ -51,7 +51,7 @@ def initialize_processes(
     except (ValueError, RuntimeError, IndexError) as error:  # The last: of an address without port.
         reason = str(error).strip().splitlines()
         raise UserError(
-            f"--coordinator_address={coordinator_address}: the processes of the run do not find "
+            f"coordinator_address={coordinator_address}: the processes of the run do not find "
             f"each other ({reason[0] if reason else type(error).__name__})"
         ) from error
 
@@ -70,13 +70,13 @@ def local_devices(limit: int | None = None) -> list[jax.Device]:
         return devices
     if not 1 <= limit <= len(devices):
         raise UserError(
-            f"--devices={limit}: this process has {len(devices)} {devices[0].platform} device(s); "
+            f"devices={limit}: this process has {len(devices)} {devices[0].platform} device(s); "
             f"accepted are 1 to {len(devices)}"
         )
     return devices[:limit]
 
 
-def per_device_batch(batch_size: int, num_devices: int, flag: str = "--batch_size") -> int:
+def per_device_batch(batch_size: int, num_devices: int, flag: str = "batch_size") -> int:
     """How many examples of a batch each device of the whole run gets.
 
     Raises:

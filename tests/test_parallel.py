@@ -14,18 +14,18 @@ from robustjax import parallel
 
 def test_a_batch_is_divided_or_refused_with_a_size_that_fits():
     assert parallel.per_device_batch(128, 4) == 32
-    with pytest.raises(ValueError, match=r"--batch_size=130 cannot .* 4 devices; .* such as 128"):
+    with pytest.raises(ValueError, match=r"batch_size=130 cannot .* 4 devices; .* such as 128"):
         parallel.per_device_batch(130, 4)
-    with pytest.raises(ValueError, match=r"--batch_size=3 cannot .* such as 4"):
+    with pytest.raises(ValueError, match=r"batch_size=3 cannot .* such as 4"):
         parallel.per_device_batch(3, 4)
-    with pytest.raises(ValueError, match="--batch_size=0"):
+    with pytest.raises(ValueError, match="batch_size=0"):
         parallel.per_device_batch(0, 1)
 
 
 def test_devices_can_be_limited():
     assert parallel.local_devices() == jax.local_devices()
     assert parallel.local_devices(2) == jax.local_devices()[:2]
-    with pytest.raises(ValueError, match=r"--devices=5: this process has 4 cpu device"):
+    with pytest.raises(ValueError, match=r"devices=5: this process has 4 cpu device"):
         parallel.local_devices(5)
 
 
@@ -67,14 +67,14 @@ def test_one_process_loads_the_whole_batch_and_writes():
 
 def test_processes_need_their_number():
     parallel.initialize_processes(None)
-    with pytest.raises(ValueError, match="--coordinator_address=host:1 needs --num_processes"):
+    with pytest.raises(ValueError, match="coordinator_address=host:1 needs num_processes"):
         parallel.initialize_processes("host:1")
-    with pytest.raises(ValueError, match=r"--process_id from 0 to N - 1 \(it is 2\)"):
+    with pytest.raises(ValueError, match=r"process_id from 0 to N - 1 \(it is 2\)"):
         parallel.initialize_processes("host:1", 2, 2)
 
 
 def test_processes_need_an_address():
-    with pytest.raises(ValueError, match="--num_processes=2 --process_id=1: .*coordinator_address"):
+    with pytest.raises(ValueError, match="num_processes=2 process_id=1: .*coordinator_address"):
         parallel.initialize_processes(None, 2, 1)
 
 

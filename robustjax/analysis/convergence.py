@@ -18,7 +18,8 @@ from robustjax.analysis.model_statistics import (
     of_rows,
     require_finite_epsilon,
 )
-from robustjax.attacks import _checks as checks
+from robustjax.arguments import checked_count
+from robustjax.arguments.arrays import checked_scale
 from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
 from robustjax.attacks.engine.model import gradient_model
@@ -99,10 +100,10 @@ def pgd_convergence(
     """
     threat, size = checked_subject(logits_fn, dataset, threat, batch_size)
     total = len(dataset)
-    steps = checks.checked_count("steps", steps, 0)
-    restarts = checks.checked_count("restarts", restarts, 1)
+    steps = checked_count("steps", steps, 0)
+    restarts = checked_count("restarts", restarts, 1)
     require_finite_epsilon(threat)
-    step_size = checks.checked_scale("step_size", step_size, total, jnp.float32)
+    step_size = checked_scale("step_size", step_size, total, jnp.float32)
     complaint = reach_complaint(np.asarray(threat.epsilon), steps, np.asarray(step_size))
     if complaint:
         warnings.warn(complaint, ReachWarning, stacklevel=2)

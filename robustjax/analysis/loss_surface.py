@@ -17,7 +17,7 @@ from robustjax.analysis.model_statistics import (
     of_rows,
     require_finite_epsilon,
 )
-from robustjax.arguments import is_number, is_whole, shown
+from robustjax.arguments import checked_count, checked_function, is_number, is_whole, shown
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import checked_key, per_example_keys
@@ -99,11 +99,11 @@ def loss_surface(
     if not is_whole(points) or points < 3 or points % 2 == 0:
         raise UserError(f"points={shown(points)}: accepted are odd numbers of 3 or more")
     checks.checked_logits_fn(logits_fn)
-    checks.checked_function("loss", loss, "a loss, such as losses.cross_entropy")
-    checks.checked_count("batch_size", batch_size, 1)
+    checked_function("loss", loss, "losses, such as losses.cross_entropy")
+    checked_count("batch_size", batch_size, 1)
     images = checks.checked_images(images)
     if not len(images):
-        raise UserError(f"images has shape {images.shape}; there must be at least one")
+        raise UserError("images holds no image: accepted are one or more")
     labels = checks.checked_hard_labels(labels, len(images))
     threat = checks.checked_threat(threat, len(images), images.dtype)
     checks.check_inside_box(images, threat)

@@ -11,13 +11,13 @@ import numpy as np
 from scipy.special import softmax
 
 from robustjax import attacks, data
-from robustjax.arguments import shown
+from robustjax.arguments import checked_count, refusal, shown
+from robustjax.arguments.arrays import check_class_range
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import model as network
 from robustjax.attacks.engine.rows import predicted
 from robustjax.batching import batches_of_one_shape
 from robustjax.errors import UserError
-from robustjax.losses._checks import check_class_range
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 
@@ -67,16 +67,16 @@ def checked_subject(
     """
     checks.checked_logits_fn(logits_fn)
     if not isinstance(dataset, data.Dataset):
-        raise UserError(f"dataset is a {type(dataset).__name__}; it must be a data.Dataset")
+        raise refusal("dataset", type(dataset).__name__, "values of data.Dataset")
     threat = checks.checked_threat(threat, len(dataset), jnp.float32)
     checks.check_inside_box(float_images(dataset.images), threat)
-    return threat, min(checks.checked_count("batch_size", batch_size, 1), len(dataset))
+    return threat, min(checked_count("batch_size", batch_size, 1), len(dataset))
 
 
 def require_finite_epsilon(threat: attacks.ThreatModel) -> None:
     """Refuses a ball without end, which has no random point and no scale."""
     if not checks.has_finite_epsilon(threat):
-        raise UserError(f"threat.epsilon is {threat.epsilon}; it must be finite")
+        raise refusal("threat.epsilon", shown(threat.epsilon), "finite numbers")
 
 
 def of_rows(tree: Any, rows: Any) -> Any:
@@ -109,7 +109,7 @@ def compute_logits(
     if not hasattr(images, "dtype") or not images.ndim or not len(images):
         raise UserError(f"images={shown(images)}: accepted is an array [N, H, W, C], N at least 1")
     total = len(images)
-    size = min(checks.checked_count("batch_size", batch_size, 1), total)
+    size = min(checked_count("batch_size", batch_size, 1), total)
     found = []
     for batch in batches_of_one_shape(total, size):
         some = jnp.asarray(float_images(images[batch.rows]))
@@ -126,10 +126,10 @@ def statistics_of(logits: np.ndarray, labels: np.ndarray) -> LogitStatistics:
     """
     if np.ndim(logits) != 2 or np.shape(labels) != (len(logits),):
         raise UserError(
-            f"logits has shape {np.shape(logits)} and labels {np.shape(labels)}; they must be "
+            f"logits of shape {np.shape(logits)}, labels of shape {np.shape(labels)}: accepted are "
             "[N, K] and [N]"
         )
-    check_class_range("statistics", labels, logits.shape[1])
+    check_class_range("labels", labels, logits.shape[1])
     rows = np.arange(len(labels))
     others = logits.copy()
     others[rows, labels] = -np.inf

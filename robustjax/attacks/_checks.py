@@ -1,4 +1,4 @@
-"""Checks that attacks make of their arguments, which also bring each into one form.
+"""What every attack takes, checked and brought into one form.
 
 Equivalent arguments (a Python float, a NumPy float64, a float32 array) leave here with one shape
 and one strong dtype, so that they share one compiled program. Shapes and dtypes are checked always,
@@ -8,7 +8,6 @@ values where they are known.
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from typing import Any
 
@@ -16,10 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustjax.arguments import LARGEST_COUNT, did_you_mean, shown
+from robustjax.arguments import checked_function, refusal, require_choice, shown
+from robustjax.arguments.arrays import (
+    as_array,
+    at_least_float32,
+    check_distributions,
+    checked_classes,
+    kind,
+    known,
+    per_row,
+)
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.errors import UserError
-from robustjax.losses._checks import at_least_float32, check_distributions
 from robustjax.step_size import ReachWarning, reach_complaint
 
 STARTS = ("uniform", "gaussian", "sign", "clean")
@@ -28,68 +35,22 @@ _BOX_ROUNDING = 1e-6
 """Of the box's width: what a pixel may lie beyond it, as where it was normalised and came back."""
 
 
-def known(value: Any) -> np.ndarray | None:
-    """The value on the host, or None while it is traced or where other processes hold a part."""
-    leaves = jax.tree.leaves(value)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-        return None
-    if any(isinstance(leaf, jax.Array) and not leaf.is_fully_addressable for leaf in leaves):
-        return None
-    return np.asarray(value)
-
-
-def strong(name: str, value: Any) -> jax.Array:
-    """An array of the dtype that JAX would give the value, which no other dtype then overrides."""
-    try:
-        value = jnp.asarray(value)
-        return jnp.asarray(value, value.dtype)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{name} is {shown(value)}; it must be an array") from error
-
-
-def checked_function(name: str, value: Any, what: str) -> None:
-    """Refuses what cannot be called."""
-    if not callable(value):
-        raise UserError(f"{name} is {shown(value)}; it must be {what}")
-
-
 def checked_logits_fn(logits_fn: Any) -> None:
     """Refuses what is no network."""
     checked_function(
-        "logits_fn", logits_fn, "a function of images [B, H, W, C] that gives logits [B, K]"
+        "logits_fn", logits_fn, "functions of images [B, H, W, C] that give logits [B, K]"
     )
-
-
-def checked_count(name: str, value: Any, minimum: int) -> int:
-    """A Python int of at least the minimum, and no more than a compiled program can count."""
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_whole or not minimum <= value <= LARGEST_COUNT:
-        raise UserError(
-            f"{name} is {shown(value)}; it must be a Python int, {minimum} to {LARGEST_COUNT}"
-        )
-    return int(value)
-
-
-def checked_number(name: str, value: Any, low: float, high: float = math.inf) -> float:
-    """A finite Python number in [low, high], which becomes a part of the compiled program."""
-    number = isinstance(value, int | float | np.integer | np.floating)
-    if not number or isinstance(value, bool) or not low <= value <= high or not np.isfinite(value):
-        accepted = f"in [{low}, {high}]" if np.isfinite(high) else f"finite and at least {low}"
-        raise UserError(f"{name} is {value!r}; it must be a Python number, {accepted}")
-    return float(value)
 
 
 def checked_images(images: Any) -> jax.Array:
     """Floating images `[B, ...]`, at least float32."""
     if not hasattr(images, "dtype") or not hasattr(images, "shape"):
-        raise UserError(f"images is a {type(images).__name__}; it must be an array [B, H, W, C]")
+        raise refusal("images", type(images).__name__, "arrays [B, H, W, C]")
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise UserError(
-            f"images has dtype {images.dtype}; it must be floating. "
-            "For pixels 0 to 255 convert to float32 and divide by 255"
-        )
+        accepted = "floating ones; convert pixels 0 to 255 to float32 and divide by 255"
+        raise refusal("images", kind(images), accepted)
     if images.ndim < 1:
-        raise UserError("images is a single number; it must have shape [B, H, W, C]")
+        raise refusal("images", kind(images), "arrays [B, H, W, C]")
     dtype = at_least_float32(images.dtype)
     return jnp.asarray(images, jax.dtypes.canonicalize_dtype(dtype))
 
@@ -103,7 +64,7 @@ def check_inside_box(images: jax.Array, threat: ThreatModel) -> None:
     if values is None or not values.size:
         return
     if not np.isfinite(values).all():
-        raise UserError("images holds pixels that are NaN or infinite")
+        raise UserError("images holds pixels that are NaN or infinite: accepted are finite ones")
     if threat.bounds is None or any(known(bound) is None for bound in threat.bounds):
         return
     low, high = (
@@ -114,33 +75,30 @@ def check_inside_box(images: jax.Array, threat: ThreatModel) -> None:
     outside = (values < low - slack) | (values > high + slack)
     if outside.any():
         raise UserError(
-            f"images has pixels from {values.min():.6g} to {values.max():.6g}, outside of "
-            f"threat.bounds, which is ({np.min(low):.6g}, {np.max(high):.6g})"
+            f"images holds pixels from {values.min():.6g} to {values.max():.6g}: accepted are "
+            f"those inside of threat.bounds, ({np.min(low):.6g}, {np.max(high):.6g})"
         )
 
 
 def checked_labels(labels: Any, batch_size: int) -> jax.Array:
     """Hard labels int32 `[B]`, or soft ones `[B, K]`, distributions."""
-    array = strong("labels", labels)
+    array = as_array("labels", labels)
     integers = jnp.issubdtype(array.dtype, jnp.integer) and array.ndim == 1
     probabilities = jnp.issubdtype(array.dtype, jnp.floating) and array.ndim == 2
     if not (integers or probabilities) or len(array) != batch_size:
-        raise UserError(
-            f"labels has shape {array.shape} and dtype {array.dtype} for {batch_size} images; "
-            "it must be integers [B] or probabilities [B, K]"
-        )
+        accepted = f"integers [{batch_size}], and probabilities [{batch_size}, K]"
+        raise refusal("labels", kind(array), accepted)
     if probabilities:
-        check_distributions("attack", labels)
+        check_distributions("labels", labels)
         return array
-    _check_classes("labels", labels)
-    return array.astype(jnp.int32)
+    return checked_classes("labels", labels)
 
 
 def checked_hard_labels(labels: Any, batch_size: int) -> jax.Array:
     """Hard labels int32 `[B]`."""
     array = checked_labels(labels, batch_size)
     if array.ndim != 1:
-        raise UserError("labels holds probabilities; this attack needs classes, integers [B]")
+        raise UserError("labels holds probabilities: accepted are classes, integers [B]")
     return array
 
 
@@ -156,62 +114,20 @@ def largest_class(**classes: jax.Array | None) -> tuple[str, int] | None:
 
 def checked_targets(targets: Any, batch_size: int) -> jax.Array:
     """Classes to reach, int32 `[B]`."""
-    array = strong("targets", targets)
+    array = as_array("targets", targets)
     if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape != (batch_size,):
-        raise UserError(
-            f"targets has shape {array.shape} and dtype {array.dtype} for {batch_size} images; it "
-            "must be integers [B], the class that each is to reach"
-        )
-    _check_classes("targets", targets)
-    return array.astype(jnp.int32)
-
-
-def _check_classes(name: str, classes: Any) -> None:
-    """Refuses what is no class, before it is cut to 32 bits and would be another one."""
-    values = known(classes)
-    if values is None or not values.size:
-        return
-    if values.min() < 0:
-        raise UserError(f"{name} holds {values.min()}; classes are counted from 0")
-    if values.max() > LARGEST_COUNT:
-        raise UserError(f"{name} holds {values.max()}; there are no more than {LARGEST_COUNT}")
+        accepted = f"integers [{batch_size}], the class that each image is to reach"
+        raise refusal("targets", kind(array), accepted)
+    return checked_classes("targets", targets)
 
 
 def checked_target(target: Any, batch_size: int) -> Any:
     """A pytree of arrays `[B, ...]`."""
-    target = jax.tree.map(lambda leaf: strong("target", leaf), target)
+    target = jax.tree.map(lambda leaf: as_array("target", leaf), target)
     for leaf in jax.tree.leaves(target):
         if leaf.ndim == 0 or len(leaf) != batch_size:
-            raise UserError(
-                f"target has shape {leaf.shape}; its first axis must be that of the {batch_size} "
-                "images"
-            )
+            raise refusal("target", kind(leaf), f"arrays [{batch_size}, ...], a row for each image")
     return target
-
-
-def per_row(name: str, value: Any, batch_size: int, dtype: Any) -> jax.Array:
-    """A scalar or `[B]` of the dtype."""
-    try:
-        value = jnp.asarray(value, dtype)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"{name} is {shown(value)}; it must be a number, or one for each example"
-        ) from error
-    if value.shape not in ((), (batch_size,)):
-        raise UserError(
-            f"{name} has shape {value.shape}; it must be a scalar or one value for each of the "
-            f"{batch_size} examples"
-        )
-    return value
-
-
-def checked_scale(name: str, value: Any, batch_size: int, dtype: Any) -> jax.Array:
-    """A finite scalar or `[B]`, at least 0: of steps, of noise, of a distance."""
-    array = per_row(name, value, batch_size, dtype)
-    values = known(array)
-    if values is not None and not np.all(np.isfinite(values) & (values >= 0)):
-        raise UserError(f"{name} is {shown(value)}; it must be finite and at least 0")
-    return array
 
 
 def warn_if_short(epsilon: Any, steps: int, step_size: Any) -> None:
@@ -231,7 +147,7 @@ def warn_if_short(epsilon: Any, steps: int, step_size: Any) -> None:
 def checked_threat_type(threat: Any) -> ThreatModel:
     """A threat model."""
     if not isinstance(threat, ThreatModel):
-        raise UserError(f"threat is a {type(threat).__name__}; it must be a ThreatModel")
+        raise refusal("threat", type(threat).__name__, "values of ThreatModel")
     return threat
 
 
@@ -241,7 +157,7 @@ def checked_threat(threat: Any, batch_size: int, dtype: Any) -> ThreatModel:
     epsilon = per_row("threat.epsilon", threat.epsilon, batch_size, dtype)
     values = known(threat.epsilon)
     if values is not None and not np.all(values >= 0):
-        raise UserError(f"threat.epsilon is {threat.epsilon}; it must be at least 0")
+        raise refusal("threat.epsilon", shown(threat.epsilon), "numbers, 0 or more")
     bounds = threat.bounds
     if bounds is not None:
         low, high = bounds = tuple(
@@ -250,10 +166,8 @@ def checked_threat(threat: Any, batch_size: int, dtype: Any) -> ThreatModel:
         lowest, highest = known(low), known(high)
         if lowest is not None and highest is not None:
             if not np.all(lowest <= highest):
-                raise UserError(
-                    f"threat.bounds is {threat.bounds}; low must not exceed high, and both must be "
-                    "numbers"
-                )
+                accepted = "numbers, of which low does not exceed high"
+                raise refusal("threat.bounds", shown(threat.bounds), accepted)
             _warn_if_ball_holds_box(threat, values, highest - lowest)
     return dataclasses.replace(threat, epsilon=epsilon, bounds=bounds)
 
@@ -286,33 +200,26 @@ def checked_start(
     """The start's name, and its images if they are given."""
     if not isinstance(start, str):
         if getattr(start, "shape", None) != images.shape:
-            raise UserError(
-                f"start has shape {getattr(start, 'shape', None)}; an array must have the images' "
-                f"shape {images.shape}; otherwise give one of {', '.join(STARTS)}"
-            )
+            came = kind(start) if hasattr(start, "shape") else shown(start)
+            accepted = f"{', '.join(STARTS)}, and arrays of the images' shape {list(images.shape)}"
+            raise refusal("start", came, accepted)
         if not jnp.issubdtype(start.dtype, jnp.floating):
-            raise UserError(f"start has dtype {start.dtype}; it must be floating like the images")
+            raise refusal("start", kind(start), "floating arrays like the images")
         values = known(start)
         if values is not None and not np.isfinite(values).all():
-            raise UserError("start holds pixels that are NaN or infinite")
+            raise UserError("start holds pixels that are NaN or infinite: accepted are finite ones")
         if restarts > 1:
             raise UserError(
-                f"restarts is {restarts} with an array as start; every restart would be the same"
+                f"restarts={restarts} with an array as start: every restart would be the same"
             )
         return "array", jnp.asarray(start, images.dtype)
-    if start not in STARTS:
-        raise UserError(
-            f"start is {start!r}; it must be one of {', '.join(STARTS)}, or an array"
-            f"{did_you_mean(start, STARTS)}"
-        )
+    require_choice("start", start, STARTS)
     if start == "clean" and restarts > 1:
-        raise UserError(
-            f'restarts is {restarts} with start "clean"; every restart would be the same'
-        )
+        raise UserError(f"restarts={restarts} with start=clean: every restart would be the same")
     if start in ("uniform", "sign") and not has_finite_epsilon(threat):
         raise UserError(
-            f"start {start!r} needs a finite epsilon, and threat.epsilon is {threat.epsilon}; "
-            'use "gaussian", "clean" or an array'
+            f"start={start} needs a finite epsilon, and threat.epsilon is {threat.epsilon}: "
+            "accepted are gaussian, clean and an array"
         )
     return start, None
 
@@ -321,28 +228,11 @@ def checked_budget(budget: Any, steps: int, batch_size: int) -> jax.Array:
     """An int32 scalar or `[B]`, between 0 and the steps."""
     if budget is None:
         return jnp.asarray(steps, jnp.int32)
-    if not jnp.issubdtype(strong("budget", budget).dtype, jnp.integer):
-        raise UserError(f"budget is {budget}; it counts steps and must be of an integer type")
     values = known(budget)
-    if values is not None and np.any((values < 0) | (values > steps)):
-        raise UserError(f"budget is {budget}; it must lie between 0 and steps, which is {steps}")
+    whole = jnp.issubdtype(as_array("budget", budget).dtype, jnp.integer)
+    if not whole or (values is not None and np.any((values < 0) | (values > steps))):
+        raise refusal("budget", shown(budget), f"whole numbers, 0 to {steps}, the steps")
     return per_row("budget", budget, batch_size, jnp.int32)
-
-
-def checked_rule(stop: Any) -> Any:
-    """A stop rule with arrays as leaves, or None."""
-    if stop is None:
-        return None
-    if not all(hasattr(stop, part) for part in ("start", "check", "after_last_step")):
-        raise UserError(
-            f"stop is {stop!r}; it must be a rule of attacks.stopping, such as misclassified(0)"
-        )
-    if jax.tree_util.all_leaves([stop]):
-        raise UserError(
-            f"stop is a {type(stop).__name__}, which is no pytree; "
-            "register it with jax.tree_util.register_dataclass"
-        )
-    return jax.tree.map(lambda leaf: strong("stop", leaf), stop)
 
 
 def checked_logits(
@@ -361,21 +251,15 @@ def checked_logits(
       differentiable: whether a gradient is to be taken, which of whole numbers is zero.
     """
     if isinstance(logits, tuple):
-        raise UserError(
-            "logits_fn returned a tuple; return the logits only (Flax with mutable=...: take [0])"
-        )
+        accepted = "logits alone (Flax with mutable=...: take [0])"
+        raise refusal("logits_fn: logits", "a tuple", accepted)
     if not hasattr(logits, "ndim"):
-        raise UserError(f"logits_fn returned a {type(logits).__name__}; it must give [B, K] logits")
+        raise refusal("logits_fn: logits", type(logits).__name__, "arrays [B, K]")
     if logits.ndim != 2 or len(logits) != num_images:
-        raise UserError(
-            f"logits_fn gave shape {logits.shape} for {num_images} images; it must give "
-            "[B, K] logits"
-        )
+        raise refusal("logits_fn: logits", kind(logits), f"[{num_images}, K], a row for each image")
     if differentiable and not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise UserError(
-            f"logits_fn gives logits of dtype {logits.dtype}, which have no gradient; an attack by "
-            "gradients needs floating ones, before they are rounded"
-        )
+        accepted = "floating ones, before they are rounded: an attack by gradients needs them"
+        raise refusal("logits_fn: logits", kind(logits), accepted)
     if largest_class is not None and largest_class[1] >= logits.shape[1]:
         name, number = largest_class
         raise UserError(

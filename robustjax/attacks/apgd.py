@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import losses
-from robustjax.arguments import require_choice
+from robustjax.arguments import checked_count, refusal, require_choice, shown
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.attack import run_whole
 from robustjax.attacks.engine.keys import first_key, fold_in_each, per_example_keys
@@ -22,7 +22,6 @@ from robustjax.attacks.engine.rows import classified_as, misclassified, where_ro
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.targets import RankedInputs, lead_of_target, named_targets, ranked_inputs
 from robustjax.attacks.threat_model import ThreatModel, per_example
-from robustjax.errors import UserError
 
 LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
 
@@ -80,10 +79,10 @@ class APGD:
     ) -> Prepared:
         """Checks the arguments, and looks at the clean images."""
         require_choice("loss", self.loss, tuple(LOSSES))
-        restarts = checks.checked_count("restarts", self.restarts, 1)
-        samples = checks.checked_count("samples", self.samples, 0)
+        restarts = checked_count("restarts", self.restarts, 1)
+        samples = checked_count("samples", self.samples, 0)
         inputs = ranked_inputs(key, logits_fn, images, labels, threat, random=samples > 0)
-        steps = checks.checked_count("steps", self.steps, 1)
+        steps = checked_count("steps", self.steps, 1)
         if targets is None and self.targets is not None:
             network = one_draw(logits_fn, first_key(inputs.key)) if samples else logits_fn
             targets = named_targets(self.targets, inputs.key, network, inputs.images, inputs.labels)
@@ -142,10 +141,10 @@ class APGDTargeted:
     ) -> Prepared:
         """Checks the arguments, and looks at the clean images."""
         require_choice("loss", self.loss, tuple(TARGETED_LOSSES))
-        num_targets = checks.checked_count("num_targets", self.num_targets, 1)
+        num_targets = checked_count("num_targets", self.num_targets, 1)
         inputs = ranked_inputs(key, logits_fn, images, labels, threat)
         inputs = inputs.aimed(first_target, num_targets)
-        attack = _AutoPGD(checks.checked_count("steps", self.steps, 1), aim=RANKED)
+        attack = _AutoPGD(checked_count("steps", self.steps, 1), aim=RANKED)
         return _prepared(inputs, logits_fn, TARGETED_LOSSES[self.loss], attack, num_targets)
 
     def __call__(
@@ -518,7 +517,7 @@ def _prepared(
     runs: int,
 ) -> Prepared:
     if not checks.has_finite_epsilon(inputs.threat):
-        raise UserError(f"threat.epsilon is {inputs.threat.epsilon}; Auto-PGD needs a finite one")
+        raise refusal("threat.epsilon", shown(inputs.threat.epsilon), "finite numbers")
     target = inputs.labels if attack.aim == ANY_WRONG else (inputs.labels, inputs.labels)
     if attack.samples:
         model = sampled_gradient_model(loss, logits_fn, inputs.labels, attack.samples)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import jax
 
 from robustjax import losses
+from robustjax.arguments import refusal
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.pgd import PGD, with_step_size
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.stopping import StopRule
 from robustjax.attacks.threat_model import ThreatModel
-from robustjax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +56,8 @@ class CW:
     ) -> AttackResult:
         """Attacks images; the arrays, which belong to the images, are as for `cw_linf`."""
         if checks.checked_threat_type(threat).norm != "linf":
-            raise UserError(
-                f'threat.norm is {threat.norm!r}; cw_linf needs "linf". '
-                "For another norm call pgd with loss=losses.cw_margin"
-            )
+            accepted = "linf; for another norm call pgd with loss=losses.cw_margin"
+            raise refusal("threat.norm", threat.norm, accepted)
         attack = PGD(loss=losses.cw_margin, **vars(self))
         return attack(
             key,

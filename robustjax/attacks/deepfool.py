@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from robustjax.arguments import checked_count, checked_number, refusal
+from robustjax.arguments.arrays import kind
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import checked_key
@@ -18,7 +20,6 @@ from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.targets import lead_of_target, runners_up
 from robustjax.attacks.threat_model import ThreatModel, per_example
-from robustjax.errors import UserError
 
 ANY_LENGTH = ThreatModel("l2", math.inf)
 
@@ -53,11 +54,11 @@ class DeepFool:
         images = checks.checked_images(images)
         batch_size = len(images)
         labels = checks.checked_hard_labels(labels, batch_size)
-        steps = checks.checked_count("steps", self.steps, 0)
+        steps = checked_count("steps", self.steps, 0)
         num_classes = self.num_classes
         if num_classes is not None:
-            num_classes = checks.checked_count("num_classes", num_classes, 2)
-        attack = _Iteration(checks.checked_number("overshoot", self.overshoot, 0))
+            num_classes = checked_count("num_classes", num_classes, 2)
+        attack = _Iteration(checked_number("overshoot", self.overshoot, 0))
         threat = checks.checked_threat(threat, batch_size, images.dtype)
         checks.check_inside_box(images, threat)
         checked_key(key, batch_size)
@@ -65,7 +66,7 @@ class DeepFool:
             return AttackResult.empty(images)
         logits = clean_logits(logits_fn, images, labels)
         if logits.shape[1] < 2:
-            raise UserError(f"logits_fn gives {logits.shape[1]} class; deepfool needs at least 2")
+            raise refusal("logits_fn: logits", kind(logits), "[B, K] with 2 classes or more")
         rivals = runners_up(logits)[:, : None if num_classes is None else num_classes - 1]
         inputs = _Inputs(images, labels, threat, rivals, attacked=~misclassified(logits, labels))
         model = gradient_model(lead_of_target, logits_fn, labels)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from robustjax.attacks import _checks as checks
+from robustjax.arguments import checked_count, checked_number
 from robustjax.attacks._fab_projection import smallest_move
 from robustjax.attacks.attack import run_whole
 from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
@@ -61,14 +61,14 @@ class FABTargeted:
         first_target: jax.Array | int = 0,
     ) -> Prepared:
         """Checks the arguments, and looks at the clean images."""
-        steps = checks.checked_count("steps", self.steps, 1)
-        num_targets = checks.checked_count("num_targets", self.num_targets, 1)
-        restarts = checks.checked_count("restarts", self.restarts, 1)
+        steps = checked_count("steps", self.steps, 1)
+        num_targets = checked_count("num_targets", self.num_targets, 1)
+        restarts = checked_count("restarts", self.restarts, 1)
         attack = _FastAdaptiveBoundary(
             restarts=restarts,
-            alpha_max=checks.checked_number("alpha_max", self.alpha_max, 0, 1),
-            overshoot=checks.checked_number("overshoot", self.overshoot, 1),
-            backward=checks.checked_number("backward", self.backward, 0, 1),
+            alpha_max=checked_number("alpha_max", self.alpha_max, 0, 1),
+            overshoot=checked_number("overshoot", self.overshoot, 1),
+            backward=checked_number("backward", self.backward, 0, 1),
         )
         inputs = ranked_inputs(key, logits_fn, images, labels, threat)
         inputs = inputs.aimed(first_target, num_targets)

@@ -9,11 +9,11 @@ from typing import Any
 import jax
 
 from robustjax import losses
+from robustjax.arguments import refusal, shown
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.pgd import PGD, Loss
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
-from robustjax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +41,8 @@ class FGSM:
     ) -> AttackResult:
         """Attacks images; the arrays, which belong to the images, are as for `fgsm`."""
         if not checks.has_finite_epsilon(checks.checked_threat_type(threat)):
-            raise UserError(
-                f"threat.epsilon is {threat.epsilon}; the fast gradient sign method steps by "
-                "epsilon, which must be finite"
-            )
+            accepted = "finite numbers: the fast gradient sign method steps by epsilon"
+            raise refusal("threat.epsilon", shown(threat.epsilon), accepted)
         attack = PGD(steps=1, step_size=threat.epsilon, loss=self.loss, start=self.start)
         return attack(key, logits_fn, images, labels, threat, target=target, start=start)
 

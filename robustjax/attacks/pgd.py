@@ -14,14 +14,15 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import losses
-from robustjax.arguments import require_choice
+from robustjax.arguments import checked_count, checked_function, require_choice
+from robustjax.arguments.arrays import checked_scale
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import checked_key, fold_in_each, per_example_keys
 from robustjax.attacks.engine.model import Lowered, gradient_model
 from robustjax.attacks.engine.rows import classified_as, misclassified, where_rows
 from robustjax.attacks.result import AttackResult
-from robustjax.attacks.stopping import Point, StopRule
+from robustjax.attacks.stopping import Point, StopRule, checked_rule
 from robustjax.attacks.targets import named_targets
 from robustjax.attacks.threat_model import ThreatModel, per_example
 from robustjax.errors import UserError
@@ -96,14 +97,13 @@ class PGD:
         """Attacks images; the arrays, which belong to the images, are as for `pgd`."""
         checks.checked_logits_fn(logits_fn)
         loss = loss_named(self.loss)
-        checks.checked_function("loss", loss, "a loss, such as losses.cross_entropy")
+        checked_function("loss", loss, "losses, such as losses.cross_entropy")
         images = checks.checked_images(images)
         batch_size, dtype = len(images), images.dtype
         labels = checks.checked_labels(labels, batch_size)
-        steps = checks.checked_count("steps", self.steps, 0)
-        restarts = checks.checked_count("restarts", self.restarts, 1)
-        if self.success not in ("last", "any"):
-            raise UserError(f'success is {self.success!r}; it must be "last" or "any"')
+        steps = checked_count("steps", self.steps, 0)
+        restarts = checked_count("restarts", self.restarts, 1)
+        require_choice("success", self.success, ("last", "any"))
         threat = checks.checked_threat(threat, batch_size, dtype)
         checks.check_inside_box(images, threat)
         start_name, start_images = checks.checked_start(
@@ -113,13 +113,13 @@ class PGD:
             targets = named_targets(self.targets, key, logits_fn, images, labels)
         if targets is not None:
             if target is not None:
-                raise UserError("target and targets are both given; a targeted attack has no other")
+                raise UserError("target and targets are both given: accepted is one of them")
             targets = target = checks.checked_targets(targets, batch_size)
             loss = Lowered(loss)
         step_size = self.step_size
         if step_size is None:
             step_size = _default_step_size(threat, steps)
-        step_size = checks.checked_scale("step_size", step_size, batch_size, dtype)
+        step_size = checked_scale("step_size", step_size, batch_size, dtype)
         checks.warn_if_short(threat.epsilon, steps, step_size)
         inputs = _Inputs(
             start_name=start_name,
@@ -134,8 +134,8 @@ class PGD:
             budget=checks.checked_budget(budget, steps, batch_size),
             noise=None
             if self.noise is None
-            else checks.checked_scale("noise", self.noise, batch_size, dtype),
-            rule=checks.checked_rule(self.stop),
+            else checked_scale("noise", self.noise, batch_size, dtype),
+            rule=checked_rule(self.stop),
         )
         if not batch_size:
             return AttackResult.empty(images)
@@ -310,7 +310,7 @@ def loss_named(loss: Loss | str) -> Loss:
 def _default_step_size(threat: ThreatModel, steps: int) -> jax.Array:
     if not checks.has_finite_epsilon(threat):
         raise UserError(
-            f"threat.epsilon is {threat.epsilon}, from which no step follows; give a step_size"
+            f"threat.epsilon={threat.epsilon}: no step follows from it; give a step_size"
         )
     return default_step_size(threat.epsilon, steps)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import jax
 
-from robustjax.attacks import _checks as checks
+from robustjax.arguments import checked_count
 from robustjax.attacks.pgd import PGD
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
@@ -32,7 +32,7 @@ class RandomNoise:
         threat: ThreatModel,
     ) -> AttackResult:
         """Attacks images, as `random_noise` does."""
-        draws = checks.checked_count("draws", self.draws, 1)
+        draws = checked_count("draws", self.draws, 1)
         attack = PGD(steps=0, start="uniform", restarts=draws)
         return attack(key, logits_fn, images, labels, threat)
 

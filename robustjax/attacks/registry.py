@@ -19,8 +19,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from robustjax.arguments import LARGEST_COUNT, did_you_mean, nearest, require_free_name, shown
-from robustjax.attacks import _checks as checks
+from robustjax.arguments import (
+    LARGEST_COUNT,
+    checked_function,
+    did_you_mean,
+    nearest,
+    require_free_name,
+    shown,
+)
 from robustjax.attacks.apgd import APGD, APGDTargeted
 from robustjax.attacks.attack import Attack
 from robustjax.attacks.autoattack.autoattack import AutoAttack
@@ -151,7 +157,7 @@ def register(
     fewest_classes: int = 2,
     citation: str = "",
 ) -> Any:
-    """Adds an attack to those that `create`, evaluations and `--attacks` know.
+    """Adds an attack to those that `create`, evaluations and command lines know.
 
     Args:
       name: that it gets.
@@ -172,7 +178,7 @@ def register(
     if attack is None:
         options = {"norms": norms, "fewest_classes": fewest_classes, "citation": citation}
         return functools.partial(register, name, **options)
-    checks.checked_function("attack", attack, "a frozen dataclass or a function")
+    checked_function("attack", attack, "frozen dataclasses and functions")
     made = attack if isinstance(attack, type) else _Function
     fixed = {} if isinstance(attack, type) else {"function": attack}
     ENTRIES[name] = Entry(made, name, (), 0, fixed, tuple(norms), fewest_classes, name)
@@ -212,7 +218,7 @@ def parse(name: str, settings: Mapping[str, Any] | None = None) -> Named:
         for setting, value in more.items():
             _require_setting(name, entry, setting)
             if setting in given or setting in entry.fixed:
-                raise UserError(f"{shown(name)} in --attacks: {setting} is given twice")
+                raise UserError(f"attack={shown(name)}: {setting} is given twice")
             given[setting] = value
     attack = entry.attack(**{**entry.fixed, **given})
     _require_even(name, attack)
@@ -279,9 +285,7 @@ def _kind_and_numbers(name: str, plain: str) -> tuple[str, dict[str, int]]:
 def _count(name: str, text: str) -> int:
     """A number in an attack's name: of steps, restarts or points."""
     if len(text) > len(str(LARGEST_COUNT)) or not 1 <= int(text) <= LARGEST_COUNT:
-        raise UserError(
-            f"{shown(name)!r} in --attacks: accepted are whole numbers, 1 to {LARGEST_COUNT}"
-        )
+        raise UserError(f"attack={shown(name)}: accepted are whole numbers, 1 to {LARGEST_COUNT}")
     return int(text)
 
 
@@ -293,12 +297,12 @@ def _written_settings(name: str, entry: Entry, text: str | None) -> dict[str, An
         setting, equals, value = (word.strip() for word in part.partition("="))
         if not equals:
             raise UserError(
-                f"{shown(name)} in --attacks: {shown(part)} is no setting; accepted is name=value, "
+                f"attack={shown(name)}: {shown(part)} is no setting; accepted is NAME=VALUE, "
                 "between commas"
             )
         _require_setting(name, entry, setting)
         if setting in found:
-            raise UserError(f"{shown(name)} in --attacks: {setting} is given twice")
+            raise UserError(f"attack={shown(name)}: {setting} is given twice")
         found[setting] = _value(name, entry, setting, value)
     return found
 
@@ -314,7 +318,7 @@ def _require_setting(name: str, entry: Entry, setting: str) -> None:
     if setting not in known:
         accepted = settings_of(entry)
         raise UserError(
-            f"{shown(name)} in --attacks: {shown(setting)} is no setting of it; accepted are "
+            f"attack={shown(name)}: {shown(setting)} is no setting of it; accepted are "
             f"{', '.join(accepted) or 'none'}{did_you_mean(setting, accepted)}"
         )
 
@@ -322,7 +326,7 @@ def _require_setting(name: str, entry: Entry, setting: str) -> None:
 def _value(name: str, entry: Entry, setting: str, text: str) -> Any:
     """A setting's value as its type says it is."""
     if setting in _NOT_BY_NAME:
-        raise UserError(f"{shown(name)} in --attacks: {setting} cannot be given by name")
+        raise UserError(f"attack={shown(name)}: {setting} cannot be given by name")
     kinds = _types(typing.get_type_hints(entry.attack)[setting])
     value = parse_literal(text)
     if value is None and type(None) in kinds:
@@ -338,7 +342,7 @@ def _value(name: str, entry: Entry, setting: str, text: str) -> Any:
             return value
     words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
     accepted = " or ".join(words[kind] for kind in words if kind in kinds)
-    raise UserError(f"{shown(name)} in --attacks: {setting}={shown(text)}: accepted is {accepted}")
+    raise UserError(f"attack={shown(name)}: {setting} is {shown(text)}; accepted is {accepted}")
 
 
 def _types(hint: Any) -> Sequence[Any]:
@@ -349,7 +353,7 @@ def _types(hint: Any) -> Sequence[Any]:
 
 def _require_even(name: str, attack: Any) -> None:
     if isinstance(attack, SPSA) and attack.samples % 2:
-        raise UserError(f"{name!r} in --attacks: the points of spsa-KxN are an even number")
+        raise UserError(f"attack={shown(name)}: the points of spsa-KxN are an even number")
 
 
 def _require_accepted(name: str, attack: Any) -> None:
@@ -361,12 +365,11 @@ def _require_accepted(name: str, attack: Any) -> None:
         above_zero = field.name in _ABOVE_ZERO
         if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
             raise UserError(
-                f"{shown(name)} in --attacks: {field.name}={value:g}: accepted are numbers, 0 or "
-                "more"
+                f"attack={shown(name)}: {field.name} is {value:g}; accepted are numbers, 0 or more"
             )
         if above_zero and value == 0:
             raise UserError(
-                f"{shown(name)} in --attacks: {field.name}=0: accepted are numbers above 0"
+                f"attack={shown(name)}: {field.name} is 0; accepted are numbers above 0"
             )
     images = jax.ShapeDtypeStruct((2, 8, 8, 1), np.float32)
     labels = jax.ShapeDtypeStruct((2,), np.int32)
@@ -383,7 +386,7 @@ def _require_accepted(name: str, attack: Any) -> None:
             warnings.simplefilter("ignore")
             jax.eval_shape(attacked, images, labels)
     except ValueError as error:
-        raise UserError(f"{shown(name)} in --attacks: {error}") from None
+        raise UserError(f"attack={shown(name)}: not accepted ({error})") from None
 
 
 def _name(kind: str, entry: Entry, attack: Any) -> str:
@@ -415,10 +418,7 @@ def _as_text(value: Any) -> str:
 
 
 def _unknown(name: Any) -> UserError:
-    return UserError(
-        f"unknown attack {shown(name)!r} in --attacks: accepted are clean, {accepted()}"
-        f"{_hint(name)}"
-    )
+    return UserError(f"attack={shown(name)}: accepted are clean, {accepted()}{_hint(name)}")
 
 
 def _hint(name: Any) -> str:

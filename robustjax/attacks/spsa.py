@@ -13,6 +13,8 @@ import numpy as np
 import optax
 
 from robustjax import losses
+from robustjax.arguments import checked_count, refusal
+from robustjax.arguments.arrays import checked_scale, known
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import checked_key, per_example_keys
@@ -20,7 +22,6 @@ from robustjax.attacks.engine.model import logits_model
 from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel, per_example
-from robustjax.errors import UserError
 
 Model = Callable[[jax.Array], jax.Array]
 
@@ -67,24 +68,24 @@ class SPSA:
         images = checks.checked_images(images)
         batch_size = len(images)
         labels = checks.checked_hard_labels(labels, batch_size)
-        steps = checks.checked_count("steps", self.steps, 1)
+        steps = checked_count("steps", self.steps, 1)
         samples = _checked_even("samples", self.samples)
         chunk = min(_checked_even("chunk", self.chunk), samples)
         threat = checks.checked_threat(threat, batch_size, images.dtype)
         if threat.norm != "linf":
-            raise UserError(f'threat.norm is {threat.norm!r}; spsa needs "linf"')
+            raise refusal("threat.norm", threat.norm, "linf")
         checks.check_inside_box(images, threat)
         usual_delta, usual_rate = default_scales(threat, steps)
         delta, learning_rate = (
-            checks.checked_scale(name, usual if value is None else value, batch_size, images.dtype)
+            checked_scale(name, usual if value is None else value, batch_size, images.dtype)
             for name, value, usual in (
                 ("delta", self.delta, usual_delta),
                 ("learning_rate", self.learning_rate, usual_rate),
             )
         )
-        values = checks.known(delta)
+        values = known(delta)
         if values is not None and not np.all(values > 0):
-            raise UserError(f"delta is {values.min():g}; it must be above 0")
+            raise refusal("delta", f"{values.min():g}", "numbers above 0")
         # A step of Adam's moves a pixel by about the learning rate.
         checks.warn_if_short(threat.epsilon, steps, learning_rate)
         key = checked_key(key, batch_size)
@@ -364,7 +365,7 @@ class _Ascent:
 
 
 def _checked_even(name: str, value: Any) -> int:
-    count = checks.checked_count(name, value, 2)
+    count = checked_count(name, value, 2)
     if count % 2:
-        raise UserError(f"{name} is {count}; it must be even, for points come in pairs")
+        raise refusal(name, str(count), "even numbers, for points come in pairs")
     return count

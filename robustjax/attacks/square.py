@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import losses
+from robustjax.arguments import checked_count, checked_number, refusal, shown
+from robustjax.arguments.arrays import kind
 from robustjax.attacks import _checks as checks
 from robustjax.attacks import _square_windows as windows
 from robustjax.attacks.attack import run_whole
@@ -19,7 +21,6 @@ from robustjax.attacks.engine.prepared import Prepared
 from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
-from robustjax.errors import UserError
 
 # So many queries are one step of the loop, lest starting the steps take longer than the queries.
 _QUERIES_PER_STEP = 20
@@ -53,18 +54,18 @@ class Square:
         checks.checked_logits_fn(logits_fn)
         images = checks.checked_images(images)
         if images.ndim != 4:
-            raise UserError(f"images has shape {images.shape}; square needs [B, H, W, C]")
+            raise refusal("images", kind(images), "[B, H, W, C]")
         batch_size = len(images)
         labels = checks.checked_hard_labels(labels, batch_size)
-        queries = checks.checked_count("queries", self.queries, 1)
-        restarts = checks.checked_count("restarts", self.restarts, 1)
-        initial_share = checks.checked_number("initial_share", self.initial_share, 0, 1)
+        queries = checked_count("queries", self.queries, 1)
+        restarts = checked_count("restarts", self.restarts, 1)
+        initial_share = checked_number("initial_share", self.initial_share, 0, 1)
         if not initial_share:
-            raise UserError(f"initial_share is {initial_share}; it must lie in (0, 1]")
+            raise refusal("initial_share", f"{initial_share:g}", "more than 0 to 1")
         threat = checks.checked_threat(threat, batch_size, images.dtype)
         checks.check_inside_box(images, threat)
         if not checks.has_finite_epsilon(threat):
-            raise UserError(f"threat.epsilon is {threat.epsilon}; square needs a finite one")
+            raise refusal("threat.epsilon", shown(threat.epsilon), "finite numbers")
         key = checked_key(key, batch_size)
         logits = clean_logits(logits_fn, images, labels)
         attack = _Search(queries, initial_share, bool(self.rescale_schedule))

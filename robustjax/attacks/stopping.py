@@ -27,11 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustjax.arguments import LARGEST_COUNT
-from robustjax.attacks import _checks as checks
+from robustjax.arguments import LARGEST_COUNT, refusal, shown
+from robustjax.arguments.arrays import as_array, at_least_float32, kind, known
 from robustjax.attacks.threat_model import ThreatModel
-from robustjax.errors import UserError
-from robustjax.losses._checks import at_least_float32
 
 
 class Point(NamedTuple):
@@ -95,6 +93,19 @@ class StopRule(Protocol):
         ...
 
 
+def checked_rule(stop: Any) -> Any:
+    """A stop rule with arrays as leaves, or None."""
+    if stop is None:
+        return None
+    if not all(hasattr(stop, part) for part in ("start", "check", "after_last_step")):
+        accepted = "rules of attacks.stopping, such as misclassified(0)"
+        raise refusal("stop", shown(stop), accepted)
+    if jax.tree_util.all_leaves([stop]):
+        accepted = "pytrees: register the class with jax.tree_util.register_dataclass"
+        raise refusal("stop", type(stop).__name__, accepted)
+    return jax.tree.map(lambda leaf: as_array("stop", leaf), stop)
+
+
 def _kind(name: str) -> Any:
     """A static field that tells a rule's tree structure from those of other rules.
 
@@ -107,21 +118,19 @@ def _kind(name: str) -> Any:
 
 def _threshold(value: Any) -> jax.Array:
     """A threshold in its own precision, and at least float32."""
-    array = checks.strong("threshold", value)
-    numbers = checks.known(array)
+    array = as_array("threshold", value)
+    numbers = known(array)
     if not jnp.issubdtype(array.dtype, jnp.number) or (
         numbers is not None and np.isnan(numbers).any()
     ):
-        raise UserError(f"threshold is {value!r:.60}; it must be a number, or one for each example")
+        raise refusal("threshold", shown(value), "numbers, one for all or one for each example")
     return array.astype(at_least_float32(array.dtype))
 
 
 def _spread(name: str, value: jax.Array, batch_size: int) -> jax.Array:
     if value.shape not in ((), (batch_size,)):
-        raise UserError(
-            f"{name} has shape {value.shape}; it must be a scalar or one value for each of the "
-            f"{batch_size} examples"
-        )
+        accepted = f"a number, or one for each of the {batch_size} examples"
+        raise refusal(name, kind(value), accepted)
     return jnp.broadcast_to(value, (batch_size,))
 
 
@@ -205,14 +214,10 @@ def misclassified(tau: jax.Array | int) -> Misclassified:
 
     Source: Friendly Adversarial Training (Zhang et al., 2020), Algorithm 1.
     """
-    count = checks.strong("tau", tau)
-    if not jnp.issubdtype(count.dtype, jnp.integer):
-        raise UserError(f"tau is {tau}; it counts steps and must be of an integer type")
-    values = checks.known(tau)
-    if values is not None and np.any(values < 0):
-        raise UserError(f"tau is {tau}; it counts steps and must be at least 0")
-    if values is not None and np.any(values > LARGEST_COUNT):
-        raise UserError(f"tau is {tau}; accepted are steps up to {LARGEST_COUNT}")
+    count = as_array("tau", tau)
+    whole, values = jnp.issubdtype(count.dtype, jnp.integer), known(tau)
+    if not whole or (values is not None and np.any((values < 0) | (values > LARGEST_COUNT))):
+        raise refusal("tau", shown(tau), f"whole numbers of steps, 0 to {LARGEST_COUNT}")
     return Misclassified(count.astype(jnp.int32))
 
 

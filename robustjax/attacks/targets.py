@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from robustjax.arguments import require_choice
+from robustjax.arguments import refusal, require_choice, shown
+from robustjax.arguments.arrays import known
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine.keys import checked_key, first_key, fold_in_each, per_example_keys
 from robustjax.attacks.engine.model import clean_logits, one_draw
@@ -146,7 +147,7 @@ def named_targets(
     logits = clean_logits(logits_fn, images, labels)
     num_classes = logits.shape[1]
     if num_classes < 2:
-        raise UserError(f"logits_fn gives {num_classes} class; targets needs at least 2")
+        raise UserError(f"logits_fn gives {num_classes} class: accepted are 2 or more")
     if labels.ndim == 2:
         labels = labels.argmax(axis=-1)
     if name == "least":
@@ -189,22 +190,16 @@ def checked_first_target(
       ValueError: there are too few classes, or `first_target` is no integer or out of range.
     """
     if num_targets > num_wrong:
-        raise UserError(
-            f"num_targets is {num_targets}, and logits_fn gives {num_wrong + 1} classes; "
-            f"it must be at most {num_wrong}, the number of wrong ones"
-        )
+        accepted = f"1 to {num_wrong}, the wrong ones of the {num_wrong + 1} classes"
+        raise refusal("num_targets", shown(num_targets), accepted)
     first = jnp.asarray(first_target)
     if first.shape not in ((), (batch_size,)) or not jnp.issubdtype(first.dtype, jnp.integer):
-        raise UserError(
-            f"first_target is {first_target!r}; it must be an integer, or one for each of the "
-            f"{batch_size} images"
-        )
-    value = checks.known(first_target)
+        accepted = f"a whole number, or one for each of the {batch_size} images"
+        raise refusal("first_target", shown(first_target), accepted)
+    value = known(first_target)
     if value is not None and not ((value >= 0) & (value <= num_wrong - num_targets)).all():
-        raise UserError(
-            f"first_target is {first_target} with num_targets {num_targets}, and logits_fn gives "
-            f"{num_wrong + 1} classes; it must lie between 0 and {num_wrong - num_targets}"
-        )
+        accepted = f"0 to {num_wrong - num_targets}, for {num_targets} of {num_wrong} wrong classes"
+        raise refusal("first_target", shown(first_target), accepted)
     return first.astype(jnp.int32)
 
 

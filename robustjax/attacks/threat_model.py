@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustjax.arguments import did_you_mean
+from robustjax.arguments import refusal, require_choice, shown
 from robustjax.attacks.engine.keys import random_signs
-from robustjax.errors import UserError
 
 NORMS = ("linf", "l2")
 
@@ -84,26 +83,20 @@ class ThreatModel:
     bounds: tuple[Any, Any] | None = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise UserError(
-                f"norm is {self.norm!r}; it must be one of {', '.join(NORMS)}"
-                f"{did_you_mean(self.norm, NORMS)}"
-            )
+        require_choice("norm", self.norm, NORMS)
         # JAX rebuilds this object with tracers and placeholders as leaves: judge only what is a
         # plain number or a NumPy array.
         if isinstance(self.epsilon, int | float | np.ndarray) and not np.all(self.epsilon >= 0):
-            raise UserError(f"epsilon is {self.epsilon}; it must be at least 0 (infinity: no ball)")
+            raise refusal("epsilon", shown(self.epsilon), "numbers, 0 or more (infinity: no ball)")
         if isinstance(self.bounds, int | float | str):
-            raise UserError(f"bounds is {self.bounds!r}; it must be (low, high) or None")
+            raise refusal("bounds", shown(self.bounds), "(low, high), and None")
         if isinstance(self.bounds, tuple | list):
             if len(self.bounds) != 2:
-                raise UserError(
-                    f"bounds has {len(self.bounds)} entries; it must be (low, high) or None"
-                )
+                raise refusal("bounds", shown(self.bounds), "(low, high), and None")
             if all(isinstance(bound, int | float) for bound in self.bounds):
                 low, high = self.bounds
                 if not low <= high:
-                    raise UserError(f"bounds is ({low}, {high}); low must not exceed high")
+                    raise refusal("bounds", f"({low}, {high})", "those with low not above high")
 
     def for_batch(self, batch_size: int, dtype: Any = jnp.float32) -> ThreatModel:
         """The same set with one epsilon (and one box) per example: every leaf is `[B]`."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from robustjax.arguments import checked_function
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.model import logits_model
@@ -57,7 +58,7 @@ def transfer(
       source that is given instead of trained on the target's answers; used so in Towards Deep
       Learning Models Resistant to Adversarial Attacks (Madry et al., 2018), section 5.
     """
-    checks.checked_function("attack", attack, "an attack, such as attacks.pgd")
+    checked_function("attack", attack, "attacks, such as attacks.pgd")
     checks.checked_logits_fn(logits_fn)
     images = checks.checked_images(images)
     labels = checks.checked_labels(labels, len(images))

@@ -125,7 +125,7 @@ def warn(message: Warning | str, *_: object) -> None:
     """A warning as the person at the terminal reads it: without the line of code, and once."""
     if str(message) not in _said:
         _said.add(str(message))
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+        print(f"warning: {in_flags(str(message))}", file=sys.stderr, flush=True)
 
 
 _said: set[str] = set()
@@ -164,9 +164,24 @@ _LONGEST = 1000
 
 def describe(error: Exception) -> str:
     """An error that was foreseen, as one line of bearable length."""
-    said = " ".join(_said_of(error).split())
+    said = in_flags(" ".join(_said_of(error).split()))
     said = re.sub(r"\S{400,}", lambda word: f"{word[0][:200]}...{word[0][-100:]}", said)
     return said if len(said) < _LONGEST else f"{said[: _LONGEST - 300]} ... {said[-200:]}"
+
+
+def in_flags(text: str) -> str:
+    """What the library says of its arguments, said of the flags that have given them.
+
+    "attack=x: accepted are ..." becomes "--attacks=x: accepted are ...". An argument is told by
+    standing before "=", or by beginning the text.
+    """
+    return re.sub(r"(?<!\S)[a-z_]+(?==)|^[a-z_]+(?=:| is not given)", _as_flag, text)
+
+
+def _as_flag(argument: re.Match[str]) -> str:
+    name = argument[0]
+    known = (flag for flag in (name, f"{name}s") if flag in flags.FLAGS)
+    return next((f"--{flag}" for flag in known), name)
 
 
 def _said_of(error: Exception) -> str:

@@ -60,7 +60,7 @@ class Augmentation:
             ValueError: If the text is not of this form.
         """
         if not isinstance(text, str):
-            raise UserError(f"--augmentation must be {_CHOICES}; got {shown(text)}")
+            raise UserError(f"augmentation={shown(text)}: accepted are {_CHOICES}")
         if text == "none":
             return cls()
         first, *rest = text.split("-")
@@ -68,7 +68,7 @@ class Augmentation:
         others = rest if crop else [first, *rest]
         if others not in ([], ["flip"]):
             hint = did_you_mean(text, ("none", "flip", "crop4", "crop4-flip", "reflect4-flip"))
-            raise UserError(f"--augmentation must be {_CHOICES}; got {text!r:.100}{hint}")
+            raise UserError(f"augmentation={shown(text)}: accepted are {_CHOICES}{hint}")
         if not crop:
             return cls(flip=True)
         mode = "reflect" if crop[1] == "reflect" else "zero"
@@ -101,7 +101,7 @@ def default_augmentation(dataset_name: str) -> Augmentation:
     Digits (MNIST, SVHN, scikit-learn's) change their meaning when mirrored.
 
     Args:
-        dataset_name: As in `--dataset`.
+        dataset_name: As `data.load` takes it.
 
     Returns:
         The augmentation to use when none is asked for.

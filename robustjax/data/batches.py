@@ -86,8 +86,8 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     """
     if not is_whole(batch_size) or not 1 <= batch_size <= num_examples:
         raise UserError(
-            f"--batch_size must lie in 1..{num_examples}, the number of training examples, "
-            f"got {shown(batch_size)}"
+            f"batch_size={shown(batch_size)}: accepted are 1 to {num_examples}, the number of "
+            "training examples"
         )
     return num_examples // batch_size
 
@@ -102,14 +102,14 @@ def shares_of_batch(batch_size: int, extra_fraction: float) -> tuple[int, int]:
     Raises:
         ValueError: If the fraction is out of range, or leaves none of one kind.
     """
-    require_whole("--batch_size", batch_size, 1)
+    require_whole("batch_size", batch_size, 1)
     if not is_number(extra_fraction) or not 0 < extra_fraction < 1:
-        raise UserError(f"--extra_fraction must lie between 0 and 1, got {shown(extra_fraction)}")
+        raise UserError(f"extra_fraction={shown(extra_fraction)}: accepted are 0 to 1")
     extra_share = round(batch_size * extra_fraction)
     labelled_share = batch_size - extra_share
     if not 1 <= labelled_share < batch_size:
         raise UserError(
-            f"--extra_fraction={extra_fraction:g} of --batch_size={batch_size} leaves "
+            f"extra_fraction={extra_fraction:g} of batch_size={batch_size} leaves "
             f"{labelled_share} labelled and {extra_share} extra examples; both must be at least 1"
         )
     return labelled_share, extra_share

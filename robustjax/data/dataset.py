@@ -20,7 +20,7 @@ class Dataset:
     """One split of a labelled image data set, held in memory on the host.
 
     Attributes:
-        name: Name of the data set, as in `--dataset`.
+        name: Name of the data set, as `data.load` takes it.
         images: Pixels, uint8 [N, H, W, C] in 0..255, or float32 in [0, 1].
         labels: Class of each image, int32 [N] in 0..num_classes - 1.
         num_classes: Number of classes K of the task (not only those that occur in this split).

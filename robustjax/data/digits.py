@@ -29,14 +29,14 @@ def load_digits(split: str) -> Dataset:
     """
     if split not in ("train", "test"):
         raise DataError(
-            f'--dataset=digits: its splits are "train" and "test", not {split!r:.100}'
+            f'dataset=digits: its splits are "train" and "test", not {split!r:.100}'
             f"{did_you_mean(split, ('train', 'test'))}"
         )
     try:
         from sklearn import datasets
     except ImportError as error:
         raise DataError(
-            "--dataset=digits comes with scikit-learn, which is not installed: "
+            "dataset=digits comes with scikit-learn, which is not installed: "
             "pip install scikit-learn"
         ) from error
     source = datasets.load_digits()

@@ -31,7 +31,7 @@ def load_extra(
     spare.
 
     Args:
-        path: The file, `--extra_data`.
+        path: The file, `extra_data`.
         num_classes: Number of classes K of the labelled set.
         image_shape: (H, W, C) of the labelled set.
         read_whole: Bytes of images.
@@ -43,7 +43,7 @@ def load_extra(
     Raises:
         DataError: If the file, an array, a shape, a dtype or a label does not fit.
     """
-    flag = f"--extra_data={path}"
+    flag = f"extra_data={path}"
     with _open(flag, path) as archive:
         images = _array(flag, archive, "image", "images", read_whole=read_whole)
         labels = _array(flag, archive, "label", "labels")
@@ -74,7 +74,7 @@ def load_images(path: str) -> np.ndarray:
     """Read the images of such a file, whatever labels it has.
 
     Args:
-        path: The file, `--images`.
+        path: The file, `images`.
 
     Returns:
         Images, uint8 [M, H, W, C].
@@ -82,7 +82,7 @@ def load_images(path: str) -> np.ndarray:
     Raises:
         DataError: If the file or its images are not as described.
     """
-    flag = f"--images={path}"
+    flag = f"images={path}"
     with _open(flag, path) as archive:
         images = _array(flag, archive, "image", "images")
     if images is None:

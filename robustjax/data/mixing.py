@@ -14,9 +14,9 @@ from robustjax.arguments import (
     require_whole,
     shown,
 )
+from robustjax.arguments.arrays import check_distributions
 from robustjax.data.augmentation import require_keys
 from robustjax.errors import UserError
-from robustjax.losses._checks import check_distributions
 
 KINDS = ("none", "mixup", "vh_mixup", "cutmix")
 
@@ -99,7 +99,7 @@ def mix(
     """
     _check(keys, images, labels, other_images, other_labels)
     for distributions in (labels, other_labels):
-        check_distributions("mix", distributions)
+        check_distributions("mix: labels", distributions)
     if mixing.kind == "none":
         return images, labels
     size = images.shape[1:3]

@@ -26,7 +26,7 @@ def load_npz(path: str, split: str) -> Dataset:
     arrays are never read, and every array that is read is compared with its checksum.
 
     Args:
-        path: The file; in flags `--dataset=npz --data_dir=FILE.npz`.
+        path: The file, which is the `data_dir` of the data set "npz".
         split: "train", "test", or any other name that the file has.
 
     Returns:
@@ -39,20 +39,19 @@ def load_npz(path: str, split: str) -> Dataset:
         archive = NpzFile(path)
     except FileNotFoundError as error:
         raise DataError(
-            f"--data_dir={path}: no such file. --dataset=npz reads an .npz file with {LAYOUT}"
+            f"data_dir={path}: no such file. dataset=npz reads an .npz file with {LAYOUT}"
         ) from error
     except (OSError, NpzError) as error:
         raise DataError(
-            f"--data_dir={path} cannot be read: {error}. --dataset=npz reads an .npz file with "
-            f"{LAYOUT}"
+            f"data_dir={path} cannot be read: {error}. dataset=npz reads an .npz file with {LAYOUT}"
         ) from error
     prefix = "" if split == "train" else f"{split}_"
     with archive:
         for key in (f"{prefix}images", f"{prefix}labels"):
             if key not in archive:
                 raise DataError(
-                    f"--data_dir={path} has no array {key!r} for the split {split!r}"
-                    f"{did_you_mean(key, archive)}; it has {sorted(archive)}. --dataset=npz reads "
+                    f"data_dir={path} has no array {key!r} for the split {split!r}"
+                    f"{did_you_mean(key, archive)}; it has {sorted(archive)}. dataset=npz reads "
                     f"{LAYOUT}"
                 )
         images = _images(f"{path}: {prefix}images", _array(archive, path, f"{prefix}images"))
@@ -67,14 +66,14 @@ def load_npz(path: str, split: str) -> Dataset:
     try:
         return Dataset("npz", images, labels[f"{prefix}labels"], num_classes, class_names)
     except ValueError as error:
-        raise DataError(f"--data_dir={path}: {error}") from error
+        raise DataError(f"data_dir={path}: {error}") from error
 
 
 def _array(archive: NpzFile, path: str, key: str) -> np.ndarray:
     try:
         return archive[key]
     except NpzError as error:
-        raise DataError(f"--data_dir={path}: {error}") from error
+        raise DataError(f"data_dir={path}: {error}") from error
 
 
 def _images(where: str, images: np.ndarray) -> np.ndarray:

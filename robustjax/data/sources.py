@@ -26,7 +26,7 @@ _REGISTERED: dict[str, Callable[..., Dataset]] = {}
 
 
 def register(name: str, load: Callable[..., Dataset] | None = None) -> Any:
-    """Adds a data set to those that `load` and `--dataset` know.
+    """Adds a data set to those that `load` knows, and so every command.
 
     Args:
         name: That it gets.
@@ -83,7 +83,7 @@ def load(
         if not isinstance(value, str):
             raise DataError(f"{argument}={shown(value)}: accepted are texts")
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
-        raise DataError(f"--data_dir={shown(data_dir)}: accepted is a path, or None")
+        raise DataError(f"data_dir={shown(data_dir)}: accepted is a path, or None")
     parts = [_load_part(name, part, data_dir, allow_prepare) for part in split.split("+")]
     return parts[0] if len(parts) == 1 else _join(parts)
 
@@ -95,7 +95,7 @@ def _load_part(name: str, split: str, data_dir: str | None, allow_prepare: bool)
         return load_digits(split)
     if name == "npz":
         if not data_dir:
-            raise DataError("--dataset=npz reads your own arrays: add --data_dir=FILE.npz")
+            raise DataError("dataset=npz reads your own arrays: add data_dir=FILE.npz")
         return load_npz(os.path.expanduser(data_dir), split)
     directory = os.fspath(data_dir) if data_dir else default_data_dir()
     prepared.require_packages(name)
@@ -111,19 +111,19 @@ def _registered(name: str, split: str, data_dir: str | None) -> Dataset:
     found = _REGISTERED[name](split, data_dir)
     if not isinstance(found, Dataset):
         raise DataError(
-            f"--dataset={name}: what is registered gives a {type(found).__name__} for "
+            f"dataset={name}: what is registered gives a {type(found).__name__} for "
             f"{split!r}; it must give a data.Dataset"
         )
     return found
 
 
 def _prepare_or_explain(name: str, directory: str, allow_prepare: bool) -> None:
-    place = f"--data_dir={directory}: the data set {name!r} is not prepared there"
-    embedded = "or train on the embedded set: --dataset=digits"
+    place = f"data_dir={directory}: the data set {name!r} is not prepared there"
+    embedded = "or train on the embedded set: dataset=digits"
     if name not in ORIGINALS:
         raise DataError(
-            f"--dataset={shown(name)}: accepted are {', '.join((*_OWN, *ORIGINALS))}, and what "
-            f"lies prepared in --data_dir={directory} as NAME/VERSION with array_record files"
+            f"dataset={shown(name)}: accepted are {', '.join((*_OWN, *ORIGINALS))}, and what "
+            f"lies prepared in data_dir={directory} as NAME/VERSION with array_record files"
             f"{did_you_mean(name, (*_OWN, *ORIGINALS))}"
         )
     reason = ""

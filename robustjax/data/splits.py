@@ -69,8 +69,8 @@ def hold_out(dataset: Dataset, size: int) -> tuple[Dataset, Dataset | None]:
     """
     if not is_whole(size) or not 0 <= size < len(dataset):
         raise UserError(
-            f"--holdout must lie in 0..{len(dataset) - 1} for {dataset.name!r}, whose training set "
-            f"has {len(dataset)} examples, got {size}"
+            f"holdout={shown(size)}: accepted are 0 to {len(dataset) - 1} for {dataset.name!r}, "
+            f"whose training set has {len(dataset)} examples"
         )
     if size == 0:
         return dataset, None

@@ -117,13 +117,13 @@ def protocol_attacks(name: str, dataset: str) -> Sequence[AttackSpec]:
     """
     if name not in PROTOCOLS:
         raise UserError(
-            f"--protocol={name}: accepted are {', '.join(PROTOCOLS)}{did_you_mean(name, PROTOCOLS)}"
+            f"protocol={name}: accepted are {', '.join(PROTOCOLS)}{did_you_mean(name, PROTOCOLS)}"
         )
     by_dataset = PROTOCOLS[name].attacks
     if dataset not in by_dataset:
         raise UserError(
-            f"--protocol={name} is for {', '.join(by_dataset)}, and the run was trained on "
-            f"{dataset}; give --attacks with --epsilon and --step_size"
+            f"protocol={name} is for {', '.join(by_dataset)}, and the run was trained on "
+            f"{dataset}; give attacks with epsilon and step_size"
         )
     return by_dataset[dataset]
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from robustjax import attacks
+from robustjax.arguments import require_choice
 from robustjax.attacks import registry
 from robustjax.attacks.attack import Attack, completed, recorded_settings
 from robustjax.attacks.threat_model import NORMS
@@ -84,7 +85,7 @@ class AttackSpec(NamedTuple):
         """The settings of its own that are distances, in units of the images, by what says them."""
         values = {name: getattr(self.attack, name, None) for name in _DISTANCES & self.given}
         return {
-            f"{self.name} in --attacks: {name}={value:g}": value
+            f"attack={self.name}: {name} {value:g}": value
             for name, value in values.items()
             if value is not None
         }
@@ -133,8 +134,7 @@ def require_possible(spec: AttackSpec, norm: str, num_classes: int) -> None:
     Raises:
       ValueError: it is not made for the norm, or needs more classes.
     """
-    if norm not in NORMS:
-        raise UserError(f"unknown norm {norm!r}")
+    require_choice("norm", norm, NORMS)
     if spec.kind == CLEAN:
         fewest = 1
     else:
@@ -142,12 +142,12 @@ def require_possible(spec: AttackSpec, norm: str, num_classes: int) -> None:
         fewest = entry.fewest_classes
         if norm not in entry.norms:
             raise UserError(
-                f"{spec.name} in --attacks is an {' or '.join(entry.norms)} attack; the threat "
+                f"attack={spec.name}: it is an {' or '.join(entry.norms)} attack; the threat "
                 f"model is {norm}"
             )
     if num_classes < fewest:
         raise UserError(
-            f"{spec.name} in --attacks needs {fewest} classes or more, and the network has "
+            f"attack={spec.name}: it needs {fewest} classes or more, and the network has "
             f"{num_classes}"
         )
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import attacks, data, parallel
-from robustjax.arguments import is_number, require_whole
-from robustjax.attacks._checks import checked_count, checked_logits_fn
+from robustjax.arguments import checked_count, is_number, refusal, require_whole, shown
+from robustjax.attacks._checks import checked_logits_fn
 from robustjax.attacks.autoattack.state import StateError
 from robustjax.attacks.autoattack.warnings import rows_depend_on_each_other, varies
 from robustjax.attacks.engine.keys import checked_key, keys_of_examples
@@ -106,7 +106,7 @@ def run_attack(
       ReachWarning: the attack's steps reach less far than epsilon.
     """
     if not isinstance(spec, AttackSpec):
-        raise UserError(f"spec is {spec!r:.60}; it must be an AttackSpec, as parse_attack gives it")
+        raise refusal("spec", shown(spec), "values of AttackSpec, as parse_attack gives them")
     batch_size = checked_count("batch_size", batch_size, 1)
     _check_subject(key, logits_fn, dataset, threat)
     num_classes = _num_classes(logits_fn, dataset, batch_size)
@@ -257,13 +257,13 @@ def _check_subject(
     """Refuses arguments of another kind than what is attacked, and how, is made of."""
     checked_logits_fn(logits_fn)
     if not isinstance(dataset, data.Dataset):
-        raise UserError(f"dataset is a {type(dataset).__name__}; it must be a data.Dataset")
+        raise refusal("dataset", type(dataset).__name__, "values of data.Dataset")
     if not isinstance(threat, attacks.ThreatModel):
-        raise UserError(f"threat is {threat!r:.60}; it must be an attacks.ThreatModel")
+        raise refusal("threat", shown(threat), "values of attacks.ThreatModel")
     if not is_number(threat.epsilon) and np.ndim(threat.epsilon) != 0:
-        raise UserError("threat.epsilon has one radius per example; a score is of one for all")
+        raise UserError("threat.epsilon holds one radius per example: accepted is one for all")
     if checked_key(key, len(dataset)).ndim:
-        raise UserError("key holds one key per example; a score takes a single one")
+        raise UserError("key holds one key per example: accepted is a single one")
 
 
 def _num_classes(logits_fn: LogitsFn, dataset: data.Dataset, batch_size: int) -> int:
@@ -271,7 +271,7 @@ def _num_classes(logits_fn: LogitsFn, dataset: data.Dataset, batch_size: int) ->
     shape = (min(batch_size, len(dataset)), *dataset.images.shape[1:])
     logits = jax.eval_shape(logits_fn, jax.ShapeDtypeStruct(shape, jnp.float32))
     if getattr(logits, "ndim", 0) != 2:
-        raise UserError(f"logits_fn gives {logits}; it must give logits [B, K]")
+        raise refusal("logits_fn: logits", shown(logits), "arrays [B, K]")
     if logits.shape[1] <= dataset.labels.max():
         raise UserError(
             f"logits_fn gives {logits.shape[1]} logits, and labels go up to "
@@ -349,7 +349,7 @@ def evaluate(
     """
     names = split_names(names) if isinstance(names, str) else names
     if not isinstance(names, list | tuple):
-        raise UserError(f"names is {names!r:.60}; it must be names of attacks, as ('pgd-20',)")
+        raise refusal("names", shown(names), "names of attacks, as ('pgd-20',)")
     wanted = [parse_attack(name) for name in names]
     specs = {spec.name: spec for spec in (parse_attack(CLEAN), *wanted)}
     if any(spec != specs[spec.name] for spec in wanted):

@@ -76,7 +76,7 @@ def load_network(
     if config.classes and max(config.classes) >= whole.num_classes:
         whole = _with_classes(whole, int(max(config.classes)) + 1)
     test_set = training.restrict(whole, config)
-    where = f"--workdir={workdir} --data_dir={place}"
+    where = f"workdir={workdir} data_dir={place}"
     try:
         num_classes = run.num_classes(test_set.images.shape[1:])
     except ValueError as error:

@@ -57,9 +57,7 @@ def parse_transfer_attack(name: str) -> AttackSpec:
         spec = None
     if spec is None or spec.kind not in ("fgsm", *STEPPED):
         hint = did_you_mean(name, ("fgsm", "pgd-20", "cw-30"))
-        raise UserError(
-            f"unknown attack {shown(name)!r} in --attack: accepted are {ACCEPTED}{hint}"
-        )
+        raise UserError(f"attack={shown(name)}: accepted are {ACCEPTED}{hint}")
     return spec
 
 

@@ -6,9 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from robustjax.arguments import LARGEST_COUNT
-from robustjax.errors import UserError
-from robustjax.losses import _checks as checks
+from robustjax.arguments import LARGEST_COUNT, arrays, refusal, shown
 from robustjax.losses._logits import (
     at_class,
     class_mask,
@@ -44,8 +42,8 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       >>> print(jax.device_get(cross_entropy(logits, soft)).round(3))
       [0.24  1.099]
     """
-    (logits,) = checks.checked_logits("cross_entropy", logits=logits)
-    labels = checks.checked_labels("cross_entropy", logits, labels)
+    (logits,) = arrays.checked_logits("cross_entropy", logits=logits)
+    labels = arrays.checked_labels("cross_entropy", logits, labels)
     if jnp.issubdtype(labels.dtype, jnp.floating):
         return -expectation(labels, log_softmax(logits))
     return jax.nn.softplus(-log_odds(logits, class_mask(labels, logits.shape[-1])))
@@ -76,9 +74,9 @@ def boosted_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Source: MART (Wang et al., 2020), eq. 8.
     """
-    (logits,) = checks.checked_logits("boosted_cross_entropy", logits=logits)
+    (logits,) = arrays.checked_logits("boosted_cross_entropy", logits=logits)
     hint = "; its margin term compares the true class with the best wrong one"
-    labels = checks.checked_hard_labels("boosted_cross_entropy", logits, labels, hint=hint)
+    labels = arrays.checked_hard_labels("boosted_cross_entropy", logits, labels, hint=hint)
     num_classes = logits.shape[-1]
     true_class = class_mask(labels, num_classes)
     best_wrong = class_mask(jnp.argmax(except_class(logits, true_class), -1), num_classes)
@@ -113,7 +111,7 @@ def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike) -> jax.Array:
       >>> print(jax.device_get(divergence).round(3))  # ½ log 2 + ½ log ⅔
       [0.144]
     """
-    p_logits, q_logits = checks.checked_logits(
+    p_logits, q_logits = arrays.checked_logits(
         "kl_divergence", p_logits=p_logits, q_logits=q_logits
     )
     return _kl_divergence(p_logits, q_logits)
@@ -192,20 +190,16 @@ def smooth_labels(labels: ArrayLike, num_classes: int, strength: ArrayLike) -> j
     """
     whole = isinstance(num_classes, numbers.Integral) and not isinstance(num_classes, bool)
     if not whole or not 2 <= num_classes <= LARGEST_COUNT:
-        raise UserError(f"smooth_labels: num_classes must be an integer >= 2, got {num_classes!r}")
-    array = checks.as_array("smooth_labels", "labels", labels)
+        raise refusal("smooth_labels: num_classes", shown(num_classes), "whole numbers, 2 or more")
+    array = arrays.as_array("smooth_labels: labels", labels)
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise UserError(
-            f"smooth_labels: labels must be hard labels, integers of shape [B]; got {array.dtype} "
-            f"of shape {array.shape}"
-        )
-    checks.check_class_range("smooth_labels", labels, num_classes)
-    strength = checks.checked_coefficient(
-        "smooth_labels",
-        "strength",
+        raise refusal("smooth_labels: labels", arrays.kind(array), "hard labels, integers [B]")
+    arrays.check_class_range("smooth_labels: labels", labels, num_classes)
+    strength = arrays.checked_coefficient(
+        "smooth_labels: strength",
         strength,
         shape=array.shape,
-        dtype=checks.at_least_float32(getattr(strength, "dtype", jnp.float32)),
+        dtype=arrays.at_least_float32(getattr(strength, "dtype", jnp.float32)),
         maximum=1,
     )[..., None]
     mask = class_mask(array, num_classes)

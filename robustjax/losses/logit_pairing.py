@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from robustjax.losses import _checks as checks
+from robustjax.arguments import arrays
 from robustjax.losses.classification import cross_entropy
 
 
@@ -45,18 +45,18 @@ def adversarial_logit_pairing(
     Source: Adversarial Logit Pairing (Kannan et al., 2018), as in LRM (Summers and Dinneen, 2019),
       eqs. 2 and 9.
     """
-    clean_logits, adversarial_logits = checks.checked_logits(
+    clean_logits, adversarial_logits = arrays.checked_logits(
         "adversarial_logit_pairing",
         clean_logits=clean_logits,
         adversarial_logits=adversarial_logits,
     )
-    labels = checks.checked_labels("adversarial_logit_pairing", clean_logits, labels)
+    labels = arrays.checked_labels("adversarial_logit_pairing", clean_logits, labels)
     shape, dtype = clean_logits.shape[:-1], clean_logits.dtype
-    weight = checks.checked_coefficient(
-        "adversarial_logit_pairing", "weight", weight, shape=shape, dtype=dtype
+    weight = arrays.checked_coefficient(
+        "adversarial_logit_pairing: weight", weight, shape=shape, dtype=dtype
     )
-    alpha = checks.checked_coefficient(
-        "adversarial_logit_pairing", "alpha", alpha, shape=shape, dtype=dtype, maximum=1
+    alpha = arrays.checked_coefficient(
+        "adversarial_logit_pairing: alpha", alpha, shape=shape, dtype=dtype, maximum=1
     )
     clean = alpha * cross_entropy(clean_logits, labels)
     adversarial = (1 - alpha) * cross_entropy(adversarial_logits, labels)
@@ -81,7 +81,7 @@ def logit_pairing(logits: ArrayLike, other_logits: ArrayLike) -> jax.Array:
 
     Source: Kannan et al. (2018), section 3; LRM (Summers and Dinneen, 2019), eq. 9.
     """
-    logits, other_logits = checks.checked_logits(
+    logits, other_logits = arrays.checked_logits(
         "logit_pairing", logits=logits, other_logits=other_logits
     )
     # Classes that both rule out, with −∞, are as far apart as any equal logits.
@@ -103,5 +103,5 @@ def logit_squeezing(logits: ArrayLike) -> jax.Array:
 
     Source: Kannan et al. (2018), section 3; LRM (Summers and Dinneen, 2019), eq. 11.
     """
-    (logits,) = checks.checked_logits("logit_squeezing", logits=logits)
+    (logits,) = arrays.checked_logits("logit_squeezing", logits=logits)
     return jnp.sum(jnp.square(logits), -1)

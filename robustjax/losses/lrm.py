@@ -6,9 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from robustjax.arguments import require_truth, shown
-from robustjax.errors import UserError
-from robustjax.losses import _checks as checks
+from robustjax.arguments import arrays, refusal, require_choice, require_truth, shown
 from robustjax.losses._logits import at_class, class_mask, expectation, log_softmax
 from robustjax.losses.classification import cross_entropy, kl_divergence
 from robustjax.losses.logit_pairing import logit_squeezing
@@ -87,15 +85,15 @@ def lrm(
 
     Source: LRM (Summers and Dinneen, 2019), eqs. 1 and 11, sections 4.1 and 5.2.
     """
-    clean_logits, adversarial_logits = checks.checked_logits(
+    clean_logits, adversarial_logits = arrays.checked_logits(
         "lrm", clean_logits=clean_logits, adversarial_logits=adversarial_logits
     )
-    labels = checks.checked_labels("lrm", clean_logits, labels)
+    labels = arrays.checked_labels("lrm", clean_logits, labels)
     shape, dtype = clean_logits.shape[:-1], clean_logits.dtype
-    squeezing = checks.checked_coefficient("lrm", "squeezing", squeezing, shape=shape, dtype=dtype)
-    alpha = checks.checked_coefficient("lrm", "alpha", alpha, shape=shape, dtype=dtype, maximum=1)
-    checks.require_choice("lrm", "reading", reading, READINGS)
-    checks.require_choice("lrm", "direction", direction, DIRECTIONS)
+    squeezing = arrays.checked_coefficient("lrm: squeezing", squeezing, shape=shape, dtype=dtype)
+    alpha = arrays.checked_coefficient("lrm: alpha", alpha, shape=shape, dtype=dtype, maximum=1)
+    require_choice("lrm: reading", reading, READINGS)
+    require_choice("lrm: direction", direction, DIRECTIONS)
     require_truth("lrm: detached_reference", detached_reference)
     _check_pairing_ratio(pairing_ratio, reading, dtype)
     loss = (1 - alpha) * cross_entropy(adversarial_logits, labels)
@@ -121,18 +119,15 @@ def lrm(
 def _check_pairing_ratio(pairing_ratio: ArrayLike | None, reading: str, dtype: jnp.dtype) -> None:
     if pairing_ratio is None:
         return
-    array = checks.as_array("lrm", "pairing_ratio", pairing_ratio)
-    if array.shape:
-        raise UserError(f"lrm: pairing_ratio must be None or a scalar, got shape {array.shape}")
-    if not checks.holds_numbers(array):
-        raise UserError(f"lrm: pairing_ratio must be None or a number, got {array.dtype}")
+    array = arrays.as_array("lrm: pairing_ratio", pairing_ratio)
+    if array.shape or not arrays.holds_numbers(array):
+        raise refusal("lrm: pairing_ratio", arrays.kind(array), "None and single numbers")
     largest = 1.0 if reading == "B" else float(jnp.finfo(dtype).max)
-    if checks.is_known(pairing_ratio) and not 0 < float(pairing_ratio) <= largest:
-        accepted = "None or " + ("in (0, 1]" if reading == "B" else "more than 0 and finite")
-        raise UserError(
-            f"lrm: pairing_ratio must be {accepted} in reading {reading}, got "
-            f"{shown(pairing_ratio)}"
-        )
+    value = arrays.known(pairing_ratio)
+    if value is not None and not 0 < float(value) <= largest:
+        accepted = "more than 0 to 1" if reading == "B" else "finite and more than 0"
+        accepted = f"None and, in reading {reading}, numbers {accepted}"
+        raise refusal("lrm: pairing_ratio", shown(pairing_ratio), accepted)
 
 
 @jax.custom_jvp

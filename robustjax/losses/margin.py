@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from robustjax.losses import _checks as checks
+from robustjax.arguments import arrays
 from robustjax.losses._logits import at_class, class_mask, except_class
 
 # As in the authors' code; keeps DLR defined where the logits in its denominator are all equal.
@@ -34,8 +34,8 @@ def cw_margin(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Source: Carlini and Wagner (2017), f6, without clipping at zero and with the true class for t.
     """
-    (logits,) = checks.checked_logits("cw_margin", logits=logits)
-    labels = checks.checked_hard_labels("cw_margin", logits, labels)
+    (logits,) = arrays.checked_logits("cw_margin", logits=logits)
+    labels = arrays.checked_hard_labels("cw_margin", logits, labels)
     mask = class_mask(labels, logits.shape[-1])
     return jnp.max(except_class(logits, mask), -1) - at_class(logits, mask)
 
@@ -63,8 +63,8 @@ def dlr(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Source: AutoAttack (Croce and Hein, 2020), the DLR loss; 10⁻¹² is from the authors' code.
     """
-    (logits,) = checks.checked_logits("dlr", minimum_classes=3, logits=logits)
-    labels = checks.checked_hard_labels("dlr", logits, labels)
+    (logits,) = arrays.checked_logits("dlr", minimum_classes=3, logits=logits)
+    labels = arrays.checked_hard_labels("dlr", logits, labels)
     mask = class_mask(labels, logits.shape[-1])
     lead = at_class(logits, mask) - jnp.max(except_class(logits, mask), -1)
     first, _, third = _largest(logits, 3)
@@ -99,9 +99,9 @@ def targeted_dlr(logits: ArrayLike, labels: ArrayLike, targets: ArrayLike) -> ja
     Source: AutoAttack (Croce and Hein, 2020), the targeted DLR loss; 10⁻¹² is from the authors'
     code.
     """
-    (logits,) = checks.checked_logits("targeted_dlr", minimum_classes=4, logits=logits)
-    labels = checks.checked_hard_labels("targeted_dlr", logits, labels)
-    targets = checks.checked_hard_labels("targeted_dlr", logits, targets, name="targets")
+    (logits,) = arrays.checked_logits("targeted_dlr", minimum_classes=4, logits=logits)
+    labels = arrays.checked_hard_labels("targeted_dlr", logits, labels)
+    targets = arrays.checked_hard_labels("targeted_dlr", logits, targets, name="targets")
     num_classes = logits.shape[-1]
     true_logit = at_class(logits, class_mask(labels, num_classes))
     target_logit = at_class(logits, class_mask(targets, num_classes))

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from robustjax.arguments import require_truth
-from robustjax.losses import _checks as checks
+from robustjax.arguments import arrays, require_choice, require_truth
 from robustjax.losses._logits import class_mask, log_odds
 from robustjax.losses.classification import boosted_cross_entropy, cross_entropy, kl_divergence
 
@@ -61,15 +60,15 @@ def mart(
 
     Source: MART (Wang et al., 2020), eqs. 8, 9 and 11; figure 2.
     """
-    clean_logits, adversarial_logits = checks.checked_logits(
+    clean_logits, adversarial_logits = arrays.checked_logits(
         "mart", clean_logits=clean_logits, adversarial_logits=adversarial_logits
     )
     hint = "; its weight is the probability of one true class"
-    labels = checks.checked_hard_labels("mart", clean_logits, labels, hint=hint)
-    beta = checks.checked_coefficient(
-        "mart", "beta", beta, shape=clean_logits.shape[:-1], dtype=clean_logits.dtype
+    labels = arrays.checked_hard_labels("mart", clean_logits, labels, hint=hint)
+    beta = arrays.checked_coefficient(
+        "mart: beta", beta, shape=clean_logits.shape[:-1], dtype=clean_logits.dtype
     )
-    checks.require_choice("mart", "classifier", classifier, CLASSIFIERS)
+    require_choice("mart: classifier", classifier, CLASSIFIERS)
     require_truth("mart: divergence", divergence)
     require_truth("mart: weighted", weighted)
     classified = clean_logits if classifier == "natural_bce" else adversarial_logits

@@ -3,7 +3,7 @@
 import jax
 from jax.typing import ArrayLike
 
-from robustjax.losses import _checks as checks
+from robustjax.arguments import arrays
 from robustjax.losses._logits import class_mask, log_odds
 
 
@@ -32,7 +32,7 @@ def soft_logit_margin(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Source: MMA Training (Ding et al., 2020), the soft logit margin loss.
     """
-    (logits,) = checks.checked_logits("soft_logit_margin", logits=logits)
+    (logits,) = arrays.checked_logits("soft_logit_margin", logits=logits)
     hint = "; a margin needs one true class"
-    labels = checks.checked_hard_labels("soft_logit_margin", logits, labels, hint=hint)
+    labels = arrays.checked_hard_labels("soft_logit_margin", logits, labels, hint=hint)
     return -log_odds(logits, class_mask(labels, logits.shape[-1]))

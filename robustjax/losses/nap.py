@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from robustjax.arguments import require_truth
-from robustjax.losses import _checks as checks
+from robustjax.arguments import arrays, require_truth
 from robustjax.losses._logits import class_mask, log_odds
 from robustjax.losses.classification import boosted_cross_entropy, cross_entropy
 
@@ -52,13 +51,13 @@ def nap(
 
     Source: NAP (Chandna and Kutlesa, 2021), eqs. 4 and 11 to 13.
     """
-    clean_logits, adversarial_logits = checks.checked_logits(
+    clean_logits, adversarial_logits = arrays.checked_logits(
         "nap", clean_logits=clean_logits, adversarial_logits=adversarial_logits
     )
     hint = "; its margin compares the probabilities of one true class"
-    labels = checks.checked_hard_labels("nap", clean_logits, labels, hint=hint)
-    beta = checks.checked_coefficient(
-        "nap", "beta", beta, shape=clean_logits.shape[:-1], dtype=clean_logits.dtype
+    labels = arrays.checked_hard_labels("nap", clean_logits, labels, hint=hint)
+    beta = arrays.checked_coefficient(
+        "nap: beta", beta, shape=clean_logits.shape[:-1], dtype=clean_logits.dtype
     )
     require_truth("nap: boosted", boosted)
     require_truth("nap: margin", margin)

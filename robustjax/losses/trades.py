@@ -3,7 +3,7 @@
 import jax
 from jax.typing import ArrayLike
 
-from robustjax.losses import _checks as checks
+from robustjax.arguments import arrays
 from robustjax.losses.classification import cross_entropy, kl_divergence
 
 
@@ -43,12 +43,12 @@ def trades(
 
     Source: TRADES (Zhang et al., 2019), eq. 5.
     """
-    clean_logits, adversarial_logits = checks.checked_logits(
+    clean_logits, adversarial_logits = arrays.checked_logits(
         "trades", clean_logits=clean_logits, adversarial_logits=adversarial_logits
     )
-    labels = checks.checked_labels("trades", clean_logits, labels)
-    beta = checks.checked_coefficient(
-        "trades", "beta", beta, shape=clean_logits.shape[:-1], dtype=clean_logits.dtype
+    labels = arrays.checked_labels("trades", clean_logits, labels)
+    beta = arrays.checked_coefficient(
+        "trades: beta", beta, shape=clean_logits.shape[:-1], dtype=clean_logits.dtype
     )
     divergence = kl_divergence(clean_logits, adversarial_logits)
     return cross_entropy(clean_logits, labels) + beta * divergence

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from robustjax import losses
 from robustjax.arguments import require_choice, require_finite
 from robustjax.attacks.engine.keys import fold_in_each
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_start
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 from robustjax.parallel import AXIS
 
@@ -60,7 +60,7 @@ def create(
 
     Source: Kannan et al. (2018), section 3; LRM (Summers and Dinneen, 2019), eqs. 2 and 9.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
     require_choice("attack_labels", attack_labels, ("given", "predicted"))
     require_choice("mean_over_classes", mean_over_classes, (True, False))
     require_choice("concatenate", concatenate, (True, False))

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from robustjax import losses
 from robustjax.arguments import require_choice, require_whole
 from robustjax.attacks.engine.keys import fold_in_each
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_start
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.methods.method import Inner, Method, Perturbation
 from robustjax.methods.standard import adversarial_outer
 
@@ -38,28 +38,28 @@ def create(
 ) -> Method:
     """CAT: min over θ of E[CE(z(x̂), y)], x̂ by PGD of i steps for the i-th of k + 1 batch parts.
 
-    The strength k begins at 0 (natural training) and grows to --steps. Each batch is split into
+    The strength k begins at 0 (natural training) and grows to K. Each batch is split into
     k + 1 equal parts, of which part i is attacked with i steps, so that earlier strengths are not
     forgotten (batch mixing); what does not divide goes to the last part. Part 0 stays clean.
 
     Args:
       strength: k as a number or a schedule, as "0,1@10,2@20"; None: k grows by one when the robust
-        accuracy of the hold-out (of training examples, with --holdout=0) has not risen for
+        accuracy of the hold-out (of training examples, with holdout=0) has not risen for
         `patience` epochs.
       patience: see `strength`.
       start: PGD's start: "uniform" (the authors' code), "gaussian", "sign" or "clean".
       random_step: True draws the step size of part i from (2ε / i) · U(1, 10 / i), as the authors'
-        code, for each example where the code draws for each part; False is --step_size throughout.
+        code, for each example where the code draws for each part; False is `step_size` throughout.
       attack_batch_norm: "eval", or "train" as in the authors' code.
 
     The authors' code measures the accuracy under PGD of the current strength where here it is that
-    of --measure_steps steps, waits besides for 90 % on the attacked training images, goes back to
+    of `measure_steps` steps, waits besides for 90 % on the attacked training images, goes back to
     the best weights of a strength before the next, and quantises the validation images; none of
     these is offered.
 
     Source: Cai et al. (2018), the curriculum and its batch mixing.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
     require_whole("patience", patience, 1)
     require_choice("random_step", random_step, (True, False))
 

@@ -1,8 +1,9 @@
 """Dynamic adversarial training (Wang et al., 2019): PGD up to a convergence that rises by epoch."""
 
 from robustjax import attacks, losses
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_start
+from robustjax.arguments import require_choice
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.methods.method import Inner, Method, Perturbation
 from robustjax.methods.standard import adversarial_outer
 
@@ -39,7 +40,7 @@ def create(
 
     Source: Wang et al. (2019), eq. 4 and Algorithm 1.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
 
     def perturb(inner: Inner) -> Perturbation:
         result = inner.pgd(

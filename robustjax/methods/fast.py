@@ -1,8 +1,9 @@
 """Fast adversarial training (Wong et al., 2020): a single step from a random start."""
 
 from robustjax import losses
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_start
+from robustjax.arguments import require_choice
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.methods.method import Inner, Method, Perturbation
 from robustjax.methods.standard import adversarial_outer
 
@@ -22,7 +23,7 @@ def create(
 ) -> Method:
     """Fast AT: min over θ of E[CE(z(x̂), y)], x̂ = Π(x + η + α sign ∇CE), η uniform in the ball.
 
-    One step of size α = step_ratio · ε; --steps and --step_size play no part.
+    One step of size α = step_ratio · ε; steps and step_size play no part.
 
     Args:
       step_ratio: α / ε; a number or a schedule. 1.25 in the paper; from 2 on the training may
@@ -36,7 +37,7 @@ def create(
 
     Source: Wong et al. (2020), Algorithm 3.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
 
     def perturb(inner: Inner) -> Perturbation:
         result = inner.pgd(

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 
 from robustjax import attacks, losses
 from robustjax.arguments import require_choice, require_finite
-from robustjax.epoch_schedule import Scalar
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.errors import UserError
 from robustjax.methods import mart
-from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 from robustjax.methods.standard import adversarial_outer
 from robustjax.methods.trades import ascend_divergence, divergence_outer
@@ -171,7 +171,7 @@ def create_mart(
 
 
 def _checked(tau: Scalar, start: str, projection: bool) -> Scalar:
-    require_start(start)
+    require_choice("start", start, STARTS)
     require_choice("projection", projection, (True, False))
     if not projection and start not in ("clean", "gaussian"):
         raise UserError(

@@ -27,9 +27,9 @@ def create(*, replays: int = 8) -> Method:
 
     In each step the loss CE(z(x + δ), y) is differentiated once, by the weights, which descend, and
     by the images, which ascend: δ ← Π(δ + ε sign ∇). δ stays from batch to batch, by the position
-    in the batch, and begins at 0; the replays of a batch see it augmented alike. --steps and
-    --step_size play no part. An epoch is m passes over the data, so the paper's N epochs are
-    --epochs=N/m here.
+    in the batch, and begins at 0; the replays of a batch see it augmented alike. steps and
+    step_size play no part. An epoch is m passes over the data, so the paper's N epochs are
+    epochs=N/m here.
 
     Args:
       replays: m; 8 on CIFAR-10 and 100 in the paper.

@@ -10,8 +10,8 @@ from robustjax.arguments import require_choice, require_finite
 from robustjax.attacks import AttackResult
 from robustjax.attacks.engine.keys import fold_in_each
 from robustjax.attacks.engine.rows import misclassified
+from robustjax.attacks.pgd import STARTS
 from robustjax.epoch_schedule import EpochSchedule
-from robustjax.methods.checks import require_start
 from robustjax.methods.method import Inner, Method, Perturbation
 from robustjax.methods.standard import adversarial_outer
 
@@ -43,13 +43,13 @@ def create(
     a third attack in that ball finds x̂. There is no upper limit. The radii live across epochs, and
     in the checkpoints. Until the warm-up is over, ε_i = ε; it should last a whole epoch or more,
     since the radius of an example not yet seen is 0. The step size is 2 ε_i / K, and at least
-    --step_size, as in the authors' code.
+    step_size, as in the authors' code.
 
     Args:
       growth: γ, in units of the images.
       smoothing: β, in (0, 1].
       fixed_epsilon_epochs: the warm-up. Infinite, this is standard adversarial training, unless
-        --step_size is below 2 ε / K.
+        step_size is below 2 ε / K.
       skip_misclassified: True gives misclassified examples radius 0 in the warm-up too, as the
         authors' code.
       start: PGD's start: "uniform" (the authors' code), "gaussian", "sign" or "clean".
@@ -58,7 +58,7 @@ def create(
 
     Source: Balaji et al. (2019) and the authors' code.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
     require_finite("growth", growth, 0)
     require_finite("smoothing", smoothing, 0, 1)
     if fixed_epsilon_epochs != float("inf"):

@@ -4,8 +4,7 @@ import jax
 
 from robustjax import losses
 from robustjax.arguments import require_choice, require_finite
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 from robustjax.methods.standard import ascend_cross_entropy, require_attack
 from robustjax.parallel import AXIS
@@ -38,7 +37,7 @@ def create(
     min over θ of E[CE(z(x̂), y) + (its fraction) h(z(x), z(x̂)) + β (‖z(x)‖² + ‖z(x̂)‖²)], see
     `losses.lrm`. x̂ comes from PGD-K on the cross-entropy. The outer problem forwards the clean
     images first. Label smoothing and VH-mixup, the other parts of the paper's combination, are
-    options of every method that takes soft labels: `--label_smoothing=0.1 --mixing=vh_mixup`.
+    options of every method that takes soft labels: `label_smoothing=0.1 mixing=vh_mixup`.
 
     Args:
       pairing_ratio: r, "the ratio between the adversarial training loss and the pairing loss":

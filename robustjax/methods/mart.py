@@ -5,8 +5,8 @@ import jax
 from robustjax import losses
 from robustjax.arguments import require_choice, require_finite
 from robustjax.attacks.engine.keys import fold_in_each
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_start
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 from robustjax.methods.trades import ascend_divergence
 
@@ -40,7 +40,7 @@ def create(
 
     x̂ comes from PGD-K on the cross-entropy. The outer problem forwards the clean images first, then
     the adversarial ones. Semi-supervised MART is the same loss on labelled and pseudo-labelled
-    examples, weight γ (`--extra_data`, `--extra_weight`).
+    examples, weight γ (`extra_data`, `extra_weight`).
 
     Args:
       beta: weight of the regulariser, the paper's λ; a number or a schedule.
@@ -59,7 +59,7 @@ def create(
 
     Source: Wang et al. (2020), eqs. 8 to 11, Algorithm 1 and figure 2.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
     require_choice("attack_loss", attack_loss, ("ce", "kl"))
     require_choice("classifier", classifier, ("bce", "ce", "natural_bce"))
     require_choice("divergence", divergence, (True, False))

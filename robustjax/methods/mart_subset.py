@@ -6,9 +6,9 @@ import numpy as np
 
 from robustjax import losses
 from robustjax.arguments import require_choice
-from robustjax.epoch_schedule import Scalar
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.errors import UserError
-from robustjax.methods.checks import checked_scalar, require_start
 from robustjax.methods.mart import CITATION
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation, PyTree
 from robustjax.npz import NpzError, NpzFile
@@ -46,7 +46,7 @@ def create(
     Source: Wang et al. (2020), section 1 and figure 1.
     """
     require_choice("treatment", treatment, TREATMENTS)
-    require_start(start)
+    require_choice("start", start, STARTS)
     if not isinstance(subset, str | None):
         raise UserError(f"subset={subset!r}: accepted is the name of an .npz file")
 
@@ -103,12 +103,12 @@ def _read(path: str | None, rows: int) -> np.ndarray:
         with NpzFile(path) as archive:
             chosen = archive["chosen"]
     except KeyError as error:
-        raise UserError(f"--subset={path} has no array 'chosen'; {accepted}") from error
+        raise UserError(f"subset={path} has no array 'chosen'; {accepted}") from error
     except (OSError, NpzError) as error:
-        raise UserError(f"--subset={path} cannot be read: {error}; {accepted}") from error
+        raise UserError(f"subset={path} cannot be read: {error}; {accepted}") from error
     if chosen.shape != (rows,) or chosen.dtype != bool:
         raise UserError(
-            f"--subset={path}: chosen is {chosen.dtype} {list(chosen.shape)}; accepted is bool "
+            f"subset={path}: chosen is {chosen.dtype} {list(chosen.shape)}; accepted is bool "
             f"[{rows}], one for each training example"
         )
     return chosen

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 
 from robustjax import attacks, platforms
 from robustjax.arguments import require_choice
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar
+from robustjax.epoch_schedule import Scalar, checked_scalar
 
 PyTree = Any
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import losses
-from robustjax.arguments import require_finite
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_start
+from robustjax.arguments import require_choice, require_finite
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "MMA (Ding et al., 2020): CE at each example's own margin, up to d_max; clean CE if wrong"
@@ -41,7 +41,7 @@ def create(
     direction, and 10 bisections the place on it where the soft logit margin changes its sign:
     between the image and where the attack ended if it succeeded, else from there to 1.05 d_max.
     That distance is remembered (0 if the example is wrong). An example is right where its soft
-    logit margin is negative. --epsilon plays no part, and neither does --step_size: a step is
+    logit margin is negative. epsilon plays no part, and neither does step_size: a step is
     2.5 / K of the radius.
 
     Args:
@@ -58,7 +58,7 @@ def create(
 
     Source: Ding et al. (2020) and the authors' code.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
     require_finite("min_epsilon", min_epsilon, 1e-9)
     require_finite("clean_weight", clean_weight, 0, 1)
 

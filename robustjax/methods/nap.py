@@ -4,8 +4,8 @@ import jax
 
 from robustjax import losses
 from robustjax.arguments import require_choice
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_start
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "NAP (Chandna and Kutlesa, 2021): BCE(x̂) − β·[p_y(x) − p_y(x̂)]₊·CE(x), x̂ by PGD-K on CE"
@@ -45,7 +45,7 @@ def create(
 
     Source: Chandna and Kutlesa (2021), eqs. 4 and 11 to 13 and section 4.1.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
     require_choice("boosted", boosted, (True, False))
     require_choice("margin", margin, (True, False))
 

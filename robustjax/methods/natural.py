@@ -13,7 +13,7 @@ def create(*, loss: str = "ce") -> Method:
 
     Args:
       loss: "ce", or "bce", the boosted cross-entropy, as in NAP's table 6 (there on the first
-        10,000 images: `--train_examples=10000`).
+        10,000 images: `train_examples=10000`).
 
     Source: the empirical risk minimisation that Madry et al. (2018), section 2, start from.
     """

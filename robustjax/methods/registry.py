@@ -71,7 +71,7 @@ def register(
     summary: str = "",
     citation: str = "",
 ) -> Any:
-    """Adds a method to those that `create`, the flags and `--method` know.
+    """Adds a method to those that `create` knows, and so every command.
 
     Args:
       name: that it gets.

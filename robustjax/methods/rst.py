@@ -1,7 +1,8 @@
 """Robust self-training (Carmon et al., 2019): TRADES on labelled and pseudo-labelled images."""
 
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_start
+from robustjax.arguments import require_choice
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.methods.method import Inner, Method, Perturbation
 from robustjax.methods.trades import ascend_divergence, divergence_outer
 
@@ -34,7 +35,7 @@ def create(
 
     Source: Carmon et al. (2019) and the authors' code.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
 
     def perturb(inner: Inner) -> Perturbation:
         return inner.found(ascend_divergence(inner, start=start))

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from robustjax import losses
-from robustjax.arguments import require_finite
+from robustjax.arguments import require_choice, require_finite
+from robustjax.attacks.pgd import STARTS
 from robustjax.attacks.stopping import Decision, Point
-from robustjax.epoch_schedule import EpochSchedule, Scalar
-from robustjax.methods.checks import checked_scalar, require_start
+from robustjax.epoch_schedule import EpochSchedule, Scalar, checked_scalar
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "SENSE-AT (Kim and Wang): CE on images of PGD-K that keeps p_y(x̃) above c"
@@ -37,7 +37,7 @@ def create(
 
     An example that is misclassified at the start is not attacked. The others take steps on the
     cross-entropy until it exceeds −log c, and then return to the point before that step. Under
-    --norm=linf this is the paper's Algorithm 1, under --norm=l2 its Algorithm 2. An example whose
+    norm=linf this is the paper's Algorithm 1, under norm=l2 its Algorithm 2. An example whose
     loss is −log c or more at the start stays there: by Definition 3 the paper's algorithms, which
     try one step and take it back, mean the same. c = 1 is natural training; c = 0 is standard
     adversarial training of what is classified correctly.
@@ -58,7 +58,7 @@ def create(
     Source: Kim and Wang, Definition 3 and Algorithms 1 and 2. The first line of the paper's
       Algorithm 1 calls the clean images X_adv^(0), which are the points that PGD starts from.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
     require_finite("full_attack_epochs", full_attack_epochs, 0)
     require_finite("natural_weight", natural_weight, 0)
 

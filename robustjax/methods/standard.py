@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from robustjax import losses
 from robustjax.arguments import require_choice
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_start
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
 SUMMARY = "standard adversarial training (Madry et al., 2018): cross-entropy on PGD-K's images"
@@ -77,7 +77,7 @@ def require_attack(start: str, attack_labels: str) -> None:
     Raises:
       ValueError: names the hyper-parameter, the value and the choices.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
     require_choice("attack_labels", attack_labels, ("soft", "hard"))
 
 

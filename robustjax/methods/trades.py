@@ -8,8 +8,8 @@ import jax
 from robustjax import losses
 from robustjax.arguments import require_choice
 from robustjax.attacks import AttackResult
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_start
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.methods.labels import labelled_cross_entropy, or_predicted
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
@@ -49,7 +49,7 @@ def create(
 
     Source: Zhang et al. (2019), eq. 5 and Algorithm 1.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
     require_choice("clean_passes", clean_passes, (1, 2))
 
     def perturb(inner: Inner) -> Perturbation:

@@ -4,8 +4,8 @@ import jax
 
 from robustjax import losses
 from robustjax.arguments import require_choice
-from robustjax.epoch_schedule import Scalar
-from robustjax.methods.checks import checked_scalar, require_start
+from robustjax.attacks.pgd import STARTS
+from robustjax.epoch_schedule import Scalar, checked_scalar
 from robustjax.methods.labels import is_labelled, labelled_cross_entropy, or_predicted
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
 
@@ -39,7 +39,7 @@ def create(
       beta: weight of the KL, the paper's λ; a number or a schedule.
       variant: "both" (UAT++); "fixed" (UAT-FT, fixed targets), the cross-entropy alone, for which
         every example needs a label or a pseudo-label; or "online" (UAT-OT, online targets), the
-        cross-entropy of the labelled examples and the KL of those without a label (`--extra_data`
+        cross-entropy of the labelled examples and the KL of those without a label (`extra_data`
         of images alone).
       start: PGD's start: "uniform", "gaussian", "sign" or "clean".
       attack_batch_norm: "eval" or "train"; the paper does not say, and its training code is not
@@ -47,7 +47,7 @@ def create(
 
     Source: Uesato et al. (2019); MART (Wang et al., 2020), section 3.3.
     """
-    require_start(start)
+    require_choice("start", start, STARTS)
     require_choice("variant", variant, ("both", "fixed", "online"))
 
     def perturb(inner: Inner) -> Perturbation:

@@ -155,7 +155,7 @@ _OWN: dict[str, Callable[..., Any]] = {}
 
 
 def register(name: str, build: Callable[..., Any] | None = None) -> Any:
-    """Adds a network to those that `create` and `--model` know.
+    """Adds a network to those that `create` knows, and so every command.
 
     Args:
         name: that it gets.

@@ -37,12 +37,12 @@ Found = dict[str, float]
 class Settings:
     """What may be changed; the defaults are a small version for the CPU, on digits.
 
-    The paper's own: --set=dataset=cifar10 model=fat_small_cnn (figure 9) or resnet_18 (figure 10),
+    The paper's own: dataset=cifar10 model=fat_small_cnn (figure 9) or resnet_18 (figure 10),
     epsilon=8/255, step_sizes=0.003,0.006,0.009,0.012,0.015, epochs=80, batch_size=128 and
     learning_rate=0.01.
 
     Attributes:
-      dataset: its name, as in --dataset.
+      dataset: its name, as `data.load` takes it.
       data_dir: where it lies.
       model: the network.
       epsilon: radius of the ball of standard training and of the attacks that measure.

@@ -32,11 +32,11 @@ SUBSETS = ("misclassified", "correct")
 class Settings:
     """What may be changed; the defaults are a small version for the CPU, on digits.
 
-    The paper's own: --set=dataset=cifar10 model=fat_small_cnn (8 layers) epsilon=8/255 and
+    The paper's own: dataset=cifar10 model=fat_small_cnn (8 layers) epsilon=8/255 and
     step_size=2/255, steps=10, and enough epochs that 13 % of the images are misclassified.
 
     Attributes:
-      dataset: its name, as in --dataset.
+      dataset: its name, as `data.load` takes it.
       data_dir: where it lies.
       model: the network.
       epsilon: radius of the ball.

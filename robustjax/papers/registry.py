@@ -105,11 +105,11 @@ def run(
         numbers = experiment.run(chosen, output, report)
         json.dumps(numbers, allow_nan=False)
     except (FloatingPointError, OverflowError, np.linalg.LinAlgError) as error:
-        raise UserError(f"--name={name}: with these settings nothing is found: {error}") from error
+        raise UserError(f"name={name}: with these settings nothing is found: {error}") from error
     except ValueError as error:
         if "JSON" not in str(error):
             raise
-        raise UserError(f"--name={name}: with these settings a number is not finite") from error
+        raise UserError(f"name={name}: with these settings a number is not finite") from error
     summary = {
         "experiment": name,
         "settings": dataclasses.asdict(chosen),

@@ -188,7 +188,7 @@ class Checkpoints:
         if steps:
             raise CheckpointError(
                 f"every checkpoint in {self._manager.directory} is damaged: {steps}; start again "
-                "in another --workdir, or put an intact copy back"
+                "in another workdir, or put an intact copy back"
             )
         return None
 

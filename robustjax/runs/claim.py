@@ -31,10 +31,10 @@ def lock(workdir: str) -> Iterator[None]:
         try:
             held.take()
         except Locked as error:
-            complaint = f"--workdir={error}"
+            complaint = f"workdir={error}"
         except OSError as error:
-            complaint = f"--workdir={workdir} cannot be written: {error.strerror or error}"
-    parallel.require_agreement(complaint, f"--workdir={workdir}: process 0 cannot train there")
+            complaint = f"workdir={workdir} cannot be written: {error.strerror or error}"
+    parallel.require_agreement(complaint, f"workdir={workdir}: process 0 cannot train there")
     if complaint:
         raise UserError(complaint)
     try:
@@ -59,7 +59,7 @@ def claim(config: TrainConfig, *, depends_on_length: bool, writes: bool = True) 
     _require_given(config.workdir)
     workdir = Path(config.workdir)
     path = workdir / FLAGS
-    require_free(workdir, f"--workdir={workdir}", (FLAGS, METRICS), (CHECKPOINTS, FIGURES))
+    require_free(workdir, f"workdir={workdir}", (FLAGS, METRICS), (CHECKPOINTS, FIGURES))
     if path.exists():
         # Until something is saved there is nothing to lose, and nothing to resume.
         if _holds_checkpoints(workdir):
@@ -68,21 +68,21 @@ def claim(config: TrainConfig, *, depends_on_length: bool, writes: bool = True) 
             )
     elif writes and _holds_other_files(workdir):
         raise UserError(
-            f"--workdir={workdir} holds other files and no {FLAGS}; name a new or an empty folder"
+            f"workdir={workdir} holds other files and no {FLAGS}; name a new or an empty folder"
         )
     if writes:
         try:
             write_whole(path, config.to_flags())
         except OSError as error:
             raise UserError(
-                f"--workdir={workdir} cannot be written: {error.strerror or error}"
+                f"workdir={workdir} cannot be written: {error.strerror or error}"
             ) from error
     return workdir
 
 
 def _require_given(workdir: str) -> None:
     if not workdir:
-        raise UserError("--workdir is not given; name the folder that the run is kept in")
+        raise UserError("workdir is not given; name the folder that the run is kept in")
 
 
 def has_begun(workdir: str) -> bool:
@@ -97,15 +97,15 @@ def _refuse_other_experiment(
     if config.epochs != previous.epochs:
         if depends_on_length:
             differences.append(
-                f"--epochs={config.epochs} (was {previous.epochs}; a {config.schedule} schedule "
+                f"epochs={config.epochs} (was {previous.epochs}; a {config.schedule} schedule "
                 "depends on the length of training)"
             )
         elif config.epochs < previous.epochs:
-            differences.append(f"--epochs={config.epochs} (was {previous.epochs})")
+            differences.append(f"epochs={config.epochs} (was {previous.epochs})")
     if differences:
         raise UserError(
-            f"--workdir={workdir} holds a run with other options: {', '.join(differences)}; "
-            "give the same options to resume it, or another --workdir"
+            f"workdir={workdir} holds a run with other options: {', '.join(differences)}; "
+            "give the same options to resume it, or another workdir"
         )
 
 

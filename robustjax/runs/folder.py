@@ -90,8 +90,8 @@ def read_runs(
       DamagedRun: a file of a run is damaged, and nobody is to be told, or no run is left.
     """
     if not workdirs:
-        raise UserError("--workdirs is not given; name the folders of one or more runs")
-    places = require_distinct("--workdirs", workdirs)
+        raise UserError("workdirs is not given; name the folders of one or more runs")
+    places = require_distinct("workdirs", workdirs)
     found, damaged = [], []
     for workdir, name in zip(workdirs, short_names(places), strict=True):
         try:
@@ -137,7 +137,7 @@ def read_run(workdir: str, name: str) -> RunFolder:
     folder = Path(workdir)
     if not (folder / FLAGS).exists():
         there = "there is no such folder" if not folder.is_dir() else f"it has no {FLAGS}"
-        raise UserError(f"--workdirs: {workdir} holds no run: {there}")
+        raise UserError(f"workdirs={workdir} holds no run: {there}")
     figures, damaged = _figures(folder)
     log, evaluation = folder / METRICS, _evaluation(folder)
     return RunFolder(

@@ -20,7 +20,7 @@ def require_own(record: Mapping[str, Any], config: TrainConfig, where: object) -
     """
     theirs, mine = record.get("options") or {}, config.options()
     differences = [
-        f"--{name}={theirs[name]} (here {mine[name]})"
+        f"{name}={theirs[name]} (here {mine[name]})"
         for name in theirs
         if name in mine and mine[name] != theirs[name]
     ]

@@ -41,6 +41,6 @@ def require_finite_weights(state: TrainState, learning_rate: float) -> None:
 
 def _refuse(what: str, learning_rate: float) -> None:
     raise TrainingError(
-        f"{what}; try a lower --learning_rate (now {learning_rate:g}) or a warm-up, in another "
-        "--workdir if this one has checkpoints"
+        f"{what}; try a lower learning_rate (now {learning_rate:g}) or a warm-up, in another "
+        "workdir if this one has checkpoints"
     )

@@ -52,8 +52,8 @@ class Experiment:
         variables = initialize(key, images)
         if self.method.attack_batch_norm == "train" and "batch_stats" not in variables:
             raise UserError(
-                f"--method={self.method.name} with attack_batch_norm=train needs batch norm, which "
-                f"--model={self.config.model} lacks; use --attack_batch_norm=eval or another model"
+                f"method={self.method.name} with attack_batch_norm=train needs batch norm, which "
+                f"model={self.config.model} lacks; use attack_batch_norm=eval or another model"
             )
         if self.pretrained is not None:
             variables = _require_same_shapes(self.config, self.pretrained, variables)
@@ -77,7 +77,7 @@ class Experiment:
         config, found = self.config, []
         if "test" in config.train_split:
             found = [
-                f"--train_split={config.train_split}: the images that evaluations measure on are "
+                f"train_split={config.train_split}: the images that evaluations measure on are "
                 "trained on"
             ]
         if config.step_size is None or "step_size" not in self.method.goes_by:
@@ -86,7 +86,7 @@ class Experiment:
         if config.epsilon_schedule:
             radius = max(parse_schedule(config.epsilon_schedule).values)
         complaint = reach_complaint(radius, config.steps, config.step_size)
-        return [*found, f"--step_size: {complaint}"] if complaint else found
+        return [*found, f"step_size: {complaint}"] if complaint else found
 
     def data_digest(self) -> str:
         """Tells the training examples, and those held out, from any others."""
@@ -129,7 +129,7 @@ def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Expe
 
     Args:
       config: the options.
-      pretrained: variables to begin with, of the run that --init_from names.
+      pretrained: variables to begin with, of the run that init_from names.
 
     Raises:
       ValueError: an option has a value that is not accepted; the message names the flag.
@@ -149,11 +149,11 @@ def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Expe
     try:
         augmentation.require_fitting((height, width))
     except ValueError as error:
-        raise UserError(f"--augmentation={config.augmentation}: {error}") from None
+        raise UserError(f"augmentation={config.augmentation}: {error}") from None
     steps_per_epoch = train_set.steps_per_epoch(config) * method.replays
     if steps_per_epoch * config.epochs > LARGEST_COUNT:
         raise UserError(
-            f"--epochs={config.epochs}: with {steps_per_epoch} steps an epoch accepted are 1 to "
+            f"epochs={config.epochs}: with {steps_per_epoch} steps an epoch accepted are 1 to "
             f"{LARGEST_COUNT // steps_per_epoch}"
         )
     learning_rate = learning_rate_schedule(
@@ -216,21 +216,21 @@ def _require_fitting_options(config: TrainConfig, method: methods.Method) -> Non
     if "steps" in method.goes_by:
         counts = parse_schedule(config.steps_schedule).values if config.steps_schedule else ()
         if config.steps == 0 or (counts and not any(counts)):
-            flag = "--steps=0" if config.steps == 0 else f"--steps_schedule={config.steps_schedule}"
+            flag = "steps=0" if config.steps == 0 else f"steps_schedule={config.steps_schedule}"
             raise UserError(
-                f"{flag}: --method={config.method} attacks its images, and without a step trains "
-                "on random points; accepted are 1 or more, or --method=natural"
+                f"{flag}: method={config.method} attacks its images, and without a step trains "
+                "on random points; accepted are 1 or more, or method=natural"
             )
     if "step_size" in method.goes_by and config.step_size == 0:
         raise UserError(
-            f"--step_size=0: --method={config.method} attacks its images, and trains on random "
+            f"step_size=0: method={config.method} attacks its images, and trains on random "
             "points where no step moves them; accepted are numbers above 0"
         )
     if not method.soft_labels:
         for option in _soft_label_options(config):
             takes = [name for name in methods.names() if methods.create(name).soft_labels]
             raise UserError(
-                f"{option}: --method={config.method} as it is set needs hard labels; methods that "
+                f"{option}: method={config.method} as it is set needs hard labels; methods that "
                 f"take soft ones are {', '.join(takes)}"
             )
     microbatch.require_separable(method, config.microbatch)
@@ -238,16 +238,16 @@ def _require_fitting_options(config: TrainConfig, method: methods.Method) -> Non
         largest = max(parse_schedule(config.steps_schedule).values)
         if largest > config.steps:
             raise UserError(
-                f"--steps_schedule={config.steps_schedule}: {largest:g} is more than "
-                f"--steps={config.steps}, the largest number of steps"
+                f"steps_schedule={config.steps_schedule}: {largest:g} is more than "
+                f"steps={config.steps}, the largest number of steps"
             )
 
 
 def _soft_label_options(config: TrainConfig) -> list[str]:
     """The options that turn labels into distributions."""
     options = {
-        f"--mixing={config.mixing}": config.mixing != "none",
-        f"--label_smoothing={config.label_smoothing:g}": config.label_smoothing > 0,
+        f"mixing={config.mixing}": config.mixing != "none",
+        f"label_smoothing={config.label_smoothing:g}": config.label_smoothing > 0,
     }
     return [option for option, given in options.items() if given]
 
@@ -256,11 +256,11 @@ def _require_labels(config: TrainConfig, method: methods.Method, train_set: Trai
     """Refuses examples without a label where one is needed."""
     if not np.any(train_set.labels < 0):
         return
-    source = f"--extra_data={config.extra_data} has examples without a label"
+    source = f"extra_data={config.extra_data} has examples without a label"
     if not method.unlabelled:
         able = [name for name in methods.names() if methods.create(name).unlabelled]
         raise UserError(
-            f"{source}, which --method={config.method} cannot train on; label them with "
+            f"{source}, which method={config.method} cannot train on; label them with "
             f"launch/pseudo_label.py, or use one of {', '.join(able)}"
         )
     for option in _soft_label_options(config):
@@ -272,7 +272,7 @@ def _require_trainable_size(config: TrainConfig, variables: PyTree) -> None:
     total = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
     if total > LARGEST_COUNT:
         raise UserError(
-            f"--model={config.model} has {total:.3g} parameters; accepted are networks of at most "
+            f"model={config.model} has {total:.3g} parameters; accepted are networks of at most "
             f"{LARGEST_COUNT:.3g}"
         )
 
@@ -289,9 +289,9 @@ def _require_same_shapes(config: TrainConfig, pretrained: PyTree, fresh: PyTree)
         names = dict.fromkeys([*theirs, *ours])
         first = next(name for name in names if theirs.get(name) != ours.get(name))
         raise UserError(
-            f"--init_from={config.init_from} holds another network: {first} is "
+            f"init_from={config.init_from} holds another network: {first} is "
             f"{theirs.get(first, 'absent')} there and {ours.get(first, 'absent')} in "
-            f"--model={config.model} with {len(ours)} arrays"
+            f"model={config.model} with {len(ours)} arrays"
         )
     return jax.tree.map(lambda new, old: jnp.asarray(old, new.dtype), fresh, dict(pretrained))
 
@@ -316,7 +316,7 @@ def create_model(config: TrainConfig, num_classes: int, *, mapped: bool = False)
             **options,
         )
     except ValueError as error:
-        raise UserError(f"--model={config.model}: {error}") from error
+        raise UserError(f"model={config.model}: {error}") from error
 
 
 def create_method(config: TrainConfig) -> methods.Method:
@@ -324,4 +324,4 @@ def create_method(config: TrainConfig) -> methods.Method:
     try:
         return methods.create(config.method, **config.hyperparameters())
     except ValueError as error:
-        raise UserError(f"--method={config.method}: {error}") from error
+        raise UserError(f"method={config.method}: {error}") from error

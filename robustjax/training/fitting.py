@@ -35,7 +35,7 @@ def num_classes_of(
     """
     mine = _shapes_of(variables)
     number = recorded or _read_off(config, mine, trained_on or image_shape)
-    trained = f"--model={config.model} was trained on --dataset={config.dataset}"
+    trained = f"model={config.model} was trained on dataset={config.dataset}"
     if trained_on is not None and tuple(trained_on) != tuple(image_shape):
         raise UserError(
             f"images of {_by(image_shape)} do not fit the network: {trained}, images of "
@@ -43,7 +43,7 @@ def num_classes_of(
         )
     expected = {} if number is None else _expected(config, number, image_shape)
     if expected and mine.keys() != expected.keys():
-        raise UserError(f"the weights are not those of --model={config.model}")
+        raise UserError(f"the weights are not those of model={config.model}")
     if mine != expected:
         raise UserError(f"images of {_by(image_shape)} do not fit the network: {trained}")
     return number

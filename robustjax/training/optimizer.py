@@ -33,7 +33,7 @@ def create_optimizer(
       ValueError: an unknown name.
     """
     if name not in NAMES:
-        raise UserError(f"--optimizer={name!r}: accepted are {', '.join(NAMES)}")
+        raise UserError(f"optimizer={name!r}: accepted are {', '.join(NAMES)}")
     steps = []
     if weight_decay:
         steps.append(optax.add_decayed_weights(weight_decay))

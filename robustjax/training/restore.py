@@ -69,20 +69,20 @@ def load_run(workdir: str | os.PathLike, checkpoint: str = "best") -> TrainedRun
     """
     folder = Path(workdir)
     if not (folder / FLAGS).exists():
-        raise UserError(f"--workdir={workdir} holds no run: there is no {FLAGS} in it")
-    require_choice("--checkpoint", checkpoint, ("best", "latest"))
+        raise UserError(f"workdir={workdir} holds no run: there is no {FLAGS} in it")
+    require_choice("checkpoint", checkpoint, ("best", "latest"))
     config = read_flags(folder / FLAGS, alone=True)
     keep_best = config.holdout != 0
     directory = folder / CHECKPOINTS
     if not directory.exists():
-        raise UserError(f"--workdir={workdir}: the run has not saved a checkpoint yet")
+        raise UserError(f"workdir={workdir}: the run has not saved a checkpoint yet")
     restored = _restore(directory, keep_best=keep_best, best=checkpoint == "best")
     require_own(restored.record, config, directory / str(restored.step))
     state = restored.state
     average = state.get("average") or {}
     weights = average if average else state
     if "params" not in weights:
-        raise CheckpointError(f"--workdir={workdir}: its checkpoint holds no weights")
+        raise CheckpointError(f"workdir={workdir}: its checkpoint holds no weights")
     variables = {"params": weights["params"]}
     if weights.get("statistics"):
         variables["batch_stats"] = weights["statistics"]

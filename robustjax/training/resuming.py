@@ -37,7 +37,7 @@ class Beginning(NamedTuple):
 
 
 def pretrained(config: TrainConfig) -> PyTree | None:
-    """The weights of --init_from, unless the run has begun and has its own.
+    """The weights that `init_from` names, unless the run has begun and has its own.
 
     Raises:
       ValueError: they cannot be read.
@@ -47,7 +47,7 @@ def pretrained(config: TrainConfig) -> PyTree | None:
     try:
         return load_run(config.init_from).variables
     except (ValueError, CheckpointError) as error:
-        raise UserError(f"--init_from={config.init_from}: {error}") from error
+        raise UserError(f"init_from={config.init_from}: {error}") from error
 
 
 def resume(
@@ -73,7 +73,7 @@ def resume(
     restored = checkpoints.restore_latest(first, say)
     parallel.require_agreement(
         "0" if restored is None else str(restored.step),
-        f"--workdir={folder}: the processes of the run see different checkpoints; it must "
+        f"workdir={folder}: the processes of the run see different checkpoints; it must "
         "be a folder that they share",
     )
     if restored is None:
@@ -133,10 +133,10 @@ def _require_same_data(record: dict[str, Any], experiment: Experiment) -> None:
     found = experiment.data_digest() if known else experiment.train_set.digest_of_labels()
     if record["train_set"] != found:
         config = experiment.config
-        extra = f" --extra_data={config.extra_data}" if config.extra_data else ""
+        extra = f" extra_data={config.extra_data}" if config.extra_data else ""
         raise UserError(
-            f"--dataset={config.dataset} --data_dir={config.data_dir}{extra}: the run in "
-            f"--workdir={config.workdir} was trained on other data; name those, or another folder"
+            f"dataset={config.dataset} data_dir={config.data_dir}{extra}: the run in "
+            f"workdir={config.workdir} was trained on other data; name those, or another folder"
         )
 
 
@@ -161,7 +161,7 @@ def _rows_so_far(
     lacking = f"{path} lacks the rows of the epochs {', '.join(map(str, missing))}"
     if missing and experiment.method.curriculum is not None:
         raise CheckpointError(
-            f"{lacking}, which --method={experiment.config.method} goes by; put an intact copy back"
+            f"{lacking}, which method={experiment.config.method} goes by; put an intact copy back"
         )
     if missing:
         say(lacking)

@@ -50,18 +50,18 @@ def learning_rate_schedule(
     warmup_steps = round(warmup_epochs * steps_per_epoch)
     if not 0 <= warmup_steps < max(total_steps, 1):
         raise UserError(
-            f"--warmup_epochs={warmup_epochs:g}: accepted are 0 to less than --epochs={epochs:g}"
+            f"warmup_epochs={warmup_epochs:g}: accepted are 0 to less than epochs={epochs:g}"
         )
     if kind == "cyclic" and warmup_steps:
-        raise UserError("--schedule=cyclic rises from 0 by itself; leave out --warmup_epochs")
+        raise UserError("schedule=cyclic rises from 0 by itself; leave out warmup_epochs")
     if kind == "constant":
         main = optax.constant_schedule(peak)
     elif kind == "piecewise":
         drops = _piecewise_factors(decay_epochs, decay_factors)
         if drops and min(drops) <= warmup_epochs:
             raise UserError(
-                f"--decay_epochs: the first, {min(drops):g}, must lie after the "
-                f"--warmup_epochs={warmup_epochs:g}"
+                f"decay_epochs: the first, {min(drops):g}, must lie after the "
+                f"warmup_epochs={warmup_epochs:g}"
             )
         boundaries: dict[int, float] = {}
         for epoch, factor in drops.items():
@@ -85,7 +85,7 @@ def learning_rate_schedule(
 
     else:
         raise UserError(
-            f"--schedule={kind!r}: accepted are {', '.join(KINDS)}{did_you_mean(kind, KINDS)}"
+            f"schedule={kind!r}: accepted are {', '.join(KINDS)}{did_you_mean(kind, KINDS)}"
         )
     if not warmup_steps:
         return main
@@ -106,10 +106,10 @@ def warmed_up(value: float, epoch: float, warmup_epochs: float) -> float:
 
 
 def _check_numbers(peak: float, epochs: float, steps_per_epoch: int, warmup_epochs: float) -> None:
-    require_finite("--learning_rate", peak, 0)
-    require_whole("--steps_per_epoch", steps_per_epoch, 1)
-    require_finite("--epochs", epochs, 0, LARGEST_COUNT / steps_per_epoch)
-    require_finite("--warmup_epochs", warmup_epochs, 0)
+    require_finite("learning_rate", peak, 0)
+    require_whole("steps_per_epoch", steps_per_epoch, 1)
+    require_finite("epochs", epochs, 0, LARGEST_COUNT / steps_per_epoch)
+    require_finite("warmup_epochs", warmup_epochs, 0)
 
 
 def _require_numbers(name: str, values: Sequence[float]) -> None:
@@ -120,18 +120,18 @@ def _require_numbers(name: str, values: Sequence[float]) -> None:
 
 
 def _piecewise_factors(epochs: Sequence[float], factors: Sequence[float]) -> dict[float, float]:
-    _require_numbers("--decay_epochs", epochs)
-    _require_numbers("--decay_factors", factors)
+    _require_numbers("decay_epochs", epochs)
+    _require_numbers("decay_factors", factors)
     if list(epochs) != sorted(set(epochs)) or any(epoch <= 0 for epoch in epochs):
         raise UserError(
-            f"--decay_epochs={','.join(f'{epoch:g}' for epoch in epochs)}: accepted are positive, "
+            f"decay_epochs={','.join(f'{epoch:g}' for epoch in epochs)}: accepted are positive, "
             "increasing epochs"
         )
     if len(factors) == 1:
         factors = list(factors) * len(epochs)
     if len(factors) != len(epochs):
         raise UserError(
-            f"--decay_factors has {len(factors)} values and --decay_epochs {len(epochs)}; give one "
+            f"decay_factors has {len(factors)} values and decay_epochs {len(epochs)}; give one "
             "factor for each epoch, or one for all"
         )
     return dict(zip(epochs, factors, strict=True))

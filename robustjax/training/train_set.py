@@ -124,7 +124,7 @@ def create_train_set(config: TrainConfig) -> tuple[TrainSet, data.Dataset | None
     )
     if config.train_examples:
         whole = _flagged(
-            f"--train_examples={config.train_examples}", data.first, whole, config.train_examples
+            f"train_examples={config.train_examples}", data.first, whole, config.train_examples
         )
     _require_classes(whole, config)
     size = data.default_holdout(len(whole.labels)) if config.holdout < 0 else config.holdout
@@ -138,7 +138,7 @@ def create_train_set(config: TrainConfig) -> tuple[TrainSet, data.Dataset | None
         try:
             images = JoinedRows(labelled.images, extra_images)
         except ValueError as error:
-            raise UserError(f"--extra_data={config.extra_data}: {error}") from error
+            raise UserError(f"extra_data={config.extra_data}: {error}") from error
     train_set = TrainSet(
         images=images,
         labels=np.concatenate([labelled.labels, extra_labels]),
@@ -153,14 +153,14 @@ def create_train_set(config: TrainConfig) -> tuple[TrainSet, data.Dataset | None
     )
     if config.batch_size > len(labelled):
         raise UserError(
-            f"--batch_size={config.batch_size}: there are only {len(labelled)} training examples"
+            f"batch_size={config.batch_size}: there are only {len(labelled)} training examples"
         )
     return train_set, holdout_set
 
 
 def _require_classes(dataset: data.Dataset, config: TrainConfig) -> None:
     """Refuses labels that are no classes of anything, and says where some have no example."""
-    where = f"--dataset={config.dataset} --data_dir={config.data_dir}"
+    where = f"dataset={config.dataset} data_dir={config.data_dir}"
     if dataset.num_classes < 2:
         raise UserError(f"{where} has one class; a classifier needs two or more")
     if dataset.num_classes > _MOST_CLASSES_OF_AN_EXAMPLE * len(dataset):
@@ -180,11 +180,11 @@ def _require_classes(dataset: data.Dataset, config: TrainConfig) -> None:
 
 
 def restrict(dataset: data.Dataset, config: TrainConfig) -> data.Dataset:
-    """The examples of the classes that --classes names, renumbered; all if it names none."""
+    """The examples of the classes that are named, renumbered; all if it names none."""
     if not config.classes:
         return dataset
     classes = tuple(int(label) for label in config.classes)
-    return _flagged(f"--classes={','.join(map(str, classes))}", data.only_classes, dataset, classes)
+    return _flagged(f"classes={','.join(map(str, classes))}", data.only_classes, dataset, classes)
 
 
 def _flagged(flag: str, cut, dataset: data.Dataset, value) -> data.Dataset:

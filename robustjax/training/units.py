@@ -25,15 +25,15 @@ def require_units(config: TrainConfig, pixels: int | None = None) -> None:
     """
     if config.allow_whole_box:
         return
-    for flag, value in _distances(config):
-        require_inside_box(flag, value, config.norm, pixels)
+    for where, value in _distances(config):
+        require_inside_box(where, value, config.norm, pixels)
 
 
-def require_inside_box(flag: str, value: float, norm: str, pixels: int | None) -> None:
+def require_inside_box(where: str, value: float, norm: str, pixels: int | None) -> None:
     """Refuses a distance at which a ball around any image holds all images.
 
     Args:
-      flag: what it was given by, for the message, as "--epsilon=8".
+      where: what it was given by, for the message, as "epsilon=8".
       value: the distance.
       norm: of the ball.
       pixels: numbers in an image; None: not known.
@@ -47,22 +47,22 @@ def require_inside_box(flag: str, value: float, norm: str, pixels: int | None) -
         widest = math.inf if pixels is None else math.sqrt(pixels)
     if value >= widest:
         raise UserError(
-            f"{flag}: within a distance of {value:g} ({norm}) any image in [0, 1] becomes any "
-            f"other; did you mean {value:g}/255? --allow_whole_box accepts it"
+            f"{where}: within a distance of {value:g} ({norm}) any image in [0, 1] becomes any "
+            f"other; did you mean {value:g}/255? allow_whole_box=true accepts it"
         )
 
 
 def _distances(config: TrainConfig) -> Iterator[tuple[str, float]]:
-    """What an experiment gives as a distance, and the flag that it is given by."""
+    """What an experiment gives as a distance, and what it is given by."""
     for name in ("epsilon", "measure_epsilon", "step_size"):
         value = getattr(config, name)
         if value is not None:
-            yield f"--{name}={value:g}", value
+            yield f"{name}={value:g}", value
     given: dict[str, Any] = {"epsilon_schedule": config.epsilon_schedule or None}
     given |= {name: config.hyperparameters().get(name) for name in _LENGTHS}
     for name, value in given.items():
         if is_number(value):
-            yield f"--{name}={value:g}", value
+            yield f"{name}={value:g}", value
         elif isinstance(value, str):
             for held in parse_schedule(value).values:
-                yield f"--{name}={value}", held
+                yield f"{name}={value}", held

@@ -214,9 +214,9 @@ def test_each_example_may_have_a_target_of_its_own():
     for field in ("images", "success", "backward_passes"):
         expected = [getattr(alone[target], field)[row] for row, target in enumerate(own)]
         np.testing.assert_array_equal(getattr(found, field), np.stack(expected))
-    with pytest.raises(ValueError, match="first_target is .*; it must be an integer, or one for"):
+    with pytest.raises(ValueError, match="first_target=.*: accepted are a whole number, or"):
         towards(own[:5])
-    with pytest.raises(ValueError, match="must lie between 0 and 3"):
+    with pytest.raises(ValueError, match="accepted are 0 to 3"):
         towards(own + 2)
 
 
@@ -284,9 +284,9 @@ def test_no_single_draw_of_a_random_network_ends_the_attack_or_decides():
     ("change", "message"),
     [
         ({"loss": "cw"}, "loss=cw: accepted are ce, dlr"),
-        ({"steps": 0}, "steps is 0"),
-        ({"restarts": 0}, "restarts is 0"),
-        ({"threat": ThreatModel("linf", np.inf)}, "needs a finite one"),
+        ({"steps": 0}, "steps=0: accepted are"),
+        ({"restarts": 0}, "restarts=0: accepted are"),
+        ({"threat": ThreatModel("linf", np.inf)}, "threat.epsilon=inf: accepted are finite"),
         ({"labels": np.full((24, 5), 0.2, np.float32)}, "labels holds probabilities"),
     ],
 )
@@ -298,7 +298,7 @@ def test_mistakes_are_named(change, message):
 
 
 def test_more_targets_than_wrong_classes_are_refused():
-    with pytest.raises(ValueError, match="num_targets is 9, and logits_fn gives 5 classes"):
+    with pytest.raises(ValueError, match="num_targets=9: accepted are 1 to 4, the wrong ones"):
         attacks.apgd_targeted(KEY, linear, IMAGES, LABELS, ThreatModel())
     with pytest.raises(ValueError, match="K >= 4 classes"):
         attacks.apgd_targeted(

@@ -225,13 +225,16 @@ def test_the_forward_pass_is_not_repeated_for_every_class():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": -1}, "steps is -1"),
-        ({"overshoot": -0.1}, "overshoot is -0.1; .* at least 0"),
-        ({"overshoot": np.inf}, "overshoot is inf"),
-        ({"num_classes": 1}, "num_classes is 1"),
-        ({"threat": 0.1}, "threat is a float; it must be a ThreatModel"),
+        ({"steps": -1}, "steps=-1: accepted are"),
+        ({"overshoot": -0.1}, "overshoot=-0.1: .* at least 0"),
+        ({"overshoot": np.inf}, "overshoot=inf: accepted are"),
+        ({"num_classes": 1}, "num_classes=1: accepted are"),
+        ({"threat": 0.1}, "threat=float: accepted are values of ThreatModel"),
         ({"labels": np.full((16, CLASSES), 0.2, np.float32)}, "labels holds probabilities"),
-        ({"logits_fn": lambda x: linear(x)[:, :1], "labels": np.zeros(16, int)}, "gives 1 class"),
+        (
+            {"logits_fn": lambda x: linear(x)[:, :1], "labels": np.zeros(16, int)},
+            "2 classes or more",
+        ),
     ],
 )
 def test_says_what_is_wrong(options, message):

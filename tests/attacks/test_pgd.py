@@ -432,34 +432,37 @@ def call(**changes):
     ("changes", "message"),
     [
         ({"images": np.zeros((4, 2, 2, 3), np.uint8)}, "divide by 255"),
-        ({"images": [[0.0]]}, "images is a list"),
-        ({"labels": np.zeros(3, int)}, "labels has shape .3,."),
+        ({"images": [[0.0]]}, "images=list"),
+        ({"labels": np.zeros(3, int)}, "labels=int.*3.: accepted"),
         ({"labels": np.zeros(4)}, "integers .B. or probabilities"),
-        ({"labels": np.zeros((4, 2), int)}, "labels has shape"),
-        ({"target": np.zeros((3, 2))}, "target has shape"),
-        ({"threat": 0.1}, "threat is a float"),
-        ({"threat": ThreatModel(epsilon=jnp.array([0.1, 0.2]))}, "threat.epsilon has shape"),
-        ({"threat": ThreatModel(epsilon=jnp.array(-0.1))}, "threat.epsilon is -0.1"),
+        ({"labels": np.zeros((4, 2), int)}, "labels=int.*: accepted are integers"),
+        ({"target": np.zeros((3, 2))}, "target=float.*: accepted are arrays"),
+        ({"threat": 0.1}, "threat=float: accepted are"),
+        (
+            {"threat": ThreatModel(epsilon=jnp.array([0.1, 0.2]))},
+            "epsilon=float32.*: accepted",
+        ),
+        ({"threat": ThreatModel(epsilon=jnp.array(-0.1))}, "threat.epsilon=.*-0.1.*: accepted"),
         ({"threat": ThreatModel(epsilon=np.inf)}, "needs a finite epsilon"),
         ({"threat": ThreatModel(epsilon=np.inf), "start": "sign"}, "needs a finite epsilon"),
-        ({"steps": -1}, "steps is -1"),
-        ({"steps": 2.0}, "steps is 2.0"),
-        ({"step_size": np.zeros(3)}, "step_size has shape"),
-        ({"start": "random"}, "start is 'random'"),
-        ({"start": np.zeros((4, 2), np.float32)}, "start has shape"),
-        ({"start": np.zeros((4, 2, 2, 3), int)}, "start has dtype"),
-        ({"start": "clean", "restarts": 2}, "restarts is 2"),
-        ({"start": IMAGES, "restarts": 2}, "restarts is 2"),
-        ({"restarts": 0}, "restarts is 0"),
-        ({"success": "first"}, "success is 'first'"),
+        ({"steps": -1}, "steps=-1: accepted are"),
+        ({"steps": 2.0}, "steps=2.0: accepted are"),
+        ({"step_size": np.zeros(3)}, "step_size=float.*: accepted"),
+        ({"start": "random"}, "start=random: accepted are"),
+        ({"start": np.zeros((4, 2), np.float32)}, "start=float.*: accepted are"),
+        ({"start": np.zeros((4, 2, 2, 3), int)}, "start=int.*: accepted are floating"),
+        ({"start": "clean", "restarts": 2}, "restarts=2 with"),
+        ({"start": IMAGES, "restarts": 2}, "restarts=2 with"),
+        ({"restarts": 0}, "restarts=0: accepted are"),
+        ({"success": "first"}, "success=first: accepted are last, any"),
         ({"budget": 11}, "between 0 and steps, which is 10"),
-        ({"budget": 0.5}, "budget is 0.5"),
+        ({"budget": 0.5}, "budget=0.5: accepted are"),
         ({"labels": np.array([0, 1, -1, 0])}, "labels holds -1"),
         ({"labels": np.array([0, 1, 2, 0])}, "labels holds 2, and logits_fn gives 2 classes"),
-        ({"threat": ThreatModel(epsilon=[0.1, -0.1, 0.1, 0.1])}, "threat.epsilon is"),
-        ({"step_size": -0.1}, "step_size is -0.1"),
-        ({"step_size": np.inf}, "step_size is inf"),
-        ({"step_size": [0.1, np.nan, 0.1, 0.1]}, "step_size is .0.1, nan"),
+        ({"threat": ThreatModel(epsilon=[0.1, -0.1, 0.1, 0.1])}, "threat.epsilon=.*: accepted"),
+        ({"step_size": -0.1}, "step_size=-0.1: accepted are"),
+        ({"step_size": np.inf}, "step_size=inf: accepted are"),
+        ({"step_size": [0.1, np.nan, 0.1, 0.1]}, "step_size=.0.1, nan"),
         ({"logits_fn": lambda images: (linear(images), {})}, r"returned a tuple.*take \[0\]"),
         ({"logits_fn": lambda images: {"logits": linear(images)}}, "returned a dict"),
         ({"logits_fn": lambda images: images.sum((1, 2, 3))}, "logits_fn gave shape"),
@@ -474,10 +477,10 @@ def test_errors(changes, message):
 def test_errors_of_the_shorthands():
     with pytest.raises(ValueError, match="steps by epsilon"):
         attacks.fgsm(KEY, linear, IMAGES, LABELS, ThreatModel(epsilon=np.inf))
-    with pytest.raises(ValueError, match='needs "linf"'):
+    with pytest.raises(ValueError, match="accepted are linf"):
         attacks.cw_linf(KEY, linear, IMAGES, LABELS, ThreatModel("l2"))
     with pytest.raises(ValueError, match="give a step_size"):
         attacks.cw_linf(KEY, linear, IMAGES, LABELS, ThreatModel(epsilon=np.inf), start="clean")
     for attack in (attacks.fgsm, attacks.cw_linf):
-        with pytest.raises(ValueError, match="threat is a float; it must be a ThreatModel"):
+        with pytest.raises(ValueError, match="threat=float: accepted are values of ThreatModel"):
             attack(KEY, linear, IMAGES, LABELS, 0.1)

@@ -77,7 +77,7 @@ def test_it_stays_in_the_ball_and_in_the_box_and_alone(norm):
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="draws is 0"):
+    with pytest.raises(ValueError, match="draws=0: accepted are"):
         random_noise(KEY, beyond(0.5), GREY, ZEROS, ThreatModel(), draws=0)
     with pytest.raises(ValueError, match="needs a finite epsilon"):
         random_noise(KEY, beyond(0.5), GREY, ZEROS, ThreatModel("linf", np.inf))

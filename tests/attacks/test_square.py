@@ -248,10 +248,10 @@ def test_a_second_network_compiles_nothing(count_compilations):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"queries": 0}, "queries is 0"),
-        ({"initial_share": 0.0}, "initial_share is 0.0; it must lie in"),
-        ({"threat": ThreatModel("linf", np.inf)}, "square needs a finite one"),
-        ({"images": IMAGES.reshape(16, 108)}, "square needs .B, H, W, C."),
+        ({"queries": 0}, "queries=0: accepted are"),
+        ({"initial_share": 0.0}, "initial_share=0: accepted are more than 0"),
+        ({"threat": ThreatModel("linf", np.inf)}, "threat.epsilon=inf: accepted are finite"),
+        ({"images": IMAGES.reshape(16, 108)}, "accepted are .B, H, W, C."),
     ],
 )
 def test_mistakes_are_named(change, message):

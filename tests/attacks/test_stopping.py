@@ -234,12 +234,12 @@ class Unregistered(AfterSteps):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: stopping.misclassified(0.5), "tau is 0.5"),
-        (lambda: stopping.misclassified(-1), "tau is -1; .* at least 0"),
-        (lambda: stopping.misclassified([0, -1]), "tau is .0, -1."),
-        (lambda: climb([0.25], stopping.misclassified(jnp.zeros(3, int))), "tau has shape"),
-        (lambda: climb([0.25], stopping.loss_above(jnp.zeros(3))), "threshold has shape"),
-        (lambda: climb([0.25], "misclassified"), "stop is 'misclassified'"),
+        (lambda: stopping.misclassified(0.5), "tau=0.5: accepted are"),
+        (lambda: stopping.misclassified(-1), "tau=-1: accepted are"),
+        (lambda: stopping.misclassified([0, -1]), "tau=.0, -1."),
+        (lambda: climb([0.25], stopping.misclassified(jnp.zeros(3, int))), "tau=int.*: accepted"),
+        (lambda: climb([0.25], stopping.loss_above(jnp.zeros(3))), "threshold=float.*: accepted"),
+        (lambda: climb([0.25], "misclassified"), "stop=misclassified: accepted are rules"),
         (lambda: climb([0.25], Unregistered(1)), "register_dataclass"),
     ],
 )

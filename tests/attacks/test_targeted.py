@@ -167,9 +167,9 @@ def test_inside_jit_and_on_active_rows_alone_it_is_the_same():
     ("targets", "message"),
     [
         (np.full(48, 3), "targets holds 3, and logits_fn gives 3 classes"),
-        (np.full(48, -1), "targets holds -1; classes are counted from 0"),
-        (np.zeros(5, int), r"targets has shape \(5,\)"),
-        (np.zeros((48, 3), np.float32), "it must be integers"),
+        (np.full(48, -1), "targets holds -1: accepted are classes, counted from 0"),
+        (np.zeros(5, int), r"targets=int32\[5\]: accepted are integers \[48\]"),
+        (np.zeros((48, 3), np.float32), "targets=float32.*: accepted are integers"),
     ],
 )
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -114,9 +114,9 @@ def test_a_second_target_compiles_nothing(count_compilations):
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="attack is pgd; it must be an attack"):
+    with pytest.raises(ValueError, match="attack=pgd: accepted are attacks"):
         attack(attack="pgd")
-    with pytest.raises(ValueError, match="steps is -1"):
+    with pytest.raises(ValueError, match="steps=-1: accepted are"):
         attack(steps=-1)
-    with pytest.raises(ValueError, match="threat is a float"):
+    with pytest.raises(ValueError, match="threat=float"):
         attack(threat=0.1)

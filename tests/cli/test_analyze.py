@@ -178,7 +178,7 @@ def test_classes_are_numbered_as_the_data_set_does(launch, tmp_path):
         (["--kind=surface", "--attack=fgsm"], "--attack: --kind=surface has no use for it"),
         (["--kind=convergence", "--attack=cw-3"], "--attack=cw-3: --kind=convergence accepts pgd-"),
         (["--attack=clean"], "--attack=clean: accepted are attacks"),
-        (["--attack=pdg-3"], "unknown attack 'pdg-3'"),
+        (["--attack=pdg-3"], "--attack=pdg-3: accepted are"),
         (["--epsilon=-1"], "--epsilon=-1.0: accepted are finite numbers, 0 or more"),
         (["--examples=-1"], "--examples=-1: accepted are whole numbers, 0 to"),
         (["--kind=surface", "--extent=0"], "--extent=0: accepted are finite numbers above 0"),

@@ -106,8 +106,8 @@ def test_a_killed_evaluation_goes_on_and_finds_the_same(run):
         (["--protocol=nap", "--epsilon=0.1"], "--epsilon: --protocol=nap says what it is"),
         (["--success=first"], "--success=first: accepted are last, any"),
         (["--devices=9"], "--devices=9: this process has"),
-        (["--attacks=fgsm,pgd-3(step_size=8,start=clean)"], "step_size=8: within a distance of 8"),
-        (["--attacks=pgd-3(steps=4)"], "pgd-3(steps=4) in --attacks: steps is given twice"),
+        (["--attacks=fgsm,pgd-3(step_size=8,start=clean)"], "step_size 8: within a distance of 8"),
+        (["--attacks=pgd-3(steps=4)"], "--attacks=pgd-3(steps=4): steps is given twice"),
     ],
 )
 def test_mistakes_are_named(run, arguments, message):

@@ -76,7 +76,7 @@ def test_a_test_file_without_the_highest_classes(launch, folder):
     [
         (
             {"test_images": np.zeros((9, 12, 12, 1), np.uint8), "test_labels": np.arange(9)},
-            "images of 12x12x1 do not fit the network: --model=digits_cnn was trained on",
+            "images of 12x12x1 do not fit the network: model=digits_cnn was trained on",
         ),
         (
             {"test_images": np.zeros((9, 8, 8, 1), np.uint8), "test_labels": np.arange(9) + 5},
@@ -133,7 +133,7 @@ def test_one_failing_attack_does_not_cost_the_others(launch, folder, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--attacks=fgsm,pgd-0"], "'pgd-0' in --attacks"),
+        (["--attacks=fgsm,pgd-0"], "--attacks=pgd-0: "),
         (["--attacks=fgsm,sqare"], "did you mean 'square'?"),
         (["--protocol=trade"], "--protocol=trade"),
         (["--epsilon=8"], "--epsilon=8: within a distance of 8 (linf)"),

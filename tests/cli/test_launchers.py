@@ -51,7 +51,7 @@ def test_lists_of_methods_and_networks():
         ("train", ["--flagfile=launch/quickstart.flags", "--tau=3"], "'tau'"),
         ("evaluate", [], "--workdir is not given"),
         ("evaluate", ["--workdir=nowhere"], "--workdir=nowhere holds no run"),
-        ("evaluate", ["--workdir=nowhere", "--attacks=pdg-20"], "unknown attack 'pdg-20'"),
+        ("evaluate", ["--workdir=nowhere", "--attacks=pdg-20"], "--attacks=pdg-20: accepted are"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(name, arguments, message):

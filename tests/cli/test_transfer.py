@@ -93,7 +93,7 @@ def test_runs_that_do_not_belong_together_are_refused(launch, runs, tmp_path):
         (["--sources=a"], "--targets, --workdirs: neither is given"),
         (["--workdirs=a,a"], "is given twice"),
         (["--workdirs=a", "--sources=b", "--targets=c"], "--workdirs: --sources and --targets are"),
-        (["--workdirs=a", "--attack=autoattack"], "unknown attack 'autoattack' in --attack"),
+        (["--workdirs=a", "--attack=autoattack"], "--attack=autoattack: accepted"),
         (["--workdirs=a", "--epsilon=-1"], "--epsilon=-1.0: accepted are finite numbers"),
         (["--workdirs=a", "--start=sign"], "--start=sign: accepted are uniform, clean"),
         (["--workdirs=nowhere"], "nowhere holds no run"),

@@ -141,7 +141,7 @@ def test_flag_text_goes_there_and_back(text, expected):
     [None, 4, "", "crop", "crop0", "crop-4", "flip-crop4", "crop4flip", "crop4-", "-flip", "Flip"],
 )
 def test_another_text_is_refused(text):
-    with pytest.raises(ValueError, match=r"--augmentation must be .*crop4-flip"):
+    with pytest.raises(ValueError, match=r"augmentation=.*: accepted are .*crop4-flip"):
         Augmentation.parse(text)
 
 

@@ -45,7 +45,7 @@ def test_without_labels_none_is_known(tmp_path):
 )
 def test_each_mistake_is_named(tmp_path, arrays, message):
     path = write(tmp_path, **arrays)
-    with pytest.raises(data.DataError, match=f"(?s)--extra_data=.*{message}"):
+    with pytest.raises(data.DataError, match=f"(?s)extra_data=.*{message}"):
         data.load_extra(path, 3, (4, 4, 3))
 
 
@@ -84,7 +84,7 @@ def test_a_single_number_is_no_image(tmp_path):
 def test_images_are_read_whatever_labels_stand_beside_them(tmp_path):
     path = write(tmp_path, images=IMAGES, labels=np.array([None] * 6))
     np.testing.assert_array_equal(data.load_images(path), IMAGES)
-    with pytest.raises(data.DataError, match=r"--images=.*has the arrays \['pixels'\]"):
+    with pytest.raises(data.DataError, match=r"images=.*has the arrays \['pixels'\]"):
         data.load_images(write(tmp_path, pixels=IMAGES))
 
 
@@ -92,9 +92,9 @@ def test_images_are_read_whatever_labels_stand_beside_them(tmp_path):
     ("change", "message"),
     [
         ({"num_extra": 0}, "num_extra=0"),
-        ({"extra_fraction": 1.0}, "--extra_fraction must lie between 0 and 1, got 1.0"),
-        ({"extra_fraction": float("nan")}, "--extra_fraction must lie between"),
-        ({"num_labelled": 3}, r"--batch_size must lie in 1\.\.3"),
+        ({"extra_fraction": 1.0}, "extra_fraction=1.0: accepted are 0 to 1"),
+        ({"extra_fraction": float("nan")}, "extra_fraction=nan: accepted are"),
+        ({"num_labelled": 3}, r"batch_size=.*: accepted are 1 to 3"),
         ({"seed": -1}, "seed=-1"),
     ],
 )
@@ -166,17 +166,20 @@ def test_three_clusters_refuse_what_is_none(change, message):
 
 
 FOREIGN = {
-    "a fraction is held out": (lambda: data.hold_out(TOY, 1.5), "--holdout must lie in"),
+    "a fraction is held out": (lambda: data.hold_out(TOY, 1.5), "holdout=1.5: accepted are"),
     "a text of positions": (lambda: data.stratified_positions(TOY.labels, "2"), "size must lie in"),
-    "batches of 1.5": (lambda: data.epoch_order(0, 0, 6, 1.5), "--batch_size must lie in"),
-    "steps of 2.5": (lambda: data.steps_per_epoch(6, 2.5), "--batch_size must lie in"),
+    "batches of 1.5": (lambda: data.epoch_order(0, 0, 6, 1.5), "batch_size=1.5: accepted are"),
+    "steps of 2.5": (lambda: data.steps_per_epoch(6, 2.5), "batch_size=2.5: accepted are"),
     "epoch 0.5": (lambda: data.epoch_order(0, 0.5, 6, 2), "epoch=0.5: accepted are whole"),
-    "a text of a share": (lambda: data.shares_of_batch(6, "0.5"), "--extra_fraction must lie"),
-    "a folder 5": (lambda: data.load("digits", "train", data_dir=5), "--data_dir=5: accepted is"),
-    "no file of extra data": (lambda: data.load_extra(None, 3, (2, 2, 3)), "--extra_data=None:"),
-    "no file of images": (lambda: data.load_images(None), "--images=None: accepted is the path"),
-    "a name nearby": (lambda: data.prepare("minst", "x"), "got 'minst'; did you mean 'mnist'"),
-    "no folder": (lambda: data.prepare("mnist", None), "--data_dir=None: accepted is"),
+    "a text of a share": (
+        lambda: data.shares_of_batch(6, "0.5"),
+        "extra_fraction=0.5: accepted are",
+    ),
+    "a folder 5": (lambda: data.load("digits", "train", data_dir=5), "data_dir=5: accepted is"),
+    "no file of extra data": (lambda: data.load_extra(None, 3, (2, 2, 3)), "extra_data=None:"),
+    "no file of images": (lambda: data.load_images(None), "images=None: accepted is the path"),
+    "a name nearby": (lambda: data.prepare("minst", "x"), "dataset=minst: .* did you mean 'mnist'"),
+    "no folder": (lambda: data.prepare("mnist", None), "data_dir=None: accepted is"),
 }
 
 

@@ -85,7 +85,7 @@ def test_a_missing_split_names_its_keys(tmp_path):
 
 
 def test_files_that_are_no_archive(tmp_path):
-    with pytest.raises(DataError, match=r"--data_dir=FILE\.npz"):
+    with pytest.raises(DataError, match=r"data_dir=FILE\.npz"):
         load("npz", "train")
     with pytest.raises(DataError, match=r"absent\.npz: no such file"):
         load("npz", "train", data_dir=str(tmp_path / "absent.npz"))
@@ -97,7 +97,7 @@ def test_files_that_are_no_archive(tmp_path):
     text.write_text("no arrays")
     with pytest.raises(DataError, match=r"numpy\.savez"):
         load("npz", "train", data_dir=str(text))
-    with pytest.raises(DataError, match="--data_dir"):
+    with pytest.raises(DataError, match="data_dir"):
         load("npz", "train", data_dir=str(tmp_path))
     whole = write(tmp_path, **GOOD)
     data = bytearray((tmp_path / "mine.npz").read_bytes())

@@ -233,9 +233,9 @@ def test_two_at_once_prepare_it_once(published, serve, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("imagenet", {}, "--dataset must be one of mnist, cifar10, cifar100, svhn"),
-        ("mnist", {"data_dir": "gs://bucket/data"}, "gs://bucket/data must be a local folder"),
-        ("mnist", {"base_url": "file:///etc"}, "--base_url must start with http"),
+        ("imagenet", {}, "accepted are, to prepare, mnist, cifar10, cifar100, svhn"),
+        ("mnist", {"data_dir": "gs://bucket/data"}, "gs://bucket/data: accepted is a local folder"),
+        ("mnist", {"base_url": "file:///etc"}, "base_url=file:///etc: accepted are http"),
     ],
 )
 def test_arguments_that_cannot_be(name, options, message, tmp_path):
@@ -245,7 +245,7 @@ def test_arguments_that_cannot_be(name, options, message, tmp_path):
 
 def test_a_folder_that_cannot_be_written(published, serve, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"--data_dir=.*file"):
+    with pytest.raises(DataError, match=r"data_dir=.*file"):
         prepare("mnist", tmp_path / "file", published, serve(published["mnist"].files))
 
 
@@ -259,11 +259,11 @@ def test_without_a_server_loading_says_what_to_do_within_five_seconds(tmp_path, 
         data.load("cifar10", "train", data_dir=str(directory))
     assert time.monotonic() - start < 5
     message = str(caught.value)
-    assert f"--data_dir={directory}: the data set 'cifar10' is not prepared there" in message
+    assert f"data_dir={directory}: the data set 'cifar10' is not prepared there" in message
     assert "refused" in message
     command = f"python launch/prepare_data.py --dataset=cifar10 --data_dir={directory}"
     assert command in message
-    assert "--dataset=digits" in message
+    assert "dataset=digits" in message
     assert not directory.exists()
 
 

@@ -191,7 +191,7 @@ def test_a_damaged_description_is_reported(content, folder):
 
 
 def test_a_file_system_that_nobody_knows_is_reported():
-    with pytest.raises(DataError, match=r"--data_dir=strange://place cannot be read"):
+    with pytest.raises(DataError, match=r"data_dir=strange://place cannot be read"):
         data.load("mnist", "train", data_dir="strange://place")
 
 
@@ -220,7 +220,7 @@ def test_the_newest_version_is_read(folder):
 def test_any_prepared_name_can_be_loaded(folder):
     (folder / "mnist").rename(folder / "mine")
     assert len(data.load("mine", "test", data_dir=str(folder))) == 9
-    with pytest.raises(DataError, match=r"--dataset=yours: accepted are digits, npz.*NAME/VERSION"):
+    with pytest.raises(DataError, match=r"dataset=yours: accepted are digits, npz.*NAME/VERSION"):
         data.load("yours", "test", data_dir=str(folder))
 
 
@@ -237,7 +237,7 @@ def test_features_other_than_image_and_label_are_refused(folder):
 def test_missing_packages_are_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(
-        DataError, match=r"tensorflow-datasets cannot be imported: pip install .*--dataset=digits"
+        DataError, match=r"tensorflow-datasets cannot be imported: pip install .*dataset=digits"
     ):
         data.load("cifar10", "train", data_dir=str(tmp_path))
 
@@ -246,7 +246,7 @@ def test_cloud_paths_stay_as_they_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if prepared.importlib.util.find_spec("gcsfs"):
         pytest.skip("gcsfs is installed and would ask the network")
-    with pytest.raises(DataError, match=r"--data_dir=gs://bucket/sets .*gcsfs"):
+    with pytest.raises(DataError, match=r"data_dir=gs://bucket/sets .*gcsfs"):
         data.load("cifar10", "train", data_dir="gs://bucket/sets")
     assert list(tmp_path.glob("gs*")) == []
 

@@ -36,7 +36,7 @@ ONE_OF_A_KIND = ("attacks", "losses", "methods", "models")
 MOST_FILES = 16
 
 # A name that several files may have: of what every room has one.
-OF_EVERY_ROOM = ("__init__", "registry", "command", "_checks", "checks")
+OF_EVERY_ROOM = ("__init__", "registry", "command", "_checks")
 # Rooms whose files mirror those of others: the command, the report or the method of the same thing.
 MIRRORS = ("cli", "reports", "papers", "methods")
 # The attack by images of another network, and the evaluation that makes it of every pair.

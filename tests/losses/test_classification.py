@@ -266,17 +266,17 @@ def test_smooth_labels_takes_a_traced_strength_and_one_per_example():
 
 @pytest.mark.parametrize("strength", [-0.1, 1.5, np.nan])
 def test_smooth_labels_refuses_a_strength_outside_zero_to_one(strength):
-    with pytest.raises(ValueError, match=r"smooth_labels: strength must be in \[0, 1\], got"):
+    with pytest.raises(ValueError, match=r"smooth_labels: strength=.*: accepted are 0 to 1"):
         losses.smooth_labels(np.array([0]), 3, strength)
 
 
 @pytest.mark.parametrize(
     ("labels", "num_classes", "message"),
     [
-        (np.array([0]), 1, r"num_classes must be an integer >= 2, got 1"),
-        (np.array([0]), 3.0, r"num_classes must be an integer >= 2, got 3.0"),
-        (np.array([0.5]), 3, r"labels must be hard labels, integers of shape \[B\]; got float"),
-        (np.array([0, 3]), 3, r"labels must lie in \[0, 3\) for 3 classes, got 3"),
+        (np.array([0]), 1, "num_classes=1: accepted are whole numbers, 2 or more"),
+        (np.array([0]), 3.0, "num_classes=3.0: accepted are whole numbers"),
+        (np.array([0.5]), 3, r"labels=float\d+\[1\]: accepted are hard labels, integers \[B\]"),
+        (np.array([0, 3]), 3, "labels holds 3: accepted are 0 to 2, of 3 classes"),
     ],
 )
 def test_smooth_labels_refuses_what_it_cannot_smooth(labels, num_classes, message):

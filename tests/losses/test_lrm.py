@@ -292,18 +292,21 @@ def test_both_readings_train_with_the_reference_held_fixed(reading):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"direction": "both"}, "lrm: direction must be one of .*, got 'both'"),
-        ({"reading": "C"}, "lrm: reading must be one of .*, got 'C'"),
-        ({"pairing_ratio": 0}, "pairing_ratio must be None or more than 0 .* got 0"),
+        ({"direction": "both"}, "lrm: direction=both: accepted are "),
+        ({"reading": "C"}, "lrm: reading=C: accepted are "),
+        ({"pairing_ratio": 0}, "pairing_ratio=0: accepted are None and, .* more than 0"),
         (
             {"pairing_ratio": 2, "reading": "B"},
-            r"pairing_ratio must be None or in \(0, 1\] .* got 2",
+            "pairing_ratio=2: accepted are None and, in reading B, numbers more than 0 to 1",
         ),
-        ({"alpha": 2}, r"lrm: alpha must be in \[0, 1\], got 2"),
-        ({"pairing_ratio": np.ones(BATCH)}, r"pairing_ratio must be None or a scalar, got .*\(8,"),
-        ({"pairing_ratio": jnp.float32(-1)}, "pairing_ratio must be None or more than 0 .*-1"),
-        ({"pairing_ratio": float("nan")}, "pairing_ratio must be None or more than 0 .* nan"),
-        ({"squeezing": -1}, "lrm: squeezing must be finite and >= 0, got -1"),
+        ({"alpha": 2}, "lrm: alpha=2: accepted are 0 to 1"),
+        (
+            {"pairing_ratio": np.ones(BATCH)},
+            r"pairing_ratio=float\d+\[8\]: accepted are None",
+        ),
+        ({"pairing_ratio": jnp.float32(-1)}, "pairing_ratio=-1.*: accepted are None and"),
+        ({"pairing_ratio": float("nan")}, "pairing_ratio=nan: accepted are None and"),
+        ({"squeezing": -1}, "lrm: squeezing=-1: accepted are finite numbers, 0 or more"),
     ],
 )
 def test_what_is_not_accepted_is_named(options, message):

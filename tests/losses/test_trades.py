@@ -70,13 +70,19 @@ def test_beta_may_be_traced_and_differ_between_examples():
 
 @pytest.mark.parametrize("beta", [-1.0, np.inf])
 def test_a_beta_that_makes_no_sense_is_refused(beta):
-    with pytest.raises(ValueError, match=r"trades: beta must be finite and >= 0, got"):
+    with pytest.raises(ValueError, match="trades: beta=.*: accepted are finite numbers, 0 or more"):
         losses.trades(*draw(1.0), beta=beta)
 
 
 def test_shapes_that_do_not_fit_are_refused():
     clean, adversarial, labels = draw(1.0)
-    with pytest.raises(ValueError, match=r"beta must be a scalar or have shape \(16,\), got .*3"):
+    with pytest.raises(
+        ValueError,
+        match=r"beta=float\d+\[3\]: .* one for each example, \[16\]",
+    ):
         losses.trades(clean, adversarial, labels, beta=np.ones(3))
-    with pytest.raises(ValueError, match=r"same shape, got clean_logits \(16, 10\), adv.*\(15, 10"):
+    with pytest.raises(
+        ValueError,
+        match=r"clean_logits=float32\[16, 10\], adv.*\[15, 10\]: .* one shape",
+    ):
         losses.trades(clean, adversarial[:15], labels)

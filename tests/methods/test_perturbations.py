@@ -388,9 +388,7 @@ def test_a_subset_is_treated_apart(treatment, network, batch, tmp_path):
 def test_a_subset_of_another_training_set_is_refused(tmp_path):
     path = tmp_path / "subset.npz"
     np.savez(path, chosen=np.zeros(5, bool))
-    with pytest.raises(
-        ValueError, match=r"--subset=.*chosen is bool \[5\]; accepted is bool \[6\]"
-    ):
+    with pytest.raises(ValueError, match=r"subset=.*chosen is bool \[5\]; accepted is bool \[6\]"):
         methods.create("mart_subset", subset=str(path)).init(6, SHAPE)
     np.savez(path, other=np.zeros(5, bool))
     with pytest.raises(ValueError, match="accepted is an .npz file with the array 'chosen'"):

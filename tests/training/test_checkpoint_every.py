@@ -102,5 +102,5 @@ def test_a_signal_saves_between_two_checkpoints(unbroken, tmp_path, monkeypatch,
 def test_another_interval_is_no_other_run_and_0_is_refused(unbroken):
     again = train(config(unbroken.workdir, checkpoint_every=1), stream=None)
     assert again.finished and again.rows == []
-    with pytest.raises(ValueError, match="--checkpoint_every=0: accepted are whole numbers, 1 to"):
+    with pytest.raises(ValueError, match="checkpoint_every=0: accepted are whole numbers, 1 to"):
         config(unbroken.workdir, checkpoint_every=0)

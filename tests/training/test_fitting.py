@@ -30,7 +30,7 @@ def test_the_number_of_classes_is_read_off_the_last_layer(name, classes):
 def test_images_of_another_size_are_named():
     config = TrainConfig(model="digits_cnn", dataset="digits")
     variables = weights(config, 10, (8, 8, 1))
-    message = "images of 12x12x1 do not fit the network: --model=digits_cnn was trained on --data"
+    message = "images of 12x12x1 do not fit the network: model=digits_cnn was trained on data"
     with pytest.raises(ValueError, match=message):
         num_classes_of(config, variables, (12, 12, 1))
 
@@ -45,5 +45,5 @@ def test_a_network_that_takes_any_size_takes_those_it_was_trained_on_alone():
 
 def test_the_weights_of_another_network_are_named():
     variables = weights(TrainConfig(model="resnet_8"), 10, (32, 32, 3))
-    with pytest.raises(ValueError, match="the weights are not those of --model=resnet_18"):
+    with pytest.raises(ValueError, match="the weights are not those of model=resnet_18"):
         num_classes_of(TrainConfig(model="resnet_18"), variables, (32, 32, 3), recorded=10)

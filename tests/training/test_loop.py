@@ -152,7 +152,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_used(unbr
 
 def test_other_options_are_refused_and_the_run_is_left_as_it_was(unbroken):
     before = (unbroken.workdir / "flags.txt").read_text()
-    with pytest.raises(ValueError, match=r"--epsilon=0.2 \(was 0.1\)"):
+    with pytest.raises(ValueError, match=r"epsilon=0.2 \(was 0.1\)"):
         train(config(unbroken.workdir, epsilon=0.2), stream=None)
     assert (unbroken.workdir / "flags.txt").read_text() == before
 
@@ -164,7 +164,7 @@ def test_the_best_and_the_latest_can_be_loaded(unbroken):
     jax.tree.map(np.testing.assert_array_equal, latest.variables["params"], unbroken.state.params)
     best = max(unbroken.rows, key=lambda row: row["holdout_robust_accuracy"])
     assert load_run(unbroken.workdir, "best").step == best["step"]
-    with pytest.raises(ValueError, match="--checkpoint=newest: accepted are best, latest"):
+    with pytest.raises(ValueError, match="checkpoint=newest: accepted are best, latest"):
         load_run(unbroken.workdir, "newest")
     with pytest.raises(ValueError, match="holds no run"):
         load_run(unbroken.workdir / "checkpoints")
@@ -194,7 +194,7 @@ def test_what_is_measured_is_the_moving_average(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_says_what_to_try(tmp_path):
-    with pytest.raises(TrainingError, match=r"the loss is .*(nan|inf).* --learning_rate"):
+    with pytest.raises(TrainingError, match=r"the loss is .*(nan|inf).* learning_rate"):
         train(config(tmp_path / "run", method="natural", learning_rate=1e30), stream=None)
     assert read_rows_or_none(tmp_path / "run" / "metrics.jsonl") is None
 
@@ -203,7 +203,7 @@ def test_weights_that_the_last_step_of_an_epoch_ruins_are_not_saved(tmp_path):
     # One step an epoch: the loss before it is finite, the weights after it are not.
     changes = {"method": "natural", "learning_rate": 1e39, "batch_size": 1024, "holdout": 400}
     with pytest.raises(
-        TrainingError, match=r"weights are not finite after step 1; .*--learning_rate"
+        TrainingError, match=r"weights are not finite after step 1; .*learning_rate"
     ):
         train(config(tmp_path / "run", **changes), stream=None)
     assert read_rows_or_none(tmp_path / "run" / "metrics.jsonl") is None
@@ -249,18 +249,18 @@ def read_rows_or_none(path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 6, "devices": 4}, "--batch_size=6 cannot be divided among 4 devices"),
-        ({"batch_size": 5000}, "--batch_size=5000: there are only 1373 training examples"),
-        ({"devices": 99}, "--devices=99: this process has"),
-        ({"attack_batch_norm": "train"}, "needs batch norm, which --model=digits_cnn lacks"),
-        ({"model": "digits_cn"}, "--model=digits_cn: .*digits_cnn"),
-        ({"method": "standart"}, "--method=standart: .*did you mean 'standard'"),
-        ({"set": ("tau=1",)}, "--method=standard: .* has no hyper-parameter 'tau'"),
-        ({"set": ("start=bogus",)}, "--method=standard: start=bogus: accepted are"),
-        ({"dataset": "npz", "data_dir": "/nowhere.npz"}, "--data_dir=/nowhere.npz"),
-        ({"augmentation": "crop"}, "--augmentation"),
-        ({"holdout": 1437}, "--holdout"),
-        ({"workdir": ""}, "--workdir is not given"),
+        ({"batch_size": 6, "devices": 4}, "batch_size=6 cannot be divided among 4 devices"),
+        ({"batch_size": 5000}, "batch_size=5000: there are only 1373 training examples"),
+        ({"devices": 99}, "devices=99: this process has"),
+        ({"attack_batch_norm": "train"}, "needs batch norm, which model=digits_cnn lacks"),
+        ({"model": "digits_cn"}, "model=digits_cn: .*digits_cnn"),
+        ({"method": "standart"}, "method=standart: .*did you mean 'standard'"),
+        ({"set": ("tau=1",)}, "method=standard: .* has no hyper-parameter 'tau'"),
+        ({"set": ("start=bogus",)}, "method=standard: start=bogus: accepted are"),
+        ({"dataset": "npz", "data_dir": "/nowhere.npz"}, "data_dir=/nowhere.npz"),
+        ({"augmentation": "crop"}, "augmentation"),
+        ({"holdout": 1437}, "holdout"),
+        ({"workdir": ""}, "workdir is not given"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )

@@ -46,5 +46,5 @@ def test_sgd_is_coupled_and_the_rate_is_outside_the_buffer(nesterov, momentum, w
 
 
 def test_an_unknown_optimizer_is_named():
-    with pytest.raises(ValueError, match="--optimizer='lion': accepted are sgd, adam"):
+    with pytest.raises(ValueError, match="optimizer='lion': accepted are sgd, adam"):
         create_optimizer("lion", lambda step: 0.1)

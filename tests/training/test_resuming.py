@@ -99,7 +99,7 @@ def test_another_hold_out_is_other_data(tmp_path):
 
 
 def test_two_trainings_in_one_folder(tmp_path):
-    refused = pytest.raises(ValueError, match="--workdir=.*/run: training goes on there already")
+    refused = pytest.raises(ValueError, match="workdir=.*/run: training goes on there already")
     with Lock(tmp_path / "run" / "training.lock", "training"), refused:
         train(config(tmp_path / "run"), stream=None)
     assert train(config(tmp_path / "run"), stream=None).finished
@@ -127,7 +127,7 @@ def test_a_checkpoint_of_another_run_is_not_taken_for_this_one_s(tmp_path):
     shutil.copytree(
         tmp_path / "others" / "checkpoints" / step, tmp_path / "mine" / "checkpoints" / step
     )
-    message = r"is of another run, with --label_smoothing=0\.1 \(here 0\)"
+    message = r"is of another run, with label_smoothing=0\.1 \(here 0\)"
     with pytest.raises(CheckpointError, match=message):
         load_run(tmp_path / "mine", "latest")
     with pytest.raises(CheckpointError, match=message):

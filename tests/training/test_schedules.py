@@ -57,15 +57,15 @@ def test_cyclic_peaks_at_two_fifths():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("linear", {}, "--schedule='linear'"),
-        ("piecewise", {"decay_epochs": (7, 3)}, "--decay_epochs=7,3"),
+        ("linear", {}, "schedule='linear'"),
+        ("piecewise", {"decay_epochs": (7, 3)}, "decay_epochs=7,3"),
         ("piecewise", {"decay_epochs": (3, 7), "decay_factors": (1, 1, 1)}, "has 3 values"),
-        ("cosine", {"warmup_epochs": 10}, "--warmup_epochs=10"),
-        ("cyclic", {"warmup_epochs": 1}, "leave out --warmup_epochs"),
+        ("cosine", {"warmup_epochs": 10}, "warmup_epochs=10"),
+        ("cyclic", {"warmup_epochs": 1}, "leave out warmup_epochs"),
         (
             "piecewise",
             {"decay_epochs": (2,), "decay_factors": (0.1,), "warmup_epochs": 2},
-            "the first, 2, must lie after the --warmup_epochs=2",
+            "the first, 2, must lie after the warmup_epochs=2",
         ),
     ],
 )
@@ -77,18 +77,18 @@ def test_wrong_options_are_named(kind, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "cosin"}, "--schedule='cosin': accepted are .*; did you mean 'cosine'"),
-        ({"peak": math.nan}, "--learning_rate=nan: accepted are finite numbers"),
-        ({"peak": -0.1}, "--learning_rate=-0.1: accepted are finite numbers"),
-        ({"peak": "0.1"}, "--learning_rate=0.1: accepted are finite numbers"),
-        ({"epochs": math.nan}, "--epochs=nan: accepted are finite numbers"),
-        ({"epochs": 1e300}, r"--epochs=1e\+300: accepted are finite numbers"),
-        ({"steps_per_epoch": 2.5}, "--steps_per_epoch=2.5: accepted are whole numbers"),
-        ({"warmup_epochs": math.inf}, "--warmup_epochs=inf: accepted are finite numbers"),
-        ({"decay_epochs": 2}, "--decay_epochs=2: accepted is a sequence of numbers"),
-        ({"decay_epochs": "75,90"}, "--decay_epochs=75,90: accepted is a sequence of numbers"),
-        ({"decay_epochs": (math.nan,)}, "--decay_epochs=nan: accepted are finite numbers"),
-        ({"decay_factors": (math.inf,)}, "--decay_factors=inf: accepted are finite numbers"),
+        ({"kind": "cosin"}, "schedule='cosin': accepted are .*; did you mean 'cosine'"),
+        ({"peak": math.nan}, "learning_rate=nan: accepted are finite numbers"),
+        ({"peak": -0.1}, "learning_rate=-0.1: accepted are finite numbers"),
+        ({"peak": "0.1"}, "learning_rate=0.1: accepted are finite numbers"),
+        ({"epochs": math.nan}, "epochs=nan: accepted are finite numbers"),
+        ({"epochs": 1e300}, r"epochs=1e\+300: accepted are finite numbers"),
+        ({"steps_per_epoch": 2.5}, "steps_per_epoch=2.5: accepted are whole numbers"),
+        ({"warmup_epochs": math.inf}, "warmup_epochs=inf: accepted are finite numbers"),
+        ({"decay_epochs": 2}, "decay_epochs=2: accepted is a sequence of numbers"),
+        ({"decay_epochs": "75,90"}, "decay_epochs=75,90: accepted is a sequence of numbers"),
+        ({"decay_epochs": (math.nan,)}, "decay_epochs=nan: accepted are finite numbers"),
+        ({"decay_factors": (math.inf,)}, "decay_factors=inf: accepted are finite numbers"),
     ],
 )
 def test_numbers_that_are_none_are_named(options, message):

@@ -102,7 +102,7 @@ def test_an_experiment_is_made_without_drawing_an_order(extra, monkeypatch):
 
 
 def test_a_method_that_needs_labels_refuses_examples_without(extra):
-    with pytest.raises(ValueError, match="examples without a label, which --method=natural"):
+    with pytest.raises(ValueError, match="examples without a label, which method=natural"):
         create_experiment(config(extra_data=str(extra)))
 
 
@@ -110,18 +110,18 @@ def test_a_method_that_needs_labels_refuses_examples_without(extra):
 def test_a_loss_that_needs_hard_labels_refuses_soft_ones_by_name(options):
     changed = dataclasses.replace(config(set=("loss=bce",)), **options)
     name, value = next(iter(options.items()))
-    with pytest.raises(ValueError, match=f"--{name}={value}: --method=natural as it is set needs"):
+    with pytest.raises(ValueError, match=f"{name}={value}: method=natural as it is set needs"):
         create_experiment(changed)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps_schedule": "1,5@3", "steps": 4}, "--steps_schedule=1,5@3: 5 is more than --steps"),
-        ({"classes": (3.0,)}, "--classes=3"),
-        ({"train_examples": 10**6}, "--train_examples=1000000"),
-        ({"batch_size": 100}, "--batch_size=100: there are only 96"),
-        ({"init_from": "nowhere"}, "--init_from=nowhere"),
+        ({"steps_schedule": "1,5@3", "steps": 4}, "steps_schedule=1,5@3: 5 is more than steps"),
+        ({"classes": (3.0,)}, "classes=3"),
+        ({"train_examples": 10**6}, "train_examples=1000000"),
+        ({"batch_size": 100}, "batch_size=100: there are only 96"),
+        ({"init_from": "nowhere"}, "init_from=nowhere"),
         ({"extra_data": "nowhere.npz"}, "nowhere.npz"),
     ],
 )
@@ -169,7 +169,7 @@ def test_training_begins_with_the_weights_of_another_run_and_resumes_without_it(
 
 def test_the_weights_of_another_network_are_refused(tmp_path):
     train(config(workdir=str(tmp_path / "first")), stream=None)
-    with pytest.raises(ValueError, match="--init_from=.*first holds another network: .*bias"):
+    with pytest.raises(ValueError, match="init_from=.*first holds another network: .*bias"):
         train(
             config(
                 workdir=str(tmp_path / "second"), init_from=str(tmp_path / "first"), classes=(3, 7),

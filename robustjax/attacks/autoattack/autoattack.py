@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import parallel
-from robustjax.arguments import require_choice
+from robustjax.arguments import checked_count, refusal, require_choice, shown
+from robustjax.arguments.arrays import kind, known
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.autoattack import ensemble
 from robustjax.attacks.autoattack import state as ensemble_state
@@ -163,11 +164,8 @@ def autoattack(
     checks.checked_logits_fn(logits_fn)
     key, images, labels, threat = _checked(key, images, labels, threat)
     if not random and images.ndim != 4:
-        raise UserError(
-            f"images has shape {images.shape}; autoattack needs [N, H, W, C], for Square moves "
-            "windows of pixels"
-        )
-    batch_size = checks.checked_count("batch_size", batch_size, 1)
+        raise refusal("images", kind(images), "[N, H, W, C]: Square moves windows of pixels")
+    batch_size = checked_count("batch_size", batch_size, 1)
     batches = Batches.of(images, labels, batch_size, devices)
     like = jnp.zeros((batches.size, *images.shape[1:]), images.dtype)
     network = _lifted(logits_fn, like, key, random)
@@ -226,24 +224,24 @@ def _checked(
     """The arguments on the host, where survivors are chosen."""
     images = checks.checked_images(images)
     if not len(images):
-        raise UserError("images holds no image; give at least one")
+        raise UserError("images holds no image: accepted are one or more")
     labels = checks.checked_hard_labels(labels, len(images))
     threat = checks.checked_threat(threat, len(images), images.dtype)
     key = checked_key(key, len(images))
     if key.ndim:
-        raise UserError("key holds one key per example; autoattack takes a single one")
+        raise UserError("key holds one key per example: accepted is a single one")
     parts = (images, labels, jax.random.key_data(key), *jax.tree.leaves(threat))
-    if any(checks.known(part) is None for part in parts):
+    if any(known(part) is None for part in parts):
         raise UserError(
             "autoattack was called inside jit or another transformation, where survivors cannot "
             "be chosen; call it from plain Python"
         )
     if not checks.has_finite_epsilon(threat):
-        raise UserError(f"threat.epsilon is {threat.epsilon}; autoattack needs a finite one")
+        raise refusal("threat.epsilon", shown(threat.epsilon), "finite numbers")
     if threat.bounds is None:
-        raise UserError("threat.bounds is None; autoattack needs a box, such as (0, 1)")
+        raise refusal("threat.bounds", "None", "boxes, such as (0, 1)")
     if any(np.ndim(bound) for bound in threat.bounds):
-        raise UserError("threat.bounds has one box per example; autoattack takes one for all")
+        raise UserError("threat.bounds holds one box per example: accepted is one for all")
     checks.check_inside_box(images, threat)
     return key, np.asarray(images), np.asarray(labels), threat
 
@@ -256,7 +254,7 @@ def _num_classes(network: Callable[..., jax.Array], *arguments: jax.Array) -> in
 
     found = jax.eval_shape(logits, *arguments).shape[1]
     if found < 2:
-        raise UserError(f"logits_fn gives {found} class; autoattack needs at least 2")
+        raise UserError(f"logits_fn gives {found} class: accepted are 2 or more")
     return found
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from robustjax.errors import UserError
+from robustjax.arguments import refusal, shown
+from robustjax.arguments.arrays import kind
 
 
 def checked_key(key: jax.Array, batch_size: int) -> jax.Array:
@@ -25,24 +26,18 @@ def checked_key(key: jax.Array, batch_size: int) -> jax.Array:
       ValueError: `key` is no key, or there are keys but not `batch_size` of them.
     """
     if not hasattr(key, "dtype"):
-        raise UserError(f"key is {key!r}; it must be a JAX random key, such as jax.random.key(0)")
+        raise refusal("key", shown(key), "random keys of JAX, such as jax.random.key(0)")
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.dtype != jnp.uint32 or key.ndim not in (1, 2):
-            raise UserError(
-                f"key has dtype {key.dtype} and shape {key.shape}; it must be one random key or "
-                "one per example, from jax.random.key or jax.random.PRNGKey"
-            )
+            accepted = "one random key, or one per example, of jax.random.key or jax.random.PRNGKey"
+            raise refusal("key", kind(key), accepted)
         try:
             key = jax.random.wrap_key_data(key)
         except TypeError as error:
-            raise UserError(
-                f"key has shape {key.shape}, which is none of a random key ({error})"
-            ) from error
+            raise refusal("key", kind(key), f"shapes of a random key ({error})") from error
     if key.shape not in ((), (batch_size,)):
-        raise UserError(
-            f"key holds keys of shape {key.shape} for a batch of {batch_size}; "
-            "give one key, or one per example"
-        )
+        accepted = f"one key, or one for each of the {batch_size} examples"
+        raise refusal("key", kind(key), accepted)
     return key
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from robustjax.arguments import refusal
+from robustjax.arguments.arrays import kind
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import run as engine
-from robustjax.errors import UserError
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 RandomLogitsFn = Callable[[jax.Array, jax.Array], jax.Array]
@@ -128,10 +129,8 @@ class _Gradient:
             )
             per_row = self.loss(logits, target)
             if per_row.shape != (len(images),):
-                raise UserError(
-                    f"loss gave shape {per_row.shape} for {len(images)} images; it must give one "
-                    "value per image, without reducing"
-                )
+                accepted = f"[{len(images)}], one value per image, without reducing"
+                raise refusal("loss: values", kind(per_row), accepted)
             return jnp.sum(per_row), (logits, per_row)
 
         (_, (logits, per_row)), gradient = jax.value_and_grad(total, has_aux=True)(images)

@@ -54,19 +54,19 @@ def prepare(
     """
     if not isinstance(name, str) or name not in ORIGINALS:
         raise DataError(
-            f"--dataset must be one of {', '.join(ORIGINALS)} to prepare, got {shown(name)!r}"
+            f"dataset={shown(name)}: accepted are, to prepare, {', '.join(ORIGINALS)}"
             f"{did_you_mean(name, ORIGINALS)}"
         )
     if not isinstance(data_dir, str | os.PathLike):
-        raise DataError(f"--data_dir={shown(data_dir)}: accepted is a local folder")
+        raise DataError(f"data_dir={shown(data_dir)}: accepted is a local folder")
     data_dir = os.fspath(data_dir)
     if "://" in data_dir:
         raise DataError(
-            f"--data_dir={data_dir} must be a local folder to prepare {name}; copy the finished "
-            "folder to its place afterwards"
+            f"data_dir={data_dir}: accepted is a local folder to prepare {name} in; copy the "
+            "finished one to its place afterwards"
         )
     if base_url is not None and not base_url.startswith(("http://", "https://")):
-        raise DataError(f"--base_url must start with http:// or https://, got {base_url!r}")
+        raise DataError(f"base_url={shown(base_url)}: accepted are http:// and https://")
     prepared.require_packages(name)
     original = ORIGINALS[name]
     archives = original.archives if archives is None else tuple(archives)
@@ -101,7 +101,7 @@ def prepare(
     except Exception as error:
         # A full disk raises OSError here and errors of tfds's and array_record's own there.
         raise DataError(
-            f"--data_dir={data_dir}: {name} cannot be written ({type(error).__name__}: {error})"
+            f"data_dir={data_dir}: {name} cannot be written ({type(error).__name__}: {error})"
         ) from error
     return os.fspath(target)
 

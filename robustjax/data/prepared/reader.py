@@ -71,9 +71,9 @@ def require_packages(name: str) -> None:
     missing = [package for module, package in _PACKAGES.items() if not _is_installed(module)]
     if missing:
         raise DataError(
-            f"--dataset={name} is read with tensorflow-datasets (without TensorFlow), but "
+            f"dataset={name} is read with tensorflow-datasets (without TensorFlow), but "
             f"{', '.join(missing)} cannot be imported: pip install {' '.join(missing)}, or use the "
-            "embedded set: --dataset=digits"
+            "embedded set: dataset=digits"
         )
 
 
@@ -108,11 +108,11 @@ def find(tfds_name: str, data_dir: str) -> Prepared | None:
         raise
     except Exception as error:
         # The file systems behind epath raise errors of their own for what they cannot open.
-        raise DataError(f"--data_dir={data_dir} cannot be read: {error}") from error
+        raise DataError(f"data_dir={data_dir} cannot be read: {error}") from error
     if other_formats:
         raise DataError(
             f"{', '.join(other_formats)} is prepared in a format that only TensorFlow reads; "
-            "prepare it as array_record files in another --data_dir"
+            "prepare it as array_record files in another data_dir"
         )
     return None
 
@@ -137,7 +137,7 @@ def read(name: str, prepared: Prepared, split: str) -> Dataset:
     """
     if split not in prepared.splits:
         raise DataError(
-            f"--dataset={name} has no split {split!r}; {prepared.directory} has "
+            f"dataset={name} has no split {split!r}; {prepared.directory} has "
             f"{', '.join(prepared.splits)}{did_you_mean(split, prepared.splits)}"
         )
     entry = "-".join(
@@ -216,7 +216,7 @@ def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
     label, image = features.get("label"), features.get("image")
     if not getattr(label, "num_classes", None) or not isinstance(image, tfds.features.Image):
         raise DataError(
-            f'--dataset={name} needs the features "image" (an image) and "label" (a class); '
+            f'dataset={name} needs the features "image" (an image) and "label" (a class); '
             f"{prepared.directory} has {features}"
         )
     if not 1 <= label.num_classes <= MOST_CLASSES:
@@ -227,7 +227,7 @@ def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
     mode = _MODES.get(image.shape[-1])
     if mode is None or image.np_dtype != np.uint8:
         raise DataError(
-            f"--dataset={name} has images of {image.np_dtype} with {image.shape[-1]} channels; "
+            f"dataset={name} has images of {image.np_dtype} with {image.shape[-1]} channels; "
             f"robustjax reads uint8 with {', '.join(map(str, _MODES))}"
         )
     count = prepared.splits[split]
@@ -245,7 +245,7 @@ def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
                     images = np.empty((count, *pixels.shape), np.uint8)
                 if pixels.shape != images.shape[1:]:
                     raise DataError(
-                        f"--dataset={name} has images of different sizes "
+                        f"dataset={name} has images of different sizes "
                         f"({list(images.shape[1:])} and {list(pixels.shape)}); robustjax needs one"
                     )
                 images[row], labels[row] = pixels, example["label"]
@@ -275,6 +275,6 @@ def _decode_image(encoded: bytes, mode: str) -> np.ndarray:
 def _damaged(name: str, prepared: Prepared, error: Exception) -> DataError:
     # tfds, protobuf and array_record each raise errors of their own for a damaged file.
     return DataError(
-        f"--dataset={name}: {prepared.directory} is damaged or unreadable "
+        f"dataset={name}: {prepared.directory} is damaged or unreadable "
         f"({type(error).__name__}: {error}); delete that folder and prepare the data set again"
     )

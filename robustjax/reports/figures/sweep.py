@@ -91,7 +91,7 @@ def _common_axis(sweeps: Mapping[str, Settings]) -> str:
     flags = set(axes_of.values())
     if len(flags) != 1 or None in flags:
         raise UserError(
-            "--kind=sweep draws accuracy against one swept number; the first of each sweep is "
+            "kind=sweep draws accuracy against one swept number; the first of each sweep is "
             + ", ".join(f"{name}: {axis or 'none'}" for name, axis in axes_of.items())
         )
     return flags.pop()
@@ -103,7 +103,7 @@ def _lines(name: str, settings: Settings, flag: str) -> dict[str, list[Mapping[s
         if not _is_number(entry["values"].get(flag, "")):
             hint = did_you_mean(flag, entry["values"])
             raise UserError(
-                f"--kind=sweep: {name} has a setting without a number for {flag!r:.100}{hint}"
+                f"kind=sweep: {name} has a setting without a number for {flag!r:.100}{hint}"
             )
     swept = dict.fromkeys(other for entry in settings for other in entry["values"])
     values = {other: {entry["values"].get(other) for entry in settings} for other in swept}

@@ -57,14 +57,14 @@ def write_html_report(
         name of an HTML page, or the table would overwrite another file.
     """
     if output and not str(output).endswith(".html"):
-        raise UserError(f"--output={output}: accepted is the name of an .html file")
+        raise UserError(f"output={output}: accepted is the name of an .html file")
     runs = read_runs(workdirs, report)
     page = Path(output) if output else _default_output(workdirs)
     beside = page.with_suffix(".md")
-    require_writable(page.parent, f"--output={page}", files=(page.name, beside.name))
+    require_writable(page.parent, f"output={page}", files=(page.name, beside.name))
     if beside.exists() and not _is_ours(beside):
         raise UserError(
-            f"--output={page}: the table would overwrite {beside}, which is no report; name another"
+            f"output={page}: the table would overwrite {beside}, which is no report; name another"
         )
     if len(runs) == 1:
         title = f"Report: {headline(runs[0])}"

@@ -36,7 +36,7 @@ def require_separable(method: Method, microbatch: int) -> None:
     """
     if microbatch and method.couples_rows:
         raise UserError(
-            f"--microbatch={microbatch}: the loss of --method={method.name} as it is set couples "
+            f"microbatch={microbatch}: the loss of method={method.name} as it is set couples "
             "the examples of a batch, and in parts it would be another; accepted is 0 (the whole "
             "batch), or a method whose examples are independent"
         )
@@ -53,7 +53,7 @@ def require_divisor(microbatch: int, device_batch: int) -> None:
     fitting = [size for size in range(1, device_batch + 1) if device_batch % size == 0]
     accepted = ", ".join(map(str, fitting))
     raise UserError(
-        f"--microbatch={microbatch}: each device has {device_batch} examples of a batch, which "
+        f"microbatch={microbatch}: each device has {device_batch} examples of a batch, which "
         f"must be a multiple of it; accepted are 0 (all at once), {accepted}"
     )
 

@@ -280,12 +280,12 @@ def test_square_alone_is_worth_a_warning():
     ("change", "message"),
     [
         ({"version": "plus"}, "version=plus: accepted are standard, rand"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"images": IMAGES * 2}, "images has pixels from .* outside of threat.bounds"),
+        ({"batch_size": 0}, "batch_size=0: accepted are"),
+        ({"images": IMAGES * 2}, "images holds pixels from .* inside of threat.bounds"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "images holds no image"),
-        ({"threat": ThreatModel("linf", np.inf)}, "needs a finite one"),
-        ({"threat": ThreatModel(bounds=None)}, "needs a box"),
-        ({"key": jax.random.split(KEY, 40)}, "takes a single one"),
+        ({"threat": ThreatModel("linf", np.inf)}, "threat.epsilon=inf: accepted are finite"),
+        ({"threat": ThreatModel(bounds=None)}, "threat.bounds=None: accepted are boxes"),
+        ({"key": jax.random.split(KEY, 40)}, "accepted is a single one"),
         ({"labels": np.full((40, 6), 1 / 6, np.float32)}, "labels holds probabilities"),
     ],
 )

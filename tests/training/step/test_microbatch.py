@@ -140,7 +140,7 @@ def test_every_method_is_separable_or_refused(name):
     has_choice = "attack_batch_norm" in methods.hyperparameters(name)
     method = methods.create(name, **({"attack_batch_norm": "eval"} if has_choice else {}))
     if method.couples_rows:
-        with pytest.raises(ValueError, match="--microbatch=2"):
+        with pytest.raises(ValueError, match="microbatch=2"):
             state_after(method, 2)
     else:
         assert_equal_up_to_rounding(state_after(method, 2), state_after(method, 0))
@@ -171,10 +171,10 @@ def test_the_rows_come_back_in_their_order(size):
 @pytest.mark.parametrize("name", ["lrm", "clp"])
 def test_a_loss_that_couples_the_examples_is_refused(name):
     config = TrainConfig(method=name, microbatch=32)
-    with pytest.raises(ValueError, match=f"--microbatch=32: the loss of --method={name}.*couples"):
+    with pytest.raises(ValueError, match=f"microbatch=32: the loss of method={name}.*couples"):
         check_experiment(config)
     check_experiment(dataclasses.replace(config, microbatch=0))
-    with pytest.raises(ValueError, match="--microbatch=2"):
+    with pytest.raises(ValueError, match="microbatch=2"):
         state_after(methods.create(name), 2)
 
 
@@ -184,19 +184,19 @@ def test_lrm_without_pairing_couples_nothing():
 
 @pytest.mark.parametrize("size", [3, 5, 12])
 def test_parts_that_do_not_fill_the_batch_are_refused(size):
-    accepted = f"--microbatch={size}: each device has 8 .* accepted are 0 .*, 1, 2, 4, 8$"
+    accepted = f"microbatch={size}: each device has 8 .* accepted are 0 .*, 1, 2, 4, 8$"
     with pytest.raises(ValueError, match=accepted):
         require_divisor(size, 8)
 
 
 def test_a_negative_size_is_refused():
-    with pytest.raises(ValueError, match="--microbatch=-1: accepted are whole numbers, 0 to"):
+    with pytest.raises(ValueError, match="microbatch=-1: accepted are whole numbers, 0 to"):
         TrainConfig(microbatch=-1)
 
 
 def test_other_parts_make_another_run():
     assert TrainConfig(microbatch=16).differences(TrainConfig(microbatch=8)) == [
-        "--microbatch=16 (was 8)"
+        "microbatch=16 (was 8)"
     ]
 
 
@@ -215,8 +215,8 @@ def test_a_run_in_parts_resumes_bit_for_bit_and_only_with_its_parts(tmp_path):
     resumed = train(config, stream)
     assert "resuming" in stream.getvalue()
     jax.tree.map(np.testing.assert_array_equal, resumed.state, unbroken.state)
-    with pytest.raises(ValueError, match=r"--microbatch=16 \(was 8\)"):
+    with pytest.raises(ValueError, match=r"microbatch=16 \(was 8\)"):
         train(dataclasses.replace(config, microbatch=16), stream=None)
-    with pytest.raises(ValueError, match="--microbatch=5: each device has 32 examples"):
+    with pytest.raises(ValueError, match="microbatch=5: each device has 32 examples"):
         train(dataclasses.replace(config, microbatch=5, workdir=str(tmp_path / "new")))
     assert not (tmp_path / "new").exists()

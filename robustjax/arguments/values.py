@@ -1,9 +1,10 @@
-"""Checks of arguments that every part of the package makes, and how it says what is wrong."""
+"""Names, choices and numbers: what every part of the package checks, and how it says so."""
 
+import contextlib
 import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,17 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     return "" if near is None else f"; did you mean {near!r}?"
 
 
+def refusal(name: str, came: str, accepted: str) -> UserError:
+    """The error that says what came as an argument, and what is accepted; to be raised.
+
+    Args:
+      name: of the argument.
+      came: what was given, as text.
+      accepted: what would be accepted, after "accepted are".
+    """
+    return UserError(f"{name}={came}: accepted are {accepted}")
+
+
 def require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     """Refuses what is not one of a few values.
 
@@ -92,7 +104,7 @@ def require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
         return
     accepted = ", ".join(str(choice) if choice != "" else "'' (not given)" for choice in choices)
     hint = did_you_mean(value, [choice for choice in choices if isinstance(choice, str) and choice])
-    raise UserError(f"{name}={shown(value)}: accepted are {accepted}{hint}")
+    raise refusal(name, shown(value), f"{accepted}{hint}")
 
 
 def require_whole(
@@ -112,7 +124,7 @@ def require_whole(
     """
     if not is_whole(value) or not least <= int(value) <= most:
         accepted = accepted or f"whole numbers, {least} to {most}"
-        raise UserError(f"{name}={shown(value)}: accepted are {accepted}")
+        raise refusal(name, shown(value), accepted)
 
 
 def require_finite(
@@ -136,7 +148,38 @@ def require_finite(
         limits = [f"at least {least:g}"] * math.isfinite(least)
         limits += [f"at most {most:g}"] * math.isfinite(most)
         accepted = f"finite numbers{', ' if limits else ''}{' and '.join(limits)}"
-    raise UserError(f"{name}={shown(value)}: accepted are {accepted}")
+    raise refusal(name, shown(value), accepted)
+
+
+def checked_count(name: str, value: Any, least: int) -> int:
+    """As an int, a whole number of Python or NumPy that a compiled program can count.
+
+    Raises:
+      ValueError: it is none, or less than the least.
+    """
+    require_whole(name, value, least)
+    return int(value)
+
+
+def checked_number(name: str, value: Any, least: float, most: float = math.inf) -> float:
+    """As a float, a finite number of Python or NumPy in [least, most].
+
+    Raises:
+      ValueError: it is none, such as an array, or lies outside.
+    """
+    require_finite(name, value, least, most)
+    return float(value)
+
+
+def checked_function(name: str, value: Any, accepted: str) -> Callable[..., Any]:
+    """What can be called.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    if not callable(value):
+        raise refusal(name, shown(value), accepted)
+    return value
 
 
 def is_whole(value: Any) -> bool:
@@ -198,6 +241,9 @@ def _initials(name: str) -> str:
 def shown(value: Any) -> str:
     """A value in a message; a long one is cut."""
     value = plain(value)
+    if getattr(value, "shape", None) == ():
+        with contextlib.suppress(TypeError):  # Of what JAX traces, which has no value yet.
+            value = value.item()
     try:
         bare = isinstance(value, int | float) or (isinstance(value, str) and value.isprintable())
         text = str(value) if bare else " ".join(repr(value).split())
