@@ -40,10 +40,10 @@ def cite(name: str) -> str:
       ValueError: nothing has that name.
     """
     from robustjax import methods
-    from robustjax.attacks import registry
+    from robustjax.attacks import naming
 
-    if name not in methods.names() and registry.is_known(name):
-        return registry.cite(name)
+    if name not in methods.names() and naming.is_known(name):
+        return naming.cite(name)
     return methods.cite(name)
 
 

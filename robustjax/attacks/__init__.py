@@ -12,9 +12,10 @@ from robustjax.attacks.cw import CW, cw_linf
 from robustjax.attacks.deepfool import DeepFool, deepfool
 from robustjax.attacks.fab import FABTargeted, fab_targeted
 from robustjax.attacks.fgsm import FGSM, fgsm
+from robustjax.attacks.naming import create
 from robustjax.attacks.pgd import PGD, pgd
 from robustjax.attacks.random_noise import RandomNoise, random_noise
-from robustjax.attacks.registry import create, names, register
+from robustjax.attacks.registry import names, register
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.spsa import SPSA, spsa
 from robustjax.attacks.square import Square, square

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from robustjax import attacks
 from robustjax.arguments import require_choice
-from robustjax.attacks import registry
+from robustjax.attacks import naming, registry
 from robustjax.attacks.attack import Attack, completed, recorded_settings
 from robustjax.attacks.threat_model import NORMS
 from robustjax.errors import UserError
@@ -115,11 +115,11 @@ def parse_attack(attack: Any) -> AttackSpec:
     if attack == CLEAN:
         return AttackSpec(CLEAN, CLEAN)
     if dataclasses.is_dataclass(attack) and not isinstance(attack, type):
-        name = registry.name_of(attack)
+        name = naming.name_of(attack)
         fields = frozenset(field.name for field in dataclasses.fields(attack))
         given = fields - {"step_size"} if getattr(attack, "step_size", 0) is None else fields
-        return AttackSpec(name, registry.parse(name).kind, attack, given)
-    kind, value, given = registry.parse(attack)
+        return AttackSpec(name, naming.parse(name).kind, attack, given)
+    kind, value, given = naming.parse(attack)
     return AttackSpec(attack, kind, value, given)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from robustjax import attacks, losses
 from robustjax.attacks import ThreatModel
-from robustjax.attacks.apgd import _starts, _windows
+from robustjax.attacks._auto_pgd import starts, windows
 from robustjax.attacks.engine.keys import fold_in_each
 from robustjax.attacks.engine.model import sampled_gradient_model
 
@@ -68,9 +68,9 @@ def test_it_reaches_the_worst_point_of_two_classes_and_a_hopeless_third(norm, lo
     [(100, [22, 41, 57, 70, 80, 87, 93, 99]), (10, [2, 3, 4, 5, 6, 7, 8, 9, 10]), (1, [1])],
 )
 def test_the_checkpoints_are_the_published_ones(steps, ends):
-    windows = _windows(steps)
-    np.testing.assert_array_equal(np.flatnonzero(windows), ends)
-    np.testing.assert_array_equal(windows[ends], np.diff([0, *ends]))
+    at = windows(steps)
+    np.testing.assert_array_equal(np.flatnonzero(at), ends)
+    np.testing.assert_array_equal(at[ends], np.diff([0, *ends]))
 
 
 def reference(images, labels, weights, curve, start, epsilon, steps):
@@ -127,10 +127,10 @@ def test_it_follows_a_transcription_of_the_algorithm():
 
         threat = ThreatModel("linf", epsilon)
         keys = jax.vmap(lambda i: jax.random.fold_in(KEY, i))(jnp.arange(24))
-        starts = _starts(fold_in_each(keys, 0), jnp.asarray(IMAGES), threat)
+        drawn = starts(fold_in_each(keys, 0), jnp.asarray(IMAGES), threat)
         expected = [
             reference(x, y, weights, curve, np.asarray(start, np.float64).ravel(), epsilon, 40)
-            for x, y, start in zip(inner.astype(np.float64), labels, starts, strict=True)
+            for x, y, start in zip(inner.astype(np.float64), labels, drawn, strict=True)
         ]
         found = attacks.apgd(KEY, model, IMAGES, labels, threat, steps=40)
         np.testing.assert_array_equal(found.success, [wrong for _, wrong in expected])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import robustjax
 from robustjax import attacks, data, evaluation
-from robustjax.attacks import registry
+from robustjax.attacks import naming, registry
 from robustjax.attacks.attack import completed, recorded_settings
 from robustjax.attacks.autoattack.verification import is_inside
 
@@ -48,7 +48,7 @@ def network(images, *_):
 
 
 def test_every_kind_has_an_example():
-    kinds = {registry.parse(name).kind for name in EXAMPLES}
+    kinds = {naming.parse(name).kind for name in EXAMPLES}
     assert kinds | {"autoattack", "autoattack-rand"} == set(attacks.names())
 
 
@@ -67,7 +67,7 @@ def test_a_value_does_what_its_function_does(name):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_value_is_frozen_hashable_and_made_again_from_what_it_says(name):
     value = attacks.create(name)
-    assert attacks.create(registry.name_of(value)) == value
+    assert attacks.create(naming.name_of(value)) == value
     assert type(value)(**dataclasses.asdict(value)) == value
     assert len({value, dataclasses.replace(value)}) == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -78,14 +78,14 @@ def test_a_value_is_frozen_hashable_and_made_again_from_what_it_says(name):
 def test_a_function_has_the_settings_and_the_defaults_of_its_value(name):
     function, _ = EXAMPLES[name]
     options = inspect.signature(function).parameters
-    for field in dataclasses.fields(registry.ENTRIES[registry.parse(name).kind].attack):
+    for field in dataclasses.fields(registry.ENTRIES[naming.parse(name).kind].attack):
         assert options[field.name].default == field.default, field.name
 
 
 @pytest.mark.parametrize("name", [*EXAMPLES, "autoattack", "autoattack-rand"])
 def test_every_attack_is_cited(name):
     assert robustjax.cite(name).startswith("@inproceedings{")
-    assert robustjax.cite(registry.parse(name).kind) == robustjax.cite(name)
+    assert robustjax.cite(naming.parse(name).kind) == robustjax.cite(name)
 
 
 def test_names_say_what_values_say():
@@ -109,7 +109,7 @@ def test_names_say_what_values_say():
     )
 )
 def test_any_value_has_a_name(value):
-    assert attacks.create(registry.name_of(value)) == value
+    assert attacks.create(naming.name_of(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ every_attack = pytest.mark.parametrize("name", EXAMPLES)
 
 
 def balls(name):
-    entry = registry.ENTRIES[registry.parse(name).kind]
+    entry = registry.ENTRIES[naming.parse(name).kind]
     return [attacks.ThreatModel(norm, 0.3 if norm == "l2" else 0.1) for norm in entry.norms]
 
 
@@ -261,7 +261,7 @@ def test_an_attack_says_what_it_takes_gives_and_where_it_is_from(name):
     said = inspect.getdoc(function)
     for section in ("Args:", "Returns:", "Raises:", "Example:", "Source:"):
         assert f"\n{section}" in said, section
-    said = inspect.getdoc(registry.ENTRIES[registry.parse(name).kind].attack)
+    said = inspect.getdoc(registry.ENTRIES[naming.parse(name).kind].attack)
     assert "Attributes:" in said
 
 
