@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from robustjax import losses
 from robustjax.arguments import require_choice
@@ -229,9 +230,9 @@ def apgd(
       code, the start lies on the sphere of the norm (the paper leaves it open), and the count of
       increases up to the first checkpoint compares the first loss after the start with zero.
     """
-    named = isinstance(targets, str)
-    return APGD(steps, loss, restarts, targets if named else None, samples)(
-        key, logits_fn, images, labels, threat, targets=None if named else targets
+    by_name, classes = (targets, None) if isinstance(targets, str) else (None, targets)
+    return APGD(steps, loss, restarts, by_name, samples)(
+        key, logits_fn, images, labels, threat, targets=classes
     )
 
 
@@ -352,7 +353,7 @@ class _AutoPGD:
             backward_passes=jnp.zeros(batch, jnp.int32),
         )
 
-    def start(self, inputs: RankedInputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
+    def start(self, inputs: RankedInputs, kept: _Kept | None, restart: ArrayLike) -> _Rows:
         clean = inputs.images
         batch_size, dtype = len(clean), clean.dtype
         threat = inputs.threat.for_batch(batch_size, dtype)
@@ -360,7 +361,7 @@ class _AutoPGD:
         keys = fold_in_each(per_example_keys(inputs.key, batch_size), number)
         success = ~inputs.attacked if kept is None or self.samples else kept.success
         images = where_rows(success, clean, _starts(keys, clean, threat))
-        target = inputs.labels
+        target: Any = inputs.labels
         if self.aim == RANKED:
             target = inputs.target(number)
         elif self.aim == CHOSEN:
@@ -519,6 +520,7 @@ def _prepared(
 ) -> Prepared:
     if not checks.has_finite_epsilon(inputs.threat):
         raise UserError(f"threat.epsilon is {inputs.threat.epsilon}; Auto-PGD needs a finite one")
+    examples: tuple[Any, ...]
     target = inputs.labels if attack.aim == ANY_WRONG else (inputs.labels, inputs.labels)
     if attack.samples:
         model = sampled_gradient_model(loss, logits_fn, inputs.labels, attack.samples)

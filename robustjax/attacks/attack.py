@@ -78,7 +78,7 @@ def recorded_settings(attack: Any) -> dict[str, Any]:
       attack: a dataclass; `completed`, so that a default that was computed stands there as what it
         came to. Of an attack that is none, nothing is known.
     """
-    if not dataclasses.is_dataclass(attack):
+    if not dataclasses.is_dataclass(attack) or isinstance(attack, type):
         return {}
     return {
         name: _plain(value)

@@ -31,8 +31,8 @@ class CW:
     """
 
     steps: int = 30
-    step_size: float | None = None
-    start: str = "uniform"
+    step_size: jax.Array | float | None = None
+    start: jax.Array | str = "uniform"
     stop: StopRule | None = None
     restarts: int = 1
     success: str = "last"
@@ -133,13 +133,13 @@ def cw_linf(
       f6; used as here in MART (Wang et al., 2020), section 4.2, and FAT (Zhang et al., 2020),
       section 6.
     """
-    named = isinstance(targets, str)
-    return CW(steps, step_size, start, stop, restarts, success, targets if named else None)(
+    by_name, classes = (targets, None) if isinstance(targets, str) else (None, targets)
+    return CW(steps, step_size, start, stop, restarts, success, by_name)(
         key,
         logits_fn,
         images,
         labels,
         threat,
-        targets=None if named else targets,
+        targets=classes,
         independent_rows=independent_rows,
     )

@@ -26,7 +26,7 @@ class FGSM:
     """
 
     loss: Loss | str = losses.cross_entropy
-    start: str = "clean"
+    start: jax.Array | str = "clean"
 
     def __call__(
         self,

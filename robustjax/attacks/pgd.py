@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from robustjax import losses
 from robustjax.arguments import require_choice
@@ -66,14 +67,14 @@ class PGD:
     """
 
     steps: int = 10
-    step_size: float | None = None
+    step_size: jax.Array | float | None = None
     loss: Loss | str = losses.cross_entropy
-    start: str = "uniform"
+    start: jax.Array | str = "uniform"
     stop: StopRule | None = None
     restarts: int = 1
     success: str = "last"
     targets: str | None = None
-    noise: float | None = None
+    noise: jax.Array | float | None = None
 
     def completed(self, threat: ThreatModel, num_classes: int) -> PGD:
         """With the step size as a number."""
@@ -119,8 +120,8 @@ class PGD:
         step_size = self.step_size
         if step_size is None:
             step_size = _default_step_size(threat, steps)
-        step_size = checks.checked_scale("step_size", step_size, batch_size, dtype)
-        checks.warn_if_short(threat.epsilon, steps, step_size)
+        size = checks.checked_scale("step_size", step_size, batch_size, dtype)
+        checks.warn_if_short(threat.epsilon, steps, size)
         inputs = _Inputs(
             start_name=start_name,
             rule_class=type(self.stop),
@@ -130,7 +131,7 @@ class PGD:
             labels=labels,
             target=checks.checked_target(labels if target is None else target, batch_size),
             threat=threat,
-            step_size=step_size,
+            step_size=size,
             budget=checks.checked_budget(budget, steps, batch_size),
             noise=None
             if self.noise is None
@@ -263,7 +264,7 @@ def pgd(
       Training (Cai et al., 2018). Noise: FAT's official code. The sign start and success at any
       iterate: NAP's evaluation and code.
     """
-    named = isinstance(targets, str)
+    by_name, classes = (targets, None) if isinstance(targets, str) else (None, targets)
     return PGD(
         steps=steps,
         step_size=step_size,
@@ -272,7 +273,7 @@ def pgd(
         stop=stop,
         restarts=restarts,
         success=success,
-        targets=targets if named else None,
+        targets=by_name,
         noise=noise,
     )(
         key,
@@ -281,7 +282,7 @@ def pgd(
         labels,
         threat,
         target=target,
-        targets=None if named else targets,
+        targets=classes,
         budget=budget,
         independent_rows=independent_rows,
     )
@@ -399,7 +400,7 @@ class _GradientAscent:
             backward_passes=jnp.zeros(batch, jnp.int32),
         )
 
-    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
+    def start(self, inputs: _Inputs, kept: _Kept | None, restart: ArrayLike) -> _Rows:
         clean = inputs.images
         batch_size, dtype = len(clean), clean.dtype
         threat = inputs.threat.for_batch(batch_size, dtype)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 import optax
 
 from robustjax import losses
@@ -41,8 +42,8 @@ class SPSA:
 
     steps: int = 100
     samples: int = 8192
-    delta: float | None = None
-    learning_rate: float | None = None
+    delta: jax.Array | float | None = None
+    learning_rate: jax.Array | float | None = None
     chunk: int = 256
 
     def completed(self, threat: ThreatModel, num_classes: int) -> SPSA:
@@ -292,7 +293,7 @@ class _Ascent:
     def nothing_kept(self, inputs: _Inputs) -> _Kept:
         return _Kept(inputs.images, jnp.zeros(len(inputs.images), bool))
 
-    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
+    def start(self, inputs: _Inputs, kept: _Kept | None, restart: ArrayLike) -> _Rows:
         del kept, restart
         batch_size = len(inputs.images)
         return _Rows(
@@ -343,7 +344,7 @@ class _Ascent:
     def _gradients(self, model: Model, rows: _Rows) -> jax.Array:
         """The estimates `[B, ...]`, one example after the other; 0 without work where inactive."""
 
-        def of_one(row):
+        def of_one(row: tuple[jax.Array, ...]) -> jax.Array:
             active, key, taken, image, label, delta = row
             return jax.lax.cond(
                 active,
@@ -359,8 +360,8 @@ class _Ascent:
                 lambda: jnp.zeros_like(image),
             )
 
-        rows = (rows.active, rows.keys, rows.taken, rows.images, rows.labels, rows.delta)
-        return jax.lax.map(of_one, rows)
+        parts = (rows.active, rows.keys, rows.taken, rows.images, rows.labels, rows.delta)
+        return jax.lax.map(of_one, parts)
 
 
 def _checked_even(name: str, value: Any) -> int:

@@ -152,7 +152,7 @@ def named_targets(
     if name == "least":
         wrong = jnp.where(class_mask(labels, num_classes), jnp.inf, logits)
         return jnp.argmin(wrong, axis=-1).astype(jnp.int32)
-    shift = 1
+    shift: jax.Array | int = 1
     if name == "random":
         keys = fold_in_each(per_example_keys(key, len(labels)), _DRAW)
         shift = jax.vmap(lambda key: jax.random.randint(key, (), 1, num_classes, jnp.int32))(keys)

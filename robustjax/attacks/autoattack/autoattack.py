@@ -83,6 +83,12 @@ class AutoAttack:
         return AttackResult(jnp.asarray(report.images), jnp.asarray(~report.robust), none)
 
 
+_INSIDE = (
+    "autoattack was called inside jit or another transformation, where survivors cannot be chosen; "
+    "call it from plain Python"
+)
+
+
 def autoattack(
     key: jax.Array,
     logits_fn: Callable[..., jax.Array],
@@ -234,10 +240,7 @@ def _checked(
         raise UserError("key holds one key per example; autoattack takes a single one")
     parts = (images, labels, jax.random.key_data(key), *jax.tree.leaves(threat))
     if any(checks.known(part) is None for part in parts):
-        raise UserError(
-            "autoattack was called inside jit or another transformation, where survivors cannot "
-            "be chosen; call it from plain Python"
-        )
+        raise UserError(_INSIDE)
     if not checks.has_finite_epsilon(threat):
         raise UserError(f"threat.epsilon is {threat.epsilon}; autoattack needs a finite one")
     if threat.bounds is None:
@@ -272,7 +275,10 @@ def _lifted(
     arguments = (images, key) if random else (images,)
     if captured_arrays.has_own_gradient(logits_fn, *arguments):
         return jax.tree_util.Partial(logits_fn)
-    return captured_arrays.lift(logits_fn, *arguments)
+    lifted = captured_arrays.lift(logits_fn, *arguments)
+    if lifted is None:
+        raise UserError(_INSIDE)
+    return lifted
 
 
 def _numbers(key: jax.Array, threat: ThreatModel) -> list[np.ndarray]:
@@ -324,9 +330,10 @@ def _unconfirmed(
     if not len(broken):
         return broken
     epsilon = np.broadcast_to(np.asarray(threat.epsilon), len(batches.images))[broken]
-    bounds = tuple(float(bound) for bound in threat.bounds)
+    assert threat.bounds is not None  # See `_checked`.
+    low, high = map(float, threat.bounds)
     images = state.images[broken]
-    holds = is_inside(images, batches.images[broken], threat.norm, epsilon, bounds)
+    holds = is_inside(images, batches.images[broken], threat.norm, epsilon, (low, high))
     if not random:
         again = dataclasses.replace(batches, images=images, labels=batches.labels[broken])
         holds &= predicted(again.logits(judge, images)) != again.labels

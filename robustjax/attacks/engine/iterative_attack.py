@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import jax
+from jax.typing import ArrayLike
 
 
 class IterativeAttack(Protocol):
@@ -16,11 +16,13 @@ class IterativeAttack(Protocol):
     of one structure throughout; `kept` is what outlives a restart.
     """
 
+    def __hash__(self) -> int: ...
+
     def nothing_kept(self, inputs: Any) -> Any:
         """What is kept before the first of several restarts; unused with one."""
         ...
 
-    def start(self, inputs: Any, kept: Any, restart: jax.Array) -> Any:
+    def start(self, inputs: Any, kept: Any, restart: ArrayLike) -> Any:
         """The rows at the start of a restart; `kept` is None if there is only one."""
         ...
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import run as engine
@@ -85,7 +86,7 @@ def _call_with_key(logits_fn: RandomLogitsFn, key: jax.Array, images: jax.Array)
     return logits_fn(images, key)
 
 
-def logits_model(logits_fn: LogitsFn, labels: jax.Array) -> Callable[[jax.Array], jax.Array]:
+def logits_model(logits_fn: LogitsFn, labels: jax.Array | np.ndarray) -> LogitsFn:
     """One forward pass: images `[B, ...]` to logits `[B, K]`, at least float32."""
     return _bind(_Logits, None, logits_fn, labels)
 
@@ -98,8 +99,8 @@ def clean_logits(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> j
 def _bind(
     part: Callable[..., Any],
     loss: Any,
-    logits_fn: LogitsFn,
-    labels: jax.Array,
+    logits_fn: LogitsFn | RandomLogitsFn,
+    labels: jax.Array | np.ndarray,
     targets: jax.Array | None = None,
 ) -> Callable[..., Any]:
     if engine.is_array_partial(logits_fn) and (loss is None or _is_library_function(loss)):
@@ -150,7 +151,8 @@ class _SampledGradient:
         self, logits_fn: RandomLogitsFn, images: jax.Array, target: Any, key: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         gradient_of = _Gradient(self.loss, self.largest_class)
-        mean_loss, mean_gradient = 0.0, jnp.zeros_like(images)
+        mean_loss: Any = 0.0
+        mean_gradient = jnp.zeros_like(images)
         for sample in range(self.samples):
             draw = one_draw(logits_fn, jax.random.fold_in(key, sample))
             logits, per_row, gradient = gradient_of(draw, images, target)
