@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from robustjax import losses
 from robustjax.arguments import require_choice
@@ -353,7 +352,9 @@ class _AutoPGD:
             backward_passes=jnp.zeros(batch, jnp.int32),
         )
 
-    def start(self, inputs: RankedInputs, kept: _Kept | None, restart: ArrayLike) -> _Rows:
+    def start(
+        self, inputs: RankedInputs, kept: _Kept | None, restart: jax.Array | np.int32
+    ) -> _Rows:
         clean = inputs.images
         batch_size, dtype = len(clean), clean.dtype
         threat = inputs.threat.for_batch(batch_size, dtype)

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+import numpy as np
 
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import run as engine
@@ -182,7 +182,7 @@ class _Iteration:
     def nothing_kept(self, inputs: _Inputs) -> None:
         """Unused: there is one run."""
 
-    def start(self, inputs: _Inputs, kept: None, restart: ArrayLike) -> _Rows:
+    def start(self, inputs: _Inputs, kept: None, restart: jax.Array | np.int32) -> _Rows:
         batch_size, dtype = len(inputs.images), inputs.images.dtype
         return _Rows(
             images=inputs.images,

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+import numpy as np
 
 from robustjax.attacks import _checks as checks
 from robustjax.attacks._fab_projection import smallest_move
@@ -220,7 +220,9 @@ class _FastAdaptiveBoundary:
             backward_passes=jnp.zeros(len(inputs.images), jnp.int32),
         )
 
-    def start(self, inputs: RankedInputs, kept: _Kept | None, restart: ArrayLike) -> _Rows:
+    def start(
+        self, inputs: RankedInputs, kept: _Kept | None, restart: jax.Array | np.int32
+    ) -> _Rows:
         clean = inputs.images
         batch_size, dtype = len(clean), clean.dtype
         threat = inputs.threat.for_batch(batch_size, dtype)

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+import numpy as np
 
 from robustjax import losses
 from robustjax.arguments import require_choice
@@ -400,7 +400,7 @@ class _GradientAscent:
             backward_passes=jnp.zeros(batch, jnp.int32),
         )
 
-    def start(self, inputs: _Inputs, kept: _Kept | None, restart: ArrayLike) -> _Rows:
+    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array | np.int32) -> _Rows:
         clean = inputs.images
         batch_size, dtype = len(clean), clean.dtype
         threat = inputs.threat.for_batch(batch_size, dtype)

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 import optax
 
 from robustjax import losses
@@ -293,7 +292,7 @@ class _Ascent:
     def nothing_kept(self, inputs: _Inputs) -> _Kept:
         return _Kept(inputs.images, jnp.zeros(len(inputs.images), bool))
 
-    def start(self, inputs: _Inputs, kept: _Kept | None, restart: ArrayLike) -> _Rows:
+    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array | np.int32) -> _Rows:
         del kept, restart
         batch_size = len(inputs.images)
         return _Rows(
@@ -315,6 +314,7 @@ class _Ascent:
         gradients = self._gradients(model, rows)
         # Optax raises numbers to whole powers, which JAX forbids where it is strict about dtypes.
         with jax.numpy_dtype_promotion("standard"):
+            update: Any  # Like the images, which Optax's types do not say.
             update, adam = jax.vmap(_ADAM.update)(gradients, rows.adam)
         ahead = per_example(rows.learning_rate, rows.images) * update
         moved = rows.threat.project(rows.images + ahead, rows.clean)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+import numpy as np
 
 from robustjax import losses
 from robustjax.attacks import _checks as checks
@@ -204,7 +204,7 @@ class _Search:
         unseen = jnp.full(len(inputs.images), jnp.inf, inputs.images.dtype)
         return _Kept(inputs.images, unseen, ~inputs.attacked)
 
-    def start(self, inputs: _Inputs, kept: _Kept | None, restart: ArrayLike) -> _Rows:
+    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array | np.int32) -> _Rows:
         clean = inputs.images
         batch_size = len(clean)
         threat = inputs.threat.for_batch(batch_size, clean.dtype)

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from robustjax.arguments import require_truth, shown
@@ -127,7 +128,7 @@ def _check_pairing_ratio(pairing_ratio: ArrayLike | None, reading: str, dtype: j
     if not checks.holds_numbers(array):
         raise UserError(f"lrm: pairing_ratio must be None or a number, got {array.dtype}")
     largest = 1.0 if reading == "B" else float(jnp.finfo(dtype).max)
-    if checks.is_known(pairing_ratio) and not 0 < float(pairing_ratio) <= largest:
+    if checks.is_known(pairing_ratio) and not 0 < float(np.asarray(pairing_ratio)) <= largest:
         accepted = "None or " + ("in (0, 1]" if reading == "B" else "more than 0 and finite")
         raise UserError(
             f"lrm: pairing_ratio must be {accepted} in reading {reading}, got "

@@ -88,10 +88,8 @@ def _regulariser(
 ) -> jax.Array:
     if not divergence and not weighted:
         return jnp.zeros_like(clean_logits[..., 0])
-    regulariser = 1.0
-    if divergence:
-        regulariser = kl_divergence(clean_logits, adversarial_logits)
-    if weighted:
-        true_class = class_mask(labels, clean_logits.shape[-1])
-        regulariser = regulariser * jax.nn.sigmoid(-log_odds(clean_logits, true_class))
-    return regulariser
+    if not weighted:
+        return kl_divergence(clean_logits, adversarial_logits)
+    true_class = class_mask(labels, clean_logits.shape[-1])
+    weight = jax.nn.sigmoid(-log_odds(clean_logits, true_class))
+    return kl_divergence(clean_logits, adversarial_logits) * weight if divergence else weight

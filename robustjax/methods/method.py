@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
     images: jax.Array
     labels: jax.Array
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     weight: jax.Array
 
 

@@ -92,8 +92,8 @@ _INSIDE = (
 def autoattack(
     key: jax.Array,
     logits_fn: Callable[..., jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: jax.Array | np.ndarray,
+    labels: jax.Array | np.ndarray,
     threat: ThreatModel,
     *,
     version: str = "standard",
@@ -227,7 +227,10 @@ def autoattack(
 
 
 def _checked(
-    key: jax.Array, images: jax.Array, labels: jax.Array, threat: ThreatModel
+    key: jax.Array,
+    images: jax.Array | np.ndarray,
+    labels: jax.Array | np.ndarray,
+    threat: ThreatModel,
 ) -> tuple[jax.Array, np.ndarray, np.ndarray, ThreatModel]:
     """The arguments on the host, where survivors are chosen."""
     images = checks.checked_images(images)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from jax.typing import ArrayLike
+import jax
+import numpy as np
 
 
 class IterativeAttack(Protocol):
@@ -22,7 +23,7 @@ class IterativeAttack(Protocol):
         """What is kept before the first of several restarts; unused with one."""
         ...
 
-    def start(self, inputs: Any, kept: Any, restart: ArrayLike) -> Any:
+    def start(self, inputs: Any, kept: Any, restart: jax.Array | np.int32) -> Any:
         """The rows at the start of a restart; `kept` is None if there is only one."""
         ...
 

@@ -91,7 +91,9 @@ def logits_model(logits_fn: LogitsFn, labels: jax.Array | np.ndarray) -> LogitsF
     return _bind(_Logits, None, logits_fn, labels)
 
 
-def clean_logits(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> jax.Array:
+def clean_logits(
+    logits_fn: LogitsFn, images: jax.Array, labels: jax.Array | np.ndarray
+) -> jax.Array:
     """The logits `[B, K]` at images that no attack has touched, jit-compiled outside of jit."""
     return engine.apply(logits_model(logits_fn, labels), images)
 
