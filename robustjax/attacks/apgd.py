@@ -23,6 +23,7 @@ from robustjax.attacks.result import AttackResult
 from robustjax.attacks.targets import RankedInputs, lead_of_target, named_targets, ranked_inputs
 from robustjax.attacks.threat_model import ThreatModel, per_example
 from robustjax.errors import UserError
+from robustjax.shapes import CleanImages, ImageClasses
 
 LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
 
@@ -72,11 +73,11 @@ class APGD:
         self,
         key: jax.Array,
         logits_fn: Callable[..., jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
         *,
-        targets: jax.Array | None = None,
+        targets: ImageClasses | None = None,
     ) -> Prepared:
         """Checks the arguments, and looks at the clean images."""
         require_choice("loss", self.loss, tuple(LOSSES))
@@ -98,11 +99,11 @@ class APGD:
         self,
         key: jax.Array,
         logits_fn: Callable[..., jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
         *,
-        targets: jax.Array | None = None,
+        targets: ImageClasses | None = None,
     ) -> AttackResult:
         """Attacks images; `targets`, which belong to the images, are as for `apgd`."""
         return run_whole(self, key, logits_fn, images, labels, threat, targets=targets)
@@ -134,8 +135,8 @@ class APGDTargeted:
         self,
         key: jax.Array,
         logits_fn: Callable[..., jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
         *,
         first_target: jax.Array | int = 0,
@@ -152,8 +153,8 @@ class APGDTargeted:
         self,
         key: jax.Array,
         logits_fn: Callable[..., jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
         *,
         first_target: jax.Array | int = 0,
@@ -165,14 +166,14 @@ class APGDTargeted:
 def apgd(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     steps: int = 100,
     loss: str = "ce",
     restarts: int = 1,
-    targets: jax.Array | str | None = None,
+    targets: ImageClasses | str | None = None,
     samples: int = 0,
 ) -> AttackResult:
     r"""Auto-PGD on the cross-entropy or on the DLR loss.
@@ -238,8 +239,8 @@ def apgd(
 def apgd_targeted(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     steps: int = 100,

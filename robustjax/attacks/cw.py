@@ -14,6 +14,7 @@ from robustjax.attacks.result import AttackResult
 from robustjax.attacks.stopping import StopRule
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.errors import UserError
+from robustjax.shapes import CleanImages, ImageClasses, ImageLabels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class CW:
 
     steps: int = 30
     step_size: jax.Array | float | None = None
-    start: jax.Array | str = "uniform"
+    start: CleanImages | str = "uniform"
     stop: StopRule | None = None
     restarts: int = 1
     success: str = "last"
@@ -46,12 +47,12 @@ class CW:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageLabels,
         threat: ThreatModel,
         *,
-        targets: jax.Array | None = None,
-        start: jax.Array | None = None,
+        targets: ImageClasses | None = None,
+        start: CleanImages | None = None,
         independent_rows: bool = False,
     ) -> AttackResult:
         """Attacks images; the arrays, which belong to the images, are as for `cw_linf`."""
@@ -76,17 +77,17 @@ class CW:
 def cw_linf(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageLabels,
     threat: ThreatModel,
     *,
     steps: int = 30,
     step_size: jax.Array | float | None = None,
-    start: str | jax.Array = "uniform",
+    start: CleanImages | str = "uniform",
     stop: StopRule | None = None,
     restarts: int = 1,
     success: str = "last",
-    targets: jax.Array | str | None = None,
+    targets: ImageClasses | str | None = None,
     independent_rows: bool = False,
 ) -> AttackResult:
     r"""`pgd` on the margin :math:`\max_{k \ne y} z_k - z_y`: the papers' CW-infinity.

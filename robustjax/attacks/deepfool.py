@@ -20,6 +20,7 @@ from robustjax.attacks.result import AttackResult
 from robustjax.attacks.targets import lead_of_target, runners_up
 from robustjax.attacks.threat_model import ThreatModel, per_example
 from robustjax.errors import UserError
+from robustjax.shapes import CleanImages, ImageClasses
 
 ANY_LENGTH = ThreatModel("l2", math.inf)
 
@@ -45,8 +46,8 @@ class DeepFool:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel = ANY_LENGTH,
     ) -> AttackResult:
         """Attacks images, as `deepfool` does."""
@@ -76,8 +77,8 @@ class DeepFool:
 def deepfool(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel = ANY_LENGTH,
     *,
     steps: int = 50,

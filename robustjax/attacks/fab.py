@@ -20,6 +20,7 @@ from robustjax.attacks.engine.rows import flat_rows, misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.targets import RankedInputs, lead_of_target, ranked_inputs
 from robustjax.attacks.threat_model import ThreatModel, per_example, unit_vectors
+from robustjax.shapes import CleanImages, ImageClasses
 
 # The share of the way to the ball's surface at which an additional restart begins.
 _START_RADIUS = 0.5
@@ -55,8 +56,8 @@ class FABTargeted:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
         *,
         first_target: jax.Array | int = 0,
@@ -81,8 +82,8 @@ class FABTargeted:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
         *,
         first_target: jax.Array | int = 0,
@@ -94,8 +95,8 @@ class FABTargeted:
 def fab_targeted(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     steps: int = 100,

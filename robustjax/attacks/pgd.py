@@ -26,6 +26,7 @@ from robustjax.attacks.stopping import Point, StopRule
 from robustjax.attacks.targets import named_targets
 from robustjax.attacks.threat_model import ThreatModel, per_example
 from robustjax.errors import UserError
+from robustjax.shapes import CleanImages, ImageClasses, ImageLabels
 from robustjax.step_size import default_step_size
 
 STARTS = checks.STARTS
@@ -69,7 +70,7 @@ class PGD:
     steps: int = 10
     step_size: jax.Array | float | None = None
     loss: Loss | str = losses.cross_entropy
-    start: jax.Array | str = "uniform"
+    start: CleanImages | str = "uniform"
     stop: StopRule | None = None
     restarts: int = 1
     success: str = "last"
@@ -84,13 +85,13 @@ class PGD:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageLabels,
         threat: ThreatModel,
         *,
         target: Any = None,
-        targets: jax.Array | None = None,
-        start: jax.Array | None = None,
+        targets: ImageClasses | None = None,
+        start: CleanImages | None = None,
         budget: jax.Array | int | None = None,
         independent_rows: bool = False,
     ) -> AttackResult:
@@ -163,19 +164,19 @@ class PGD:
 def pgd(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageLabels,
     threat: ThreatModel,
     *,
     steps: int = 10,
     step_size: jax.Array | float | None = None,
     loss: Callable[[jax.Array, Any], jax.Array] = losses.cross_entropy,
     target: Any = None,
-    start: str | jax.Array = "uniform",
+    start: CleanImages | str = "uniform",
     stop: StopRule | None = None,
     restarts: int = 1,
     success: str = "last",
-    targets: jax.Array | str | None = None,
+    targets: ImageClasses | str | None = None,
     budget: jax.Array | int | None = None,
     noise: jax.Array | float | None = None,
     independent_rows: bool = False,

@@ -21,6 +21,7 @@ from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel, per_example
 from robustjax.errors import UserError
+from robustjax.shapes import CleanImages, ImageClasses
 
 Model = Callable[[jax.Array], jax.Array]
 
@@ -58,8 +59,8 @@ class SPSA:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
     ) -> AttackResult:
         """Attacks images, as `spsa` does."""
@@ -101,8 +102,8 @@ class SPSA:
 def spsa(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     steps: int = 100,

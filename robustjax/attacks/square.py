@@ -21,6 +21,7 @@ from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.errors import UserError
+from robustjax.shapes import CleanImages, ImageClasses
 
 # So many queries are one step of the loop, lest starting the steps take longer than the queries.
 _QUERIES_PER_STEP = 20
@@ -46,8 +47,8 @@ class Square:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
     ) -> Prepared:
         """Checks the arguments, and looks at the clean images."""
@@ -79,8 +80,8 @@ class Square:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
     ) -> AttackResult:
         """Attacks images, as `square` does."""
@@ -90,8 +91,8 @@ class Square:
 def square(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     queries: int = 5000,

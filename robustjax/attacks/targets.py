@@ -20,6 +20,7 @@ from robustjax.attacks.engine.rows import misclassified, predicted
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.errors import UserError
 from robustjax.losses._logits import at_class, class_mask
+from robustjax.shapes import CleanImages, ImageClasses
 
 NAMED = ("next", "least", "random")
 """Rules by which each example is given a class to reach."""
@@ -79,8 +80,8 @@ class RankedInputs:
 def ranked_inputs(
     key: jax.Array,
     logits_fn: Callable[..., jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     random: bool = False,

@@ -2,26 +2,26 @@
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from robustjax.arguments import require_truth
 from robustjax.losses import _checks as checks
 from robustjax.losses._logits import class_mask, log_odds
 from robustjax.losses.classification import boosted_cross_entropy, cross_entropy, kl_divergence
+from robustjax.shapes import Coefficient, HardLabels, Logits, PerExample
 
 CLASSIFIERS = ("bce", "ce", "natural_bce")
 
 
 def mart(
-    clean_logits: ArrayLike,
-    adversarial_logits: ArrayLike,
-    labels: ArrayLike,
+    clean_logits: Logits,
+    adversarial_logits: Logits,
+    labels: HardLabels,
     *,
-    beta: ArrayLike = 6.0,
+    beta: Coefficient = 6.0,
     classifier: str = "bce",
     divergence: bool = True,
     weighted: bool = True,
-) -> jax.Array:
+) -> PerExample:
     """MART: BCE on the adversarial image plus β times the KL, weighted by the clean error.
 
     L = BCE(p(x̂), y) + β · KL(p(x) ‖ p(x̂)) · (1 − p_y(x)), x the clean and x̂ the adversarial image.

@@ -17,6 +17,7 @@ from robustjax import attacks, platforms
 from robustjax.arguments import require_choice
 from robustjax.epoch_schedule import Scalar
 from robustjax.methods.checks import checked_scalar
+from robustjax.shapes import CountPerImage, Images, PerImage
 
 PyTree = Any
 
@@ -49,8 +50,8 @@ class Perturbation(NamedTuple):
       notes: whatever else `perturb` tells `outer` of each example; leaves [B, ...].
     """
 
-    images: jax.Array
-    backward_passes: jax.Array
+    images: Images
+    backward_passes: CountPerImage
     memory: PyTree = ()
     notes: PyTree = ()
 
@@ -63,7 +64,7 @@ class Objective(NamedTuple):
       statistics: the batch-norm statistics after the method's forward passes, in its order.
     """
 
-    loss: jax.Array
+    loss: PerImage
     statistics: PyTree
 
 

@@ -30,6 +30,7 @@ from robustjax.attacks.threat_model import ThreatModel
 from robustjax.digest import digest, digest_of_program
 from robustjax.errors import UserError
 from robustjax.files import Path
+from robustjax.shapes import CleanImages, ImageClasses
 
 VERSIONS = ("standard", "rand")
 
@@ -73,8 +74,8 @@ class AutoAttack:
         self,
         key: jax.Array,
         logits_fn: Callable[..., jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
     ) -> AttackResult:
         """Attacks images outside of jit; the gradients are not counted."""
@@ -92,8 +93,8 @@ _INSIDE = (
 def autoattack(
     key: jax.Array,
     logits_fn: Callable[..., jax.Array],
-    images: jax.Array | np.ndarray,
-    labels: jax.Array | np.ndarray,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     version: str = "standard",
@@ -228,8 +229,8 @@ def autoattack(
 
 def _checked(
     key: jax.Array,
-    images: jax.Array | np.ndarray,
-    labels: jax.Array | np.ndarray,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
 ) -> tuple[jax.Array, np.ndarray, np.ndarray, ThreatModel]:
     """The arguments on the host, where survivors are chosen."""
