@@ -17,7 +17,15 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
+
+from tests import judged_shapes
+
+# Before the library is imported: what these return is held against their annotations.
+jaxtyping.install_import_hook(
+    ["robustjax.losses", "robustjax.methods"], f"{judged_shapes.__name__}.judged"
+)
 
 from robustjax import parallel
 

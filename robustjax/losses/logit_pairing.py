@@ -36,6 +36,7 @@ def adversarial_logit_pairing(
         is not accepted. Under `jax.jit`, where values are unknown, such a label gives NaN.
 
     Example:
+      >>> import jax
       >>> clean_logits, adversarial_logits = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 0.0]])
       >>> loss = adversarial_logit_pairing(clean_logits, adversarial_logits, jnp.array([0]))
       >>> print(jax.device_get(loss).round(3))  # log 2 + ½

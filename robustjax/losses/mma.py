@@ -23,6 +23,7 @@ def soft_logit_margin(logits: Logits, labels: HardLabels) -> PerExample:
         `jax.jit`, where values are unknown, such a label gives NaN.
 
     Example:
+      >>> import jax
       >>> import jax.numpy as jnp
       >>> margin = soft_logit_margin(jnp.array([[2.0, 0.0, 0.0]]), jnp.array([0]))
       >>> print(jax.device_get(margin).round(3))  # log 2 − 2

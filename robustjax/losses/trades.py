@@ -32,6 +32,7 @@ def trades(
         Under `jax.jit`, where values are unknown, such a label gives NaN.
 
     Example:
+      >>> import jax
       >>> import jax.numpy as jnp
       >>> clean_logits = jnp.log(jnp.array([[0.5, 0.5]]))
       >>> adversarial_logits = jnp.log(jnp.array([[0.25, 0.75]]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -179,4 +180,5 @@ def _is_library_function(loss: Any) -> bool:
     if isinstance(loss, Lowered):
         return _is_library_function(loss.loss)
     module = getattr(loss, "__module__", None) or ""
-    return module.split(".")[0] == "robustjax" and getattr(loss, "__closure__", ()) is None
+    named = getattr(sys.modules.get(module), getattr(loss, "__name__", ""), None)
+    return module.split(".")[0] == "robustjax" and named is loss
