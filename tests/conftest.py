@@ -22,17 +22,19 @@ import pytest
 
 from tests import judged_shapes
 
-# Before the library is imported: what these return is held against their annotations.
+ROOT = Path(__file__).resolve().parent.parent
+
+# Before the library is imported: what these return is held against their annotations of shapes. How
+# an attack's steps are run (attacks/engine) has none.
+ATTACKS = [f"robustjax.attacks.{path.stem}" for path in ROOT.glob("robustjax/attacks/[!_]*.py")]
 jaxtyping.install_import_hook(
-    ["robustjax.losses", "robustjax.methods"], f"{judged_shapes.__name__}.judged"
+    ["robustjax.losses", "robustjax.methods", *ATTACKS], f"{judged_shapes.__name__}.judged"
 )
 
 from robustjax import parallel
 
 # Several devices in one process, so that sharing a batch among them can be tested anywhere.
 parallel.force_cpu_devices(4)
-
-ROOT = Path(__file__).resolve().parent.parent
 
 # Elsewhere than in continuous integration, every run tries other examples.
 hypothesis.settings.register_profile(

@@ -17,11 +17,19 @@ from jaxtyping import AbstractArray
 
 
 class WrongShape(Exception):
-    """A result is not what its annotation says."""
+    """A part of a result is not what its annotation says."""
 
 
 def judged(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A type checker for jaxtyping, as `beartype.beartype` is one."""
+    """A type checker for jaxtyping, as `beartype.beartype` is one, of shapes alone."""
+    hints = {
+        name: hint if _names_a_shape(hint) else Any
+        for name, hint in function.__annotations__.items()
+    }
+    judged_parts = _parts_of(function.__annotations__.get("return"))
+    if not judged_parts and all(hint is Any for hint in hints.values()):
+        return lambda *arguments, **named: None
+    function.__annotations__ = hints
     strict = beartype.beartype(function)
 
     @functools.wraps(function)
@@ -30,7 +38,7 @@ def judged(function: Callable[..., Any]) -> Callable[..., Any]:
             result = strict(*arguments, **named)
         except BeartypeCallHintParamViolation:
             return
-        for part, hint in _hints_of(type(result)).items():
+        for part, hint in judged_parts.items():
             value = getattr(result, part)
             if not isinstance(value, hint):
                 raise WrongShape(f"{part} is {value!r:.200}, not {hint}")
@@ -38,14 +46,16 @@ def judged(function: Callable[..., Any]) -> Callable[..., Any]:
     return judge
 
 
+def _names_a_shape(hint: Any) -> bool:
+    if isinstance(hint, type):
+        return issubclass(hint, AbstractArray)
+    return any(map(_names_a_shape, typing.get_args(hint)))
+
+
 @functools.cache
-def _hints_of(record: type) -> dict[str, Any]:
+def _parts_of(record: Any) -> dict[str, Any]:
     """The arrays of a dataclass or a named tuple, in shape and kind."""
     if not dataclasses.is_dataclass(record) and not hasattr(record, "_fields"):
         return {}
     hints = typing.get_type_hints(record).items()
-    return {
-        part: hint
-        for part, hint in hints
-        if isinstance(hint, type) and issubclass(hint, AbstractArray)
-    }
+    return {part: hint for part, hint in hints if isinstance(hint, type) and _names_a_shape(hint)}
