@@ -31,7 +31,7 @@ jaxtyping.install_import_hook(
     ["robustjax.losses", "robustjax.methods", *ATTACKS], f"{judged_shapes.__name__}.judged"
 )
 
-from robustjax import parallel
+from robustjax import parallel  # noqa: E402 (the hook comes first)
 
 # Several devices in one process, so that sharing a batch among them can be tested anywhere.
 parallel.force_cpu_devices(4)
