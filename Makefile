@@ -26,9 +26,10 @@ test-slow: install ## Run the slow tests
 bench: install ## Time the training step beside PyTorch (benchmarks/requirements.txt)
 	@.venv/bin/python -m benchmarks train_step $(ARGS)
 
-lint: install ## Check style and formatting
+lint: install ## Check style, formatting and types
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
+	@.venv/bin/python -m mypy
 
 format: install ## Mend style and formatting
 	@.venv/bin/python -m ruff check --fix .
@@ -38,5 +39,5 @@ install: ## Make .venv, or bring it up to date
 	@sh tools/bootstrap.sh
 
 clean: ## Remove .venv, caches and build products
-	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -47,7 +47,7 @@ setup(
     ],
     python_requires=">=3.11",
     packages=find_packages(include=["robustjax", "robustjax.*"]),
-    package_data={"robustjax.reports.html": ["templates/*"]},
+    package_data={"robustjax": ["py.typed"], "robustjax.reports.html": ["templates/*"]},
     install_requires=library_requirements,
     extras_require={
         "test": test_requirements,

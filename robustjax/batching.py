@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Batch(NamedTuple):
@@ -21,7 +22,7 @@ class Batch(NamedTuple):
     kept: slice
     done: int
 
-    def without_filling(self, values: np.ndarray) -> np.ndarray:
+    def without_filling(self, values: ArrayLike) -> np.ndarray:
         """What belongs to the rows that are kept, of something computed for all of `rows`."""
         return np.asarray(values)[: self.kept.stop - self.kept.start]
 

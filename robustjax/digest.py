@@ -27,7 +27,7 @@ def digest(*parts: Any) -> str:
             if isinstance(leaf, np.ndarray | np.generic | jax.Array):
                 array = np.asarray(leaf)
                 total.update(f"{array.dtype}{array.shape}".encode())
-                total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+                total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
             else:
                 total.update(json.dumps(leaf).encode())
     return total.hexdigest()

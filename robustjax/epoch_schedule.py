@@ -94,7 +94,7 @@ def parse_schedule(text: str) -> EpochSchedule:
     return EpochSchedule(epochs, values, linear=bool(dots))
 
 
-def known_values(value: Scalar) -> tuple[float, ...]:
+def known_values(value: float | Callable[[float], float]) -> tuple[float, ...]:
     """The numbers that a value or a schedule runs through, as far as they are known.
 
     Those of a linear schedule lie between them; of a function nothing is known.

@@ -8,11 +8,9 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from etils import epath
+from etils.epath import Path
 
 from robustjax.errors import UserError
-
-Path = epath.Path
 
 PARTIAL = ".partial"
 """Ends the name of a file that is being written."""
@@ -72,7 +70,7 @@ def is_local(path: str | os.PathLike) -> bool:
     return "://" not in os.fspath(path)
 
 
-def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
+def read_json(path: str | os.PathLike, kind: type[dict] | type[list] = dict) -> Any:
     """The content of a JSON file.
 
     Args:
@@ -88,7 +86,7 @@ def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); make it again, or remove it") from None
     if not isinstance(content, kind):
-        wanted = {dict: "object", list: "list"}[kind]
+        wanted = "object" if kind is dict else "list"
         raise UserError(
             f"{path} is damaged (it holds no JSON {wanted}); make it again, or remove it"
         )

@@ -3,6 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -37,7 +38,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     types = option_types()
     for field in dataclasses.fields(TrainConfig):
         kind = types[field.name]
-        help_text, default = field.metadata["help"], field.default
+        help_text = field.metadata["help"]
+        default: Any = field.default
         if kind is bool:
             flags.DEFINE_bool(field.name, default, help_text, flag_values=values)
         elif kind is int:
@@ -47,7 +49,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         elif field.name == "set":
             flags.DEFINE_multi_string(field.name, list(default), help_text, flag_values=values)
         else:
-            parser = NumberParser(default)
+            parser: flags.ArgumentParser = NumberParser(default)
             if isinstance(default, tuple):
                 parser = _NumbersParser()
             elif str in typing.get_args(kind):
@@ -63,7 +65,9 @@ def config_from_flags(values: flags.FlagValues = flags.FLAGS) -> TrainConfig:
     Raises:
       ValueError: an option has a value that is not accepted.
     """
-    given = {field.name: values[field.name].value for field in dataclasses.fields(TrainConfig)}
+    given: dict[str, Any] = {
+        field.name: values[field.name].value for field in dataclasses.fields(TrainConfig)
+    }
     by_name = [
         f"{name}={values[name].value}"
         for name in own_hyperparameters()
@@ -159,14 +163,14 @@ class NumberParser(flags.ArgumentParser):
         return "number"
 
 
-class _ScheduleParser(NumberParser):
+class _ScheduleParser(flags.ArgumentParser):
     syntactic_help = "a number, a fraction or a schedule, such as 6 or 1..6@10"
 
     def parse(self, argument: str | float | None) -> float | str | None:
         if isinstance(argument, str) and ("@" in argument or ".." in argument):
             parse_schedule(argument)
             return argument
-        return super().parse(argument)
+        return NumberParser().parse(argument)
 
     def flag_type(self) -> str:
         return "number or schedule"

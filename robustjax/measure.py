@@ -14,6 +14,7 @@ import numpy as np
 
 from robustjax import attacks, data, parallel
 from robustjax.attacks.engine.rows import misclassified
+from robustjax.models.forward import forward
 
 PyTree = Any
 
@@ -60,7 +61,7 @@ def make_measure(
         key: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
         def logits_fn(batch: jax.Array) -> jax.Array:
-            return model.apply(variables, batch, train=False)
+            return forward(model, variables, batch)
 
         images = data.to_float(images)
         keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)

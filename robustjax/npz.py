@@ -69,8 +69,13 @@ class NpzFile(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, source: str | os.PathLike | bytes) -> None:
-        self.path = None if isinstance(source, bytes) else Path(source)
-        file = io.BytesIO(source) if self.path is None else self.path.open("rb")
+        self.path: Path | None
+        file: IO[bytes]
+        if isinstance(source, bytes):
+            self.path, file = None, io.BytesIO(source)
+        else:
+            self.path = Path(source)
+            file = self.path.open("rb")
         try:
             self._zip = zipfile.ZipFile(file)
             _require_all_members(self._zip)
@@ -208,6 +213,7 @@ def _require_all_members(archive: zipfile.ZipFile) -> None:
         # Compares the name in the directory with that in front of the member.
         archive.open(information).close()
     file = archive.fp
+    assert file is not None  # It is open.
     file.seek(-_END.size - len(archive.comment), os.SEEK_END)
     signature, *_, listed, _, _, _ = _END.unpack(file.read(_END.size))
     if not archive.filelist and file.tell() > _END.size + len(archive.comment):

@@ -17,14 +17,24 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
 
-from robustjax import parallel
+from tests import judged_shapes
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Before the library is imported: what these return is held against their annotations of shapes. How
+# an attack's steps are run (attacks/engine) has none.
+ATTACKS = [f"robustjax.attacks.{path.stem}" for path in ROOT.glob("robustjax/attacks/[!_]*.py")]
+jaxtyping.install_import_hook(
+    ["robustjax.losses", "robustjax.methods", *ATTACKS], f"{judged_shapes.__name__}.judged"
+)
+
+from robustjax import parallel  # noqa: E402 (the hook comes first)
 
 # Several devices in one process, so that sharing a batch among them can be tested anywhere.
 parallel.force_cpu_devices(4)
-
-ROOT = Path(__file__).resolve().parent.parent
 
 # Elsewhere than in continuous integration, every run tries other examples.
 hypothesis.settings.register_profile(

@@ -68,7 +68,7 @@ def pgd_convergence(
     threat: attacks.ThreatModel,
     *,
     steps: int,
-    step_size: float,
+    step_size: jax.Array | float,
     restarts: int = 1,
     batch_size: int = 128,
     report: Progress | None = None,

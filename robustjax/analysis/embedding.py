@@ -69,7 +69,8 @@ def embed(
     if method == "pca":
         pca = PCA(2, random_state=seed, copy=False)
         plane = pca.fit_transform(together)
-        explained = tuple(float(share) for share in pca.explained_variance_ratio_)
+        first, second = map(float, pca.explained_variance_ratio_)
+        explained = first, second
     else:
         plane = _tsne(together, seed)
     ends = np.cumsum([len(part) for part in features.values()])[:-1]

@@ -56,8 +56,8 @@ class LossSurface(NamedTuple):
 def loss_surface(
     key: jax.Array,
     logits_fn: LogitsFn,
-    images: np.ndarray,
-    labels: np.ndarray,
+    images: jax.Array | np.ndarray,
+    labels: jax.Array | np.ndarray,
     threat: attacks.ThreatModel,
     *,
     extent: float = 1.0,

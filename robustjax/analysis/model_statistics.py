@@ -112,7 +112,7 @@ def compute_logits(
     size = min(checked_count("batch_size", batch_size, 1), total)
     found = []
     for batch in batches_of_one_shape(total, size):
-        some = jnp.asarray(float_images(images[batch.rows]))
+        some = jnp.asarray(float_images(np.asarray(images[batch.rows])))
         logits = network.clean_logits(logits_fn, some, np.zeros(size, np.int32))
         found.append(batch.without_filling(np.asarray(logits, np.float32)))
     return np.concatenate(found)

@@ -87,7 +87,9 @@ class AutoPGD:
             backward_passes=jnp.zeros(batch, jnp.int32),
         )
 
-    def start(self, inputs: RankedInputs, kept: Kept | None, restart: jax.Array) -> _Rows:
+    def start(
+        self, inputs: RankedInputs, kept: Kept | None, restart: jax.Array | np.int32
+    ) -> _Rows:
         clean = inputs.images
         batch_size, dtype = len(clean), clean.dtype
         threat = inputs.threat.for_batch(batch_size, dtype)
@@ -95,7 +97,7 @@ class AutoPGD:
         keys = fold_in_each(per_example_keys(inputs.key, batch_size), number)
         success = ~inputs.attacked if kept is None or self.samples else kept.success
         images = where_rows(success, clean, starts(keys, clean, threat))
-        target = inputs.labels
+        target: Any = inputs.labels
         if self.aim == RANKED:
             target = inputs.target(number)
         elif self.aim == CHOSEN:

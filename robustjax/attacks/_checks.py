@@ -55,7 +55,7 @@ def checked_images(images: Any) -> jax.Array:
     return jnp.asarray(images, jax.dtypes.canonicalize_dtype(dtype))
 
 
-def check_inside_box(images: jax.Array, threat: ThreatModel) -> None:
+def check_inside_box(images: jax.Array | np.ndarray, threat: ThreatModel) -> None:
     """Refuses known pixels that are not finite, or outside of the box.
 
     The box wins over the ball: such a pixel would be moved into it, however far that is.
@@ -102,7 +102,7 @@ def checked_hard_labels(labels: Any, batch_size: int) -> jax.Array:
     return array
 
 
-def largest_class(**classes: jax.Array | None) -> tuple[str, int] | None:
+def largest_class(**classes: jax.Array | np.ndarray | None) -> tuple[str, int] | None:
     """The argument that holds the largest class, and that class; None: it is not known."""
     found = []
     for name, values in classes.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
 from robustjax.attacks.engine.rows import classified_as, misclassified, where_rows
@@ -111,7 +112,7 @@ class GradientAscent:
             backward_passes=jnp.zeros(batch, jnp.int32),
         )
 
-    def start(self, inputs: Inputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
+    def start(self, inputs: Inputs, kept: _Kept | None, restart: jax.Array | np.int32) -> _Rows:
         clean = inputs.images
         batch_size, dtype = len(clean), clean.dtype
         threat = inputs.threat.for_batch(batch_size, dtype)

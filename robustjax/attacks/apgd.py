@@ -19,6 +19,7 @@ from robustjax.attacks.engine.prepared import Prepared
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.targets import RankedInputs, lead_of_target, named_targets, ranked_inputs
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.shapes import CleanImages, ImageClasses
 
 LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
 
@@ -60,11 +61,11 @@ class APGD:
         self,
         key: jax.Array,
         logits_fn: Callable[..., jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
         *,
-        targets: jax.Array | None = None,
+        targets: ImageClasses | None = None,
     ) -> Prepared:
         """Checks the arguments, and looks at the clean images."""
         require_choice("loss", self.loss, tuple(LOSSES))
@@ -86,11 +87,11 @@ class APGD:
         self,
         key: jax.Array,
         logits_fn: Callable[..., jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
         *,
-        targets: jax.Array | None = None,
+        targets: ImageClasses | None = None,
     ) -> AttackResult:
         """Attacks images; `targets`, which belong to the images, are as for `apgd`."""
         return run_whole(self, key, logits_fn, images, labels, threat, targets=targets)
@@ -122,8 +123,8 @@ class APGDTargeted:
         self,
         key: jax.Array,
         logits_fn: Callable[..., jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
         *,
         first_target: jax.Array | int = 0,
@@ -140,8 +141,8 @@ class APGDTargeted:
         self,
         key: jax.Array,
         logits_fn: Callable[..., jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
         *,
         first_target: jax.Array | int = 0,
@@ -153,14 +154,14 @@ class APGDTargeted:
 def apgd(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     steps: int = 100,
     loss: str = "ce",
     restarts: int = 1,
-    targets: jax.Array | str | None = None,
+    targets: ImageClasses | str | None = None,
     samples: int = 0,
 ) -> AttackResult:
     r"""Auto-PGD on the cross-entropy or on the DLR loss.
@@ -217,17 +218,17 @@ def apgd(
       code, the start lies on the sphere of the norm (the paper leaves it open), and the count of
       increases up to the first checkpoint compares the first loss after the start with zero.
     """
-    named = isinstance(targets, str)
-    return APGD(steps, loss, restarts, targets if named else None, samples)(
-        key, logits_fn, images, labels, threat, targets=None if named else targets
+    by_name, classes = (targets, None) if isinstance(targets, str) else (None, targets)
+    return APGD(steps, loss, restarts, by_name, samples)(
+        key, logits_fn, images, labels, threat, targets=classes
     )
 
 
 def apgd_targeted(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     steps: int = 100,
@@ -287,6 +288,7 @@ def _prepared(
 ) -> Prepared:
     if not checks.has_finite_epsilon(inputs.threat):
         raise refusal("threat.epsilon", shown(inputs.threat.epsilon), "finite numbers")
+    examples: tuple[Any, ...]
     target = inputs.labels if attack.aim == ANY_WRONG else (inputs.labels, inputs.labels)
     if attack.samples:
         model = sampled_gradient_model(loss, logits_fn, inputs.labels, attack.samples)

@@ -16,6 +16,7 @@ from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine.prepared import Prepared
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.shapes import CleanImages, ImageLabels
 
 
 class Attack(Protocol):
@@ -25,8 +26,8 @@ class Attack(Protocol):
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageLabels,
         threat: ThreatModel,
     ) -> AttackResult:
         """Attacks images `[B, ...]` inside of the threat model."""
@@ -48,8 +49,8 @@ def run_whole(
     attack: Preparable,
     key: jax.Array,
     logits_fn: Callable[..., jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageLabels,
     threat: ThreatModel,
     **arrays: Any,
 ) -> AttackResult:
@@ -78,7 +79,7 @@ def recorded_settings(attack: Any) -> dict[str, Any]:
       attack: a dataclass; `completed`, so that a default that was computed stands there as what it
         came to. Of an attack that is none, nothing is known.
     """
-    if not dataclasses.is_dataclass(attack):
+    if not dataclasses.is_dataclass(attack) or isinstance(attack, type):
         return {}
     return {
         name: _plain(value)

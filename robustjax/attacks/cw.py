@@ -14,6 +14,7 @@ from robustjax.attacks.pgd import PGD, with_step_size
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.stopping import StopRule
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.shapes import CleanImages, ImageClasses, ImageLabels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +32,8 @@ class CW:
     """
 
     steps: int = 30
-    step_size: float | None = None
-    start: str = "uniform"
+    step_size: jax.Array | float | None = None
+    start: CleanImages | str = "uniform"
     stop: StopRule | None = None
     restarts: int = 1
     success: str = "last"
@@ -46,12 +47,12 @@ class CW:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageLabels,
         threat: ThreatModel,
         *,
-        targets: jax.Array | None = None,
-        start: jax.Array | None = None,
+        targets: ImageClasses | None = None,
+        start: CleanImages | None = None,
         independent_rows: bool = False,
     ) -> AttackResult:
         """Attacks images; the arrays, which belong to the images, are as for `cw_linf`."""
@@ -74,17 +75,17 @@ class CW:
 def cw_linf(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageLabels,
     threat: ThreatModel,
     *,
     steps: int = 30,
     step_size: jax.Array | float | None = None,
-    start: str | jax.Array = "uniform",
+    start: CleanImages | str = "uniform",
     stop: StopRule | None = None,
     restarts: int = 1,
     success: str = "last",
-    targets: jax.Array | str | None = None,
+    targets: ImageClasses | str | None = None,
     independent_rows: bool = False,
 ) -> AttackResult:
     r"""`pgd` on the margin :math:`\max_{k \ne y} z_k - z_y`: the papers' CW-infinity.
@@ -131,13 +132,13 @@ def cw_linf(
       f6; used as here in MART (Wang et al., 2020), section 4.2, and FAT (Zhang et al., 2020),
       section 6.
     """
-    named = isinstance(targets, str)
-    return CW(steps, step_size, start, stop, restarts, success, targets if named else None)(
+    by_name, classes = (targets, None) if isinstance(targets, str) else (None, targets)
+    return CW(steps, step_size, start, stop, restarts, success, by_name)(
         key,
         logits_fn,
         images,
         labels,
         threat,
-        targets=None if named else targets,
+        targets=classes,
         independent_rows=independent_rows,
     )

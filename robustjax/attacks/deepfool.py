@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from robustjax.arguments import checked_count, checked_number, refusal
 from robustjax.arguments.arrays import kind
@@ -20,6 +21,7 @@ from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.targets import lead_of_target, runners_up
 from robustjax.attacks.threat_model import ThreatModel, per_example
+from robustjax.shapes import CleanImages, ImageClasses
 
 ANY_LENGTH = ThreatModel("l2", math.inf)
 
@@ -45,8 +47,8 @@ class DeepFool:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel = ANY_LENGTH,
     ) -> AttackResult:
         """Attacks images, as `deepfool` does."""
@@ -76,8 +78,8 @@ class DeepFool:
 def deepfool(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel = ANY_LENGTH,
     *,
     steps: int = 50,
@@ -182,7 +184,7 @@ class _Iteration:
     def nothing_kept(self, inputs: _Inputs) -> None:
         """Unused: there is one run."""
 
-    def start(self, inputs: _Inputs, kept: None, restart: jax.Array) -> _Rows:
+    def start(self, inputs: _Inputs, kept: None, restart: jax.Array | np.int32) -> _Rows:
         batch_size, dtype = len(inputs.images), inputs.images.dtype
         return _Rows(
             images=inputs.images,

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from robustjax.arguments import checked_count, checked_number
 from robustjax.attacks._fab_projection import smallest_move
@@ -19,6 +20,7 @@ from robustjax.attacks.engine.rows import flat_rows, misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.targets import RankedInputs, lead_of_target, ranked_inputs
 from robustjax.attacks.threat_model import ThreatModel, per_example, unit_vectors
+from robustjax.shapes import CleanImages, ImageClasses
 
 # The share of the way to the ball's surface at which an additional restart begins.
 _START_RADIUS = 0.5
@@ -54,8 +56,8 @@ class FABTargeted:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
         *,
         first_target: jax.Array | int = 0,
@@ -80,8 +82,8 @@ class FABTargeted:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
         *,
         first_target: jax.Array | int = 0,
@@ -93,8 +95,8 @@ class FABTargeted:
 def fab_targeted(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     steps: int = 100,
@@ -219,7 +221,9 @@ class _FastAdaptiveBoundary:
             backward_passes=jnp.zeros(len(inputs.images), jnp.int32),
         )
 
-    def start(self, inputs: RankedInputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
+    def start(
+        self, inputs: RankedInputs, kept: _Kept | None, restart: jax.Array | np.int32
+    ) -> _Rows:
         clean = inputs.images
         batch_size, dtype = len(clean), clean.dtype
         threat = inputs.threat.for_batch(batch_size, dtype)

@@ -14,6 +14,7 @@ from robustjax.attacks import _checks as checks
 from robustjax.attacks.pgd import PGD, Loss
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.shapes import CleanImages, ImageLabels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,18 +27,18 @@ class FGSM:
     """
 
     loss: Loss | str = losses.cross_entropy
-    start: str = "clean"
+    start: CleanImages | str = "clean"
 
     def __call__(
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageLabels,
         threat: ThreatModel,
         *,
         target: Any = None,
-        start: jax.Array | None = None,
+        start: CleanImages | None = None,
     ) -> AttackResult:
         """Attacks images; the arrays, which belong to the images, are as for `fgsm`."""
         if not checks.has_finite_epsilon(checks.checked_threat_type(threat)):
@@ -50,13 +51,13 @@ class FGSM:
 def fgsm(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageLabels,
     threat: ThreatModel,
     *,
     loss: Callable[[jax.Array, Any], jax.Array] = losses.cross_entropy,
     target: Any = None,
-    start: str | jax.Array = "clean",
+    start: CleanImages | str = "clean",
 ) -> AttackResult:
     r"""One step of size epsilon in the steepest direction.
 

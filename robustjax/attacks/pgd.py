@@ -24,6 +24,7 @@ from robustjax.attacks.stopping import StopRule, checked_rule
 from robustjax.attacks.targets import named_targets
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.errors import UserError
+from robustjax.shapes import CleanImages, ImageClasses, ImageLabels
 from robustjax.step_size import default_step_size
 
 STARTS = checks.STARTS
@@ -59,14 +60,14 @@ class PGD:
     """
 
     steps: int = 10
-    step_size: float | None = None
+    step_size: jax.Array | float | None = None
     loss: Loss | str = losses.cross_entropy
-    start: str = "uniform"
+    start: CleanImages | str = "uniform"
     stop: StopRule | None = None
     restarts: int = 1
     success: str = "last"
     targets: str | None = None
-    noise: float | None = None
+    noise: jax.Array | float | None = None
 
     def completed(self, threat: ThreatModel, num_classes: int) -> PGD:
         """With the step size as a number."""
@@ -76,13 +77,13 @@ class PGD:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageLabels,
         threat: ThreatModel,
         *,
         target: Any = None,
-        targets: jax.Array | None = None,
-        start: jax.Array | None = None,
+        targets: ImageClasses | None = None,
+        start: CleanImages | None = None,
         budget: jax.Array | int | None = None,
         independent_rows: bool = False,
     ) -> AttackResult:
@@ -111,8 +112,8 @@ class PGD:
         step_size = self.step_size
         if step_size is None:
             step_size = _default_step_size(threat, steps)
-        step_size = checked_scale("step_size", step_size, batch_size, dtype)
-        checks.warn_if_short(threat.epsilon, steps, step_size)
+        size = checked_scale("step_size", step_size, batch_size, dtype)
+        checks.warn_if_short(threat.epsilon, steps, size)
         inputs = Inputs(
             start_name=start_name,
             rule_class=type(self.stop),
@@ -122,7 +123,7 @@ class PGD:
             labels=labels,
             target=checks.checked_target(labels if target is None else target, batch_size),
             threat=threat,
-            step_size=step_size,
+            step_size=size,
             budget=checks.checked_budget(budget, steps, batch_size),
             noise=None
             if self.noise is None
@@ -152,19 +153,19 @@ class PGD:
 def pgd(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageLabels,
     threat: ThreatModel,
     *,
     steps: int = 10,
     step_size: jax.Array | float | None = None,
     loss: Callable[[jax.Array, Any], jax.Array] = losses.cross_entropy,
     target: Any = None,
-    start: str | jax.Array = "uniform",
+    start: CleanImages | str = "uniform",
     stop: StopRule | None = None,
     restarts: int = 1,
     success: str = "last",
-    targets: jax.Array | str | None = None,
+    targets: ImageClasses | str | None = None,
     budget: jax.Array | int | None = None,
     noise: jax.Array | float | None = None,
     independent_rows: bool = False,
@@ -253,7 +254,7 @@ def pgd(
       Training (Cai et al., 2018). Noise: FAT's official code. The sign start and success at any
       iterate: NAP's evaluation and code.
     """
-    named = isinstance(targets, str)
+    by_name, classes = (targets, None) if isinstance(targets, str) else (None, targets)
     return PGD(
         steps=steps,
         step_size=step_size,
@@ -262,7 +263,7 @@ def pgd(
         stop=stop,
         restarts=restarts,
         success=success,
-        targets=targets if named else None,
+        targets=by_name,
         noise=noise,
     )(
         key,
@@ -271,7 +272,7 @@ def pgd(
         labels,
         threat,
         target=target,
-        targets=None if named else targets,
+        targets=classes,
         budget=budget,
         independent_rows=independent_rows,
     )

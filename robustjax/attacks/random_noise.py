@@ -11,6 +11,7 @@ from robustjax.arguments import checked_count
 from robustjax.attacks.pgd import PGD
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.shapes import CleanImages, ImageLabels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +28,8 @@ class RandomNoise:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageLabels,
         threat: ThreatModel,
     ) -> AttackResult:
         """Attacks images, as `random_noise` does."""
@@ -40,8 +41,8 @@ class RandomNoise:
 def random_noise(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageLabels,
     threat: ThreatModel,
     *,
     draws: int = 1,

@@ -113,8 +113,9 @@ def register(
     """
     require_free_name("attack", name, (*ENTRIES, "clean"))
     if attack is None:
-        options = {"norms": norms, "fewest_classes": fewest_classes, "citation": citation}
-        return functools.partial(register, name, **options)
+        return functools.partial(
+            register, name, norms=norms, fewest_classes=fewest_classes, citation=citation
+        )
     checked_function("attack", attack, "frozen dataclasses and functions")
     made = attack if isinstance(attack, type) else _Function
     fixed = {} if isinstance(attack, type) else {"function": attack}

@@ -7,6 +7,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from robustjax.shapes import CountPerImage, Images, TruthPerImage
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +23,9 @@ class AttackResult:
         restarts.
     """
 
-    images: jax.Array
-    success: jax.Array
-    backward_passes: jax.Array
+    images: Images
+    success: TruthPerImage
+    backward_passes: CountPerImage
 
     @classmethod
     def empty(cls, images: jax.Array) -> AttackResult:

@@ -22,6 +22,7 @@ from robustjax.attacks.engine.model import logits_model
 from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel, per_example
+from robustjax.shapes import CleanImages, ImageClasses
 
 Model = Callable[[jax.Array], jax.Array]
 
@@ -42,8 +43,8 @@ class SPSA:
 
     steps: int = 100
     samples: int = 8192
-    delta: float | None = None
-    learning_rate: float | None = None
+    delta: jax.Array | float | None = None
+    learning_rate: jax.Array | float | None = None
     chunk: int = 256
 
     def completed(self, threat: ThreatModel, num_classes: int) -> SPSA:
@@ -59,8 +60,8 @@ class SPSA:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
     ) -> AttackResult:
         """Attacks images, as `spsa` does."""
@@ -102,8 +103,8 @@ class SPSA:
 def spsa(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     steps: int = 100,
@@ -293,7 +294,7 @@ class _Ascent:
     def nothing_kept(self, inputs: _Inputs) -> _Kept:
         return _Kept(inputs.images, jnp.zeros(len(inputs.images), bool))
 
-    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
+    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array | np.int32) -> _Rows:
         del kept, restart
         batch_size = len(inputs.images)
         return _Rows(
@@ -315,6 +316,7 @@ class _Ascent:
         gradients = self._gradients(model, rows)
         # Optax raises numbers to whole powers, which JAX forbids where it is strict about dtypes.
         with jax.numpy_dtype_promotion("standard"):
+            update: Any  # Like the images, which Optax's types do not say.
             update, adam = jax.vmap(_ADAM.update)(gradients, rows.adam)
         ahead = per_example(rows.learning_rate, rows.images) * update
         moved = rows.threat.project(rows.images + ahead, rows.clean)
@@ -344,7 +346,7 @@ class _Ascent:
     def _gradients(self, model: Model, rows: _Rows) -> jax.Array:
         """The estimates `[B, ...]`, one example after the other; 0 without work where inactive."""
 
-        def of_one(row):
+        def of_one(row: tuple[jax.Array, ...]) -> jax.Array:
             active, key, taken, image, label, delta = row
             return jax.lax.cond(
                 active,
@@ -360,8 +362,8 @@ class _Ascent:
                 lambda: jnp.zeros_like(image),
             )
 
-        rows = (rows.active, rows.keys, rows.taken, rows.images, rows.labels, rows.delta)
-        return jax.lax.map(of_one, rows)
+        parts = (rows.active, rows.keys, rows.taken, rows.images, rows.labels, rows.delta)
+        return jax.lax.map(of_one, parts)
 
 
 def _checked_even(name: str, value: Any) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from robustjax import losses
 from robustjax.arguments import checked_count, checked_number, refusal, shown
@@ -21,6 +22,7 @@ from robustjax.attacks.engine.prepared import Prepared
 from robustjax.attacks.engine.rows import misclassified, where_rows
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.shapes import CleanImages, ImageClasses
 
 # So many queries are one step of the loop, lest starting the steps take longer than the queries.
 _QUERIES_PER_STEP = 20
@@ -46,8 +48,8 @@ class Square:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
     ) -> Prepared:
         """Checks the arguments, and looks at the clean images."""
@@ -79,8 +81,8 @@ class Square:
         self,
         key: jax.Array,
         logits_fn: Callable[[jax.Array], jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
     ) -> AttackResult:
         """Attacks images, as `square` does."""
@@ -90,8 +92,8 @@ class Square:
 def square(
     key: jax.Array,
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     queries: int = 5000,
@@ -204,7 +206,7 @@ class _Search:
         unseen = jnp.full(len(inputs.images), jnp.inf, inputs.images.dtype)
         return _Kept(inputs.images, unseen, ~inputs.attacked)
 
-    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array) -> _Rows:
+    def start(self, inputs: _Inputs, kept: _Kept | None, restart: jax.Array | np.int32) -> _Rows:
         clean = inputs.images
         batch_size = len(clean)
         threat = inputs.threat.for_batch(batch_size, clean.dtype)

@@ -21,6 +21,7 @@ from robustjax.attacks.engine.rows import misclassified, predicted
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.errors import UserError
 from robustjax.losses._logits import at_class, class_mask
+from robustjax.shapes import CleanImages, ImageClasses
 
 NAMED = ("next", "least", "random")
 """Rules by which each example is given a class to reach."""
@@ -80,8 +81,8 @@ class RankedInputs:
 def ranked_inputs(
     key: jax.Array,
     logits_fn: Callable[..., jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     random: bool = False,
@@ -153,7 +154,7 @@ def named_targets(
     if name == "least":
         wrong = jnp.where(class_mask(labels, num_classes), jnp.inf, logits)
         return jnp.argmin(wrong, axis=-1).astype(jnp.int32)
-    shift = 1
+    shift: jax.Array | int = 1
     if name == "random":
         keys = fold_in_each(per_example_keys(key, len(labels)), _DRAW)
         shift = jax.vmap(lambda key: jax.random.randint(key, (), 1, num_classes, jnp.int32))(keys)

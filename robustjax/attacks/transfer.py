@@ -16,14 +16,15 @@ from robustjax.attacks.engine.rows import misclassified
 from robustjax.attacks.pgd import pgd
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.shapes import CleanImages, ImageLabels
 
 
 def transfer(
     key: jax.Array,
     source_fn: Callable[[jax.Array], jax.Array],
     logits_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageLabels,
     threat: ThreatModel,
     *,
     attack: Callable[..., AttackResult] = pgd,

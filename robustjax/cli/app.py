@@ -79,8 +79,9 @@ def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
         hint = "--help lists those there are" if near is None else f"did you mean --{near}?"
         raise UserError(f"unknown flag --{error.flagname}; {hint}") from None
     for name in PATHS:
-        if name in values and values[name].value:
-            values[name].value = _expanded(values[name].value)
+        given = values[name].value if name in values else None
+        if given:
+            values[name].value = _expanded(given)
     if left_over:
         raise UserError(f"{left_over[0]!r} is not a flag; flags are written as --name=value")
 
@@ -121,7 +122,7 @@ def _expanded(value: str | Sequence[str]) -> str | list[str]:
     return [os.path.expanduser(path) for path in value]
 
 
-def warn(message: Warning | str, *_: object) -> None:
+def warn(message: Warning | str, *_: object, **__: object) -> None:
     """A warning as the person at the terminal reads it: without the line of code, and once."""
     if str(message) not in _said:
         _said.add(str(message))
@@ -155,7 +156,7 @@ def help_text(
 
 
 def _default_text(flag: flags.Flag) -> str:
-    return flag.default_as_str.strip("'")
+    return (flag.default_as_str or "").strip("'")
 
 
 _LONGEST = 1000

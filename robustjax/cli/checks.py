@@ -53,9 +53,9 @@ def require_units(norm: str, pixels: int) -> None:
     if values.allow_whole_box:
         return
     for name in ("epsilon", "step_size"):
-        if name in values and values[name].value is not None:
-            flag = f"--{name}={values[name].value:g}"
-            require_inside_box(flag, values[name].value, norm, pixels)
+        value = values[name].value if name in values else None
+        if value is not None:
+            require_inside_box(f"--{name}={value:g}", value, norm, pixels)
 
 
 def define_allow_whole_box(values: flags.FlagValues) -> None:

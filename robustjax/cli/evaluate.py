@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from absl import flags
@@ -199,8 +199,8 @@ def evaluate_run(
     See the flags for the arguments. With `resume`, what is found is kept in the run's folder until
     the evaluation is whole; with `quiet` nothing is told meanwhile.
     """
-    folder = None
-    if Path(workdir).is_dir():
+    folder = Path(workdir)
+    if folder.is_dir():
         folder = require_writable(
             workdir,
             f"--workdir={workdir}",
@@ -218,7 +218,7 @@ def evaluate_run(
         for said, value in distances.items():
             require_inside_box(said, value, config.norm, height * width * channels)
     available = len(network.test_set.labels)
-    data = {
+    data: dict[str, Any] = {
         "digest": digest(network.test_set.images, network.test_set.labels),
         "dataset": f"{config.dataset} test",
         "available_examples": available,

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from robustjax.batching import batches_of_one_shape
 from robustjax.cli import app, checks, compilation
 from robustjax.errors import UserError
 from robustjax.files import Path, write_whole
+from robustjax.models.forward import forward
 from robustjax.progress import terminal_bar
 
 DESCRIPTION = """\
@@ -62,9 +64,8 @@ def _main() -> None:
         raise UserError("give either --images=FILE.npz or --dataset=NAME")
     checks.require_counts(skip_first=0, batch_size=1)
     for name in ("images", "data_dir"):
-        if values[name].value and os.path.realpath(values.output) == os.path.realpath(
-            values[name].value
-        ):
+        read = values[name].value
+        if read and os.path.realpath(values.output) == os.path.realpath(read):
             raise UserError(f"--output={values.output}: --{name} is read from that file")
     checks.require_output(values.output, f"--output={values.output}")
     compilation.enable_cache()
@@ -118,7 +119,7 @@ def label_images(
 
     @jax.jit
     def predict(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = model.apply(variables, data.to_float(images), train=False)
+        logits = forward(model, variables, data.to_float(images))
         return predicted(logits), jnp.max(jax.nn.softmax(logits), -1)
 
     labels, confidence = _in_batches(predict, images, batch_size)
@@ -170,7 +171,7 @@ def _images(values: flags.FlagValues) -> np.ndarray:
     return images[values.skip_first :]
 
 
-def _write(output: Path, **arrays: np.ndarray | str) -> None:
+def _write(output: Path, **arrays: Any) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     write_whole(output, content.getbuffer())

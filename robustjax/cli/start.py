@@ -62,7 +62,7 @@ def forget_working_directory() -> None:
     sys.path[:] = [place for place in sys.path if place and os.path.realpath(place) not in places]
 
 
-def _interrupt_with(handler: object) -> None:
+def _interrupt_with(handler: "signal._HANDLER") -> None:
     """Sets what Ctrl-C does, unless whoever started this process has it ignored."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -168,7 +169,8 @@ def _verify(
 
 def _ball(found: adversarial_images.AdversarialImages, path: Path) -> tuple[str, float]:
     """The norm and the radius that a file says its attack had."""
-    norm, epsilon = found.settings.get("norm"), found.settings.get("epsilon")
+    norm: Any = found.settings.get("norm")
+    epsilon = found.settings.get("epsilon")
     if norm not in NORMS or not is_number(epsilon) or not is_finite(epsilon) or epsilon < 0:
         raise UserError(f"{path} does not say the norm and the radius of its attack")
     return norm, float(epsilon)

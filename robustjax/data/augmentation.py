@@ -164,7 +164,7 @@ def augment(
     return jax.vmap(augment_one)(keys, images)
 
 
-def to_float(images: jax.Array) -> jax.Array:
+def to_float(images: jax.Array | np.ndarray) -> jax.Array:
     """Bring the images of a data set to the unit interval: bytes become x / 255.
 
     Args:

@@ -21,13 +21,13 @@ def mapped(archive: NpzFile, name: str, larger_than: float) -> np.ndarray | None
     reading, this does not compare the array with its checksum.
 
     Args:
-      archive: an .npz file on the disk.
+      archive: an .npz file.
       name: of the array.
       larger_than: bytes.
 
     Returns:
-      The array, or None if it is not larger than that, or cannot be mapped: it is compressed
-      (`numpy.savez_compressed`) or in Fortran's order.
+      The array, or None if it is not larger than that, or cannot be mapped: it is no file
+      on the disk, is compressed (`numpy.savez_compressed`) or in Fortran's order.
 
     Raises:
       NpzError: it is no array, or not all there.
@@ -37,7 +37,7 @@ def mapped(archive: NpzFile, name: str, larger_than: float) -> np.ndarray | None
         return None
     header = archive.header(name)
     count = math.prod(header.shape)
-    if header.fortran_order or not count:
+    if archive.path is None or header.fortran_order or not count:
         return None
     with archive.path.open("rb") as file:
         file.seek(information.header_offset)
@@ -91,7 +91,7 @@ class JoinedRows:
         found[of_second] = self._second[rows[of_second] - len(self._first)]
         return found
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """All rows in one array, for what has to see them all."""
         if copy is False:
             raise UserError("joined rows lie in no single array; a copy is needed")

@@ -102,7 +102,8 @@ def mix(
         check_distributions("mix: labels", distributions)
     if mixing.kind == "none":
         return images, labels
-    size = images.shape[1:3]
+    _, height, width, _ = images.shape
+    size = height, width
     masks = {
         "mixup": lambda key: _mixup_mask(key, size, mixing.alpha),
         "cutmix": lambda key: _cutmix_mask(key, size, mixing.alpha),

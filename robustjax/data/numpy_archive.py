@@ -60,7 +60,7 @@ def load_npz(path: str, split: str) -> Dataset:
         num_classes = 1 + max(int(values.max()) for values in labels.values())
         if "num_classes" in archive:
             num_classes = _num_classes(path, _array(archive, path, "num_classes"))
-        class_names = ()
+        class_names: tuple[str, ...] = ()
         if "class_names" in archive:
             class_names = _class_names(path, _array(archive, path, "class_names"))
     try:

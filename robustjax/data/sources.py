@@ -104,6 +104,7 @@ def _load_part(name: str, split: str, data_dir: str | None, allow_prepare: bool)
     if found is None:
         _prepare_or_explain(name, directory, allow_prepare)
         found = prepared.find(tfds_name, directory)
+        assert found is not None  # It has been made.
     return prepared.read(name, found, split)
 
 

@@ -120,6 +120,7 @@ def radii(threat: attacks.ThreatModel, pixels: int) -> tuple[float, ...]:
       threat: the norm, epsilon and the box.
       pixels: numbers in an image.
     """
+    assert threat.bounds is not None  # Probes need a box.
     epsilon, (low, high) = float(threat.epsilon), threat.bounds
     widest = float(high - low) * (math.sqrt(pixels) if threat.norm == "l2" else 1)
     inside = [epsilon * scale for scale in _BELOW if epsilon * scale < widest]

@@ -116,13 +116,14 @@ class Attacked(NamedTuple):
 
     def long_pgd(self, keys, images, labels):
         """One PGD, looked at on its way: what goes on is the last iterate."""
-        right, loss, iterate, taken = [], [], "uniform", 0
+        right, loss, taken = [], [], 0
+        start: jax.Array | str = "uniform"
         for step in self.curve:
             with warnings.catch_warnings():
                 # A part of the way need not cross the ball.
                 warnings.simplefilter("ignore")
-                iterate = self.pgd(keys, images, labels, steps=step - taken, start=iterate).images
-            taken = step
+                iterate = self.pgd(keys, images, labels, steps=step - taken, start=start).images
+            start, taken = iterate, step
             correct, cross_entropy = self.judged(iterate, labels)
             right.append(correct)
             loss.append(cross_entropy)
@@ -180,6 +181,7 @@ class Attacked(NamedTuple):
 
     def transfer(self, keys, images, labels):
         """PGD on the other network."""
+        assert self.source_fn is not None  # Else it is not in the plan.
         result = attacks.transfer(
             keys,
             self.source_fn,

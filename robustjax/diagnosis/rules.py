@@ -66,7 +66,7 @@ class Comparison(NamedTuple):
     """
 
     statement: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
     of: int
     allowed: float
 
@@ -350,8 +350,9 @@ def _unbounded(evidence: Evidence) -> Check:
 
 def _other_losses(evidence: Evidence) -> Check:
     usual = evidence.restarts[:, 0]
-    others = {"PGD on the margin": evidence.margin, "APGD on the DLR loss": evidence.dlr}
-    others = {name: found for name, found in others.items() if found is not None}
+    others = _looked_at(
+        {"PGD on the margin": evidence.margin, "APGD on the DLR loss": evidence.dlr}
+    )
     return _check(
         "a loss that does not saturate",
         "An attack on the margin of the logits, or on their difference of logits ratio, breaks "
@@ -368,12 +369,13 @@ def _other_losses(evidence: Evidence) -> Check:
 
 def _black_boxes(evidence: Evidence) -> Check:
     white_box = evidence.restarts[:, -1] & evidence.after(evidence.longest)
-    others = {
-        "random search": evidence.random_search,
-        "Square": evidence.square,
-        "transfer": evidence.transfer,
-    }
-    others = {name: found for name, found in others.items() if found is not None}
+    others = _looked_at(
+        {
+            "random search": evidence.random_search,
+            "Square": evidence.square,
+            "transfer": evidence.transfer,
+        }
+    )
     return _check(
         "black boxes",
         "An attack that sees no gradient of the network breaks more than PGD with restarts.",
@@ -384,6 +386,10 @@ def _black_boxes(evidence: Evidence) -> Check:
         white_box=_accuracy(white_box),
         **{name: _accuracy(found) for name, found in others.items()},
     )
+
+
+def _looked_at(attacks: dict[str, np.ndarray | None]) -> dict[str, np.ndarray]:
+    return {name: found for name, found in attacks.items() if found is not None}
 
 
 def _together(evidence: Evidence) -> Check:

@@ -170,8 +170,9 @@ def summary_of(records: Sequence[Record]) -> dict[str, Any]:
         "interval_95": list(clean.interval),
         "attacks": entries,
     }
-    if on_all and all(record.correct is not None for record in (clean, *on_all)):
-        worst = np.logical_and.reduce([record.correct for record in (clean, *on_all)])
+    correct = [record.correct for record in (clean, *on_all) if record.correct is not None]
+    if on_all and len(correct) == 1 + len(on_all):
+        worst = np.logical_and.reduce(correct)
         summary[WORST_CASE] = float(worst.mean())
         summary[WORST_CASE_INTERVAL] = list(wilson_interval(int(worst.sum()), len(worst)))
     elif len(attacks) == len(on_all) and WORST_CASE in clean.measured:

@@ -88,9 +88,10 @@ def save(
       and is kept under another name. None if there is none.
     """
     path, kept = folder / f"{name}.npz", None
-    subject = {"weights": weights, "data": data, "seed": seed}
+    subject: dict[str, Any] = {"weights": weights, "data": data, "seed": seed}
     if path.exists() and not _replaces(score, subject, path):
         kept = set_aside(path)
+    assert score.images is not None
     content = io.BytesIO()
     np.savez_compressed(
         content,
@@ -112,7 +113,7 @@ def _replaces(score: AttackScore, subject: Mapping[str, Any], path: Path) -> boo
     mine = {key: value for key, value in score.settings.items() if key not in MEASURED}
     other = {key: value for key, value in before.settings.items() if key not in MEASURED}
     same = subject == {"weights": before.weights, "data": before.data, "seed": before.seed}
-    return mine == other and same and len(before.images) <= len(score.images)
+    return mine == other and same and len(before.images) <= len(score.correct)
 
 
 def load(path: Path) -> AdversarialImages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 from robustjax import attacks
 from robustjax.arguments import require_choice
@@ -27,6 +27,25 @@ ENSEMBLES = ("autoattack", "autoattack-rand")
 _DISTANCES = frozenset(("step_size", "noise", "delta", "learning_rate"))
 
 
+class Stepped(Protocol):
+    """An attack of a kind in `STEPPED`; its step size is a number once it is completed."""
+
+    @property
+    def steps(self) -> int:
+        """How many it takes."""
+        ...
+
+    @property
+    def step_size(self) -> float:
+        """In units of the images."""
+        ...
+
+    @property
+    def restarts(self) -> int:
+        """How often it begins anew."""
+        ...
+
+
 class AttackSpec(NamedTuple):
     """One attack of a suite. What is None is as the evaluation says.
 
@@ -46,10 +65,16 @@ class AttackSpec(NamedTuple):
     epsilon: float | None = None
     examples: int | None = None
 
+    @property
+    def stepped(self) -> Stepped:
+        """The attack, of a kind in `STEPPED`."""
+        return cast(Stepped, self.attack)
+
     def with_settings(self, **settings: Any) -> AttackSpec:
         """With settings that become the attack's own; those that it does not have are left out."""
         own = _own(self.attack, settings)
-        attack = dataclasses.replace(self.attack, **own) if own else self.attack
+        attack: Any = self.attack
+        attack = dataclasses.replace(attack, **own) if own else attack
         return self._replace(attack=attack, given=self.given | own.keys())
 
     def completed(
@@ -72,14 +97,15 @@ class AttackSpec(NamedTuple):
         """
         epsilon = float(threat.epsilon) if self.epsilon is None else self.epsilon
         found = self._replace(epsilon=epsilon)
-        if found.attack is None:
+        attack: Any = found.attack
+        if attack is None:
             return found
         if self.kind in STEPPED:
             usual = {"step_size": step_size, "start": start, "success": success}
             more = {name: value for name, value in usual.items() if name not in self.given}
-            found = found._replace(attack=dataclasses.replace(found.attack, **more))
+            attack = dataclasses.replace(attack, **more)
         ball = attacks.ThreatModel(threat.norm, epsilon, threat.bounds)
-        return found._replace(attack=completed(found.attack, ball, num_classes))
+        return found._replace(attack=completed(attack, ball, num_classes))
 
     def own_distances(self) -> dict[str, float]:
         """The settings of its own that are distances, in units of the images, by what says them."""
@@ -93,13 +119,14 @@ class AttackSpec(NamedTuple):
     def complaint(self) -> str:
         """What is wrong with the settings of a completed attack; "" if nothing is."""
         if self.kind in STEPPED:
-            return reach_complaint(self.epsilon, self.attack.steps, self.attack.step_size)
+            return reach_complaint(self.epsilon, self.stepped.steps, self.stepped.step_size)
         return ""
 
     def settings(self, norm: str) -> dict[str, Any]:
         """The exact settings, for the record; of a completed attack."""
         if self.attack is None:
             return {}
+        assert self.epsilon is not None  # It is completed.
         ball = {"norm": norm, "epsilon": float(self.epsilon)}
         return {**ball, **recorded_settings(self.attack)}
 
@@ -118,7 +145,7 @@ def parse_attack(attack: Any) -> AttackSpec:
         name = naming.name_of(attack)
         fields = frozenset(field.name for field in dataclasses.fields(attack))
         given = fields - {"step_size"} if getattr(attack, "step_size", 0) is None else fields
-        return AttackSpec(name, naming.parse(name).kind, attack, given)
+        return AttackSpec(name, naming.parse(name).kind, cast(Attack, attack), given)
     kind, value, given = naming.parse(attack)
     return AttackSpec(attack, kind, value, given)
 
@@ -152,7 +179,7 @@ def require_possible(spec: AttackSpec, norm: str, num_classes: int) -> None:
         )
 
 
-def _own(attack: Attack | None, settings: dict[str, Any]) -> dict[str, Any]:
+def _own(attack: Any, settings: dict[str, Any]) -> dict[str, Any]:
     if attack is None:
         return {}
     fields = {field.name for field in dataclasses.fields(attack)}

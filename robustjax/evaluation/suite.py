@@ -189,6 +189,7 @@ class _OneRun(NamedTuple):
             self.report(f"{self.spec.name}: {attack}", done, of, robust_accuracy)
 
         path = None if unfinished is None else unfinished.path(self.spec.name, self.settings)
+        assert isinstance(self.spec.attack, attacks.AutoAttack)
         version = self.spec.attack.version
         random = version == "rand"
         attack = functools.partial(
@@ -206,6 +207,7 @@ class _OneRun(NamedTuple):
         try:
             found = attack(state_path=path)
         except StateError:  # What was found before is damaged, and is found again.
+            assert path is not None
             path.unlink()
             found = attack(state_path=path)
         settings = {
@@ -220,7 +222,8 @@ class _OneRun(NamedTuple):
         self, keys: jax.Array, logits_fn: LogitsFn, images: jax.Array, labels: jax.Array
     ) -> attacks.AttackResult:
         """Attacks one batch."""
-        options = {}
+        assert self.spec.attack is not None
+        options: dict[str, Any] = {}
         if self.spec.kind in STEPPED:
             # Gathering the active rows would move those of several devices between them.
             options["independent_rows"] = len(self.devices) < 2

@@ -14,6 +14,7 @@ import numpy as np
 from robustjax import attacks, data, training
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
+from robustjax.models.forward import forward
 
 
 class TrainedNetwork(NamedTuple):
@@ -104,4 +105,4 @@ def _with_classes(dataset: data.Dataset, num_classes: int) -> data.Dataset:
 
 def apply_network(model: Any) -> Callable[[Any, jax.Array], jax.Array]:
     """The forward pass of a Flax network as a function of its weights and the images."""
-    return lambda variables, images: model.apply(variables, images, train=False)
+    return lambda variables, images: forward(model, variables, images)

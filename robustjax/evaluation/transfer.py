@@ -132,6 +132,7 @@ def transfer_matrix(
             unfinished=None if unfinished is None else unfinished[source],
         )
         settings = {"name": spec.name, **score.settings}
+        assert score.images is not None  # They are kept.
         robust[source] = {
             target: clean[target] & judge(logits_fn, score.images)
             for target, logits_fn in targets.items()

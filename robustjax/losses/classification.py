@@ -4,7 +4,6 @@ import numbers
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from robustjax.arguments import LARGEST_COUNT, arrays, refusal, shown
 from robustjax.losses._logits import (
@@ -15,9 +14,10 @@ from robustjax.losses._logits import (
     log_odds,
     log_softmax,
 )
+from robustjax.shapes import Coefficient, Distributions, HardLabels, Labels, Logits, PerExample
 
 
-def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+def cross_entropy(logits: Logits, labels: Labels) -> PerExample:
     """Cross-entropy of the softmax prediction with hard or soft labels.
 
     CE(z, y) = −log p_y for a hard label y, −Σ_k t_k log p_k for a soft label t, with
@@ -49,7 +49,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return jax.nn.softplus(-log_odds(logits, class_mask(labels, logits.shape[-1])))
 
 
-def boosted_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+def boosted_cross_entropy(logits: Logits, labels: HardLabels) -> PerExample:
     """Boosted cross-entropy (BCE): cross-entropy plus a margin term on the best wrong class.
 
     BCE(z, y) = −log p_y − log(1 − max over k ≠ y of p_k), with p = softmax(z). Computed exactly:
@@ -85,7 +85,7 @@ def boosted_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     )
 
 
-def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike) -> jax.Array:
+def kl_divergence(p_logits: Logits, q_logits: Logits) -> PerExample:
     """Kullback-Leibler divergence between two softmax predictions.
 
     KL(p ‖ q) = Σ_k p_k (log p_k − log q_k), with p = softmax(p_logits), q = softmax(q_logits).
@@ -161,7 +161,7 @@ def _difference(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     return jnp.where(jnp.abs(log_ratio) < 1, near, jnp.exp(log_q) - jnp.exp(log_p))
 
 
-def smooth_labels(labels: ArrayLike, num_classes: int, strength: ArrayLike) -> jax.Array:
+def smooth_labels(labels: HardLabels, num_classes: int, strength: Coefficient) -> Distributions:
     """Label smoothing: moves a share of each hard label evenly onto the other classes.
 
     t_y = 1 − s and t_k = s / (K − 1) for k ≠ y. (The other common convention mixes with the uniform

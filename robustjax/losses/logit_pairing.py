@@ -1,21 +1,20 @@
 """Logit pairing and squeezing: squared distances between logits, and of logits to zero."""
 
-import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from robustjax.arguments import arrays
 from robustjax.losses.classification import cross_entropy
+from robustjax.shapes import Coefficient, Labels, Logits, PerExample
 
 
 def adversarial_logit_pairing(
-    clean_logits: ArrayLike,
-    adversarial_logits: ArrayLike,
-    labels: ArrayLike,
+    clean_logits: Logits,
+    adversarial_logits: Logits,
+    labels: Labels,
     *,
-    weight: ArrayLike = 0.5,
-    alpha: ArrayLike = 0.0,
-) -> jax.Array:
+    weight: Coefficient = 0.5,
+    alpha: Coefficient = 0.0,
+) -> PerExample:
     """ALP: the mixed cross-entropy plus the squared distance of clean and adversarial logits.
 
     L = α CE(z, y) + (1 − α) CE(z′, y) + λ ‖z − z′‖², the square summed over the classes. (LRM's
@@ -37,6 +36,7 @@ def adversarial_logit_pairing(
         is not accepted. Under `jax.jit`, where values are unknown, such a label gives NaN.
 
     Example:
+      >>> import jax
       >>> clean_logits, adversarial_logits = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 0.0]])
       >>> loss = adversarial_logit_pairing(clean_logits, adversarial_logits, jnp.array([0]))
       >>> print(jax.device_get(loss).round(3))  # log 2 + ½
@@ -63,7 +63,7 @@ def adversarial_logit_pairing(
     return clean + adversarial + weight * logit_pairing(clean_logits, adversarial_logits)
 
 
-def logit_pairing(logits: ArrayLike, other_logits: ArrayLike) -> jax.Array:
+def logit_pairing(logits: Logits, other_logits: Logits) -> PerExample:
     """The squared distance ‖z − z′‖² between two rows of logits, summed over the classes.
 
     Between a clean and an adversarial image it is adversarial logit pairing, between two clean
@@ -89,7 +89,7 @@ def logit_pairing(logits: ArrayLike, other_logits: ArrayLike) -> jax.Array:
     return jnp.sum(jnp.square(difference), -1)
 
 
-def logit_squeezing(logits: ArrayLike) -> jax.Array:
+def logit_squeezing(logits: Logits) -> PerExample:
     """The squared length ‖z‖² of the logits, summed over the classes.
 
     Args:

@@ -10,24 +10,25 @@ from robustjax.arguments import arrays, refusal, require_choice, require_truth, 
 from robustjax.losses._logits import at_class, class_mask, expectation, log_softmax
 from robustjax.losses.classification import cross_entropy, kl_divergence
 from robustjax.losses.logit_pairing import logit_squeezing
+from robustjax.shapes import Coefficient, Labels, Logits, PerExample
 
 READINGS = ("A", "B")
 DIRECTIONS = ("clean", "adversarial")
 
 
 def lrm(
-    clean_logits: ArrayLike,
-    adversarial_logits: ArrayLike,
-    labels: ArrayLike,
+    clean_logits: Logits,
+    adversarial_logits: Logits,
+    labels: Labels,
     *,
     pairing_ratio: ArrayLike | None = 0.125,
-    squeezing: ArrayLike = 1e-3,
+    squeezing: Coefficient = 1e-3,
     reading: str = "A",
-    alpha: ArrayLike = 0.0,
+    alpha: Coefficient = 0.0,
     axis_name: str | None = None,
     direction: str = "clean",
     detached_reference: bool = True,
-) -> jax.Array:
+) -> PerExample:
     """LRM: adversarial cross-entropy, decoupled logit pairing, and logit squeezing.
 
     With z the clean and z′ the adversarial logits, L = α CE(z, y) + (1 − α) CE(z′, y), the pairing

@@ -2,16 +2,16 @@
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from robustjax.arguments import arrays
 from robustjax.losses._logits import at_class, class_mask, except_class
+from robustjax.shapes import HardLabels, Logits, PerExample
 
 # As in the authors' code; keeps DLR defined where the logits in its denominator are all equal.
 _DLR_OFFSET = 1e-12
 
 
-def cw_margin(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+def cw_margin(logits: Logits, labels: HardLabels) -> PerExample:
     """How far the best wrong class is ahead of the true one, as Carlini and Wagner measure it.
 
     CW(z, y) = max over k ≠ y of z_k − z_y: positive exactly for misclassified examples. Where wrong
@@ -40,7 +40,7 @@ def cw_margin(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return jnp.max(except_class(logits, mask), -1) - at_class(logits, mask)
 
 
-def dlr(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+def dlr(logits: Logits, labels: HardLabels) -> PerExample:
     """Difference of logits ratio: a margin that neither shifting nor scaling the logits changes.
 
     DLR(z, y) = −(z_y − max over k ≠ y of z_k) / (z_(1) − z_(3) + 10⁻¹²), with z_(i) the i-th
@@ -71,7 +71,7 @@ def dlr(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return -lead / _scale(first - third)
 
 
-def targeted_dlr(logits: ArrayLike, labels: ArrayLike, targets: ArrayLike) -> jax.Array:
+def targeted_dlr(logits: Logits, labels: HardLabels, targets: HardLabels) -> PerExample:
     """Difference of logits ratio towards a target class.
 
     DLR(z, y, t) = −(z_y − z_t) / (z_(1) − ½(z_(3) + z_(4)) + 10⁻¹²), with z_(i) the i-th largest

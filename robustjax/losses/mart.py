@@ -2,25 +2,25 @@
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from robustjax.arguments import arrays, require_choice, require_truth
 from robustjax.losses._logits import class_mask, log_odds
 from robustjax.losses.classification import boosted_cross_entropy, cross_entropy, kl_divergence
+from robustjax.shapes import Coefficient, HardLabels, Logits, PerExample
 
 CLASSIFIERS = ("bce", "ce", "natural_bce")
 
 
 def mart(
-    clean_logits: ArrayLike,
-    adversarial_logits: ArrayLike,
-    labels: ArrayLike,
+    clean_logits: Logits,
+    adversarial_logits: Logits,
+    labels: HardLabels,
     *,
-    beta: ArrayLike = 6.0,
+    beta: Coefficient = 6.0,
     classifier: str = "bce",
     divergence: bool = True,
     weighted: bool = True,
-) -> jax.Array:
+) -> PerExample:
     """MART: BCE on the adversarial image plus β times the KL, weighted by the clean error.
 
     L = BCE(p(x̂), y) + β · KL(p(x) ‖ p(x̂)) · (1 − p_y(x)), x the clean and x̂ the adversarial image.
@@ -87,10 +87,8 @@ def _regulariser(
 ) -> jax.Array:
     if not divergence and not weighted:
         return jnp.zeros_like(clean_logits[..., 0])
-    regulariser = 1.0
-    if divergence:
-        regulariser = kl_divergence(clean_logits, adversarial_logits)
-    if weighted:
-        true_class = class_mask(labels, clean_logits.shape[-1])
-        regulariser = regulariser * jax.nn.sigmoid(-log_odds(clean_logits, true_class))
-    return regulariser
+    if not weighted:
+        return kl_divergence(clean_logits, adversarial_logits)
+    true_class = class_mask(labels, clean_logits.shape[-1])
+    weight = jax.nn.sigmoid(-log_odds(clean_logits, true_class))
+    return kl_divergence(clean_logits, adversarial_logits) * weight if divergence else weight

@@ -1,13 +1,11 @@
 """The soft logit margin of MMA training, which bounds the margin that it maximises."""
 
-import jax
-from jax.typing import ArrayLike
-
 from robustjax.arguments import arrays
 from robustjax.losses._logits import class_mask, log_odds
+from robustjax.shapes import HardLabels, Logits, PerExample
 
 
-def soft_logit_margin(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+def soft_logit_margin(logits: Logits, labels: HardLabels) -> PerExample:
     """SLM = logsumexp over k ≠ y of z_k − z_y; positive where the example is misclassified.
 
     It lies above the logit margin max_{k≠y} z_k − z_y by at most log(K − 1), so where it is
@@ -25,6 +23,7 @@ def soft_logit_margin(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
         `jax.jit`, where values are unknown, such a label gives NaN.
 
     Example:
+      >>> import jax
       >>> import jax.numpy as jnp
       >>> margin = soft_logit_margin(jnp.array([[2.0, 0.0, 0.0]]), jnp.array([0]))
       >>> print(jax.device_get(margin).round(3))  # log 2 − 2

@@ -2,22 +2,22 @@
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from robustjax.arguments import arrays, require_truth
 from robustjax.losses._logits import class_mask, log_odds
 from robustjax.losses.classification import boosted_cross_entropy, cross_entropy
+from robustjax.shapes import Coefficient, HardLabels, Logits, PerExample
 
 
 def nap(
-    clean_logits: ArrayLike,
-    adversarial_logits: ArrayLike,
-    labels: ArrayLike,
+    clean_logits: Logits,
+    adversarial_logits: Logits,
+    labels: HardLabels,
     *,
-    beta: ArrayLike = 6.0,
+    beta: Coefficient = 6.0,
     boosted: bool = True,
     margin: bool = True,
-) -> jax.Array:
+) -> PerExample:
     """NAP: BCE on the adversarial image, and a penalty for being more sure of the clean one.
 
     L = BCE(p(x̂), y) − β · sg[p_y(x) − p_y(x̂)]₊ · CE(p(x), y). The margin is not differentiated

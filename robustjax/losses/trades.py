@@ -1,19 +1,17 @@
 """The TRADES loss: natural cross-entropy plus a divergence between two predictions."""
 
-import jax
-from jax.typing import ArrayLike
-
 from robustjax.arguments import arrays
 from robustjax.losses.classification import cross_entropy, kl_divergence
+from robustjax.shapes import Coefficient, Labels, Logits, PerExample
 
 
 def trades(
-    clean_logits: ArrayLike,
-    adversarial_logits: ArrayLike,
-    labels: ArrayLike,
+    clean_logits: Logits,
+    adversarial_logits: Logits,
+    labels: Labels,
     *,
-    beta: ArrayLike = 6.0,
-) -> jax.Array:
+    beta: Coefficient = 6.0,
+) -> PerExample:
     """TRADES: cross-entropy on the clean image plus β times the KL to the adversarial prediction.
 
     L = CE(z, y) + β · KL(softmax(z) ‖ softmax(z′)), z the clean and z′ the adversarial logits. The
@@ -34,6 +32,7 @@ def trades(
         Under `jax.jit`, where values are unknown, such a label gives NaN.
 
     Example:
+      >>> import jax
       >>> import jax.numpy as jnp
       >>> clean_logits = jnp.log(jnp.array([[0.5, 0.5]]))
       >>> adversarial_logits = jnp.log(jnp.array([[0.25, 0.75]]))

@@ -67,7 +67,9 @@ def create(
         largest = jnp.minimum(inner.scalars["strength"].astype(jnp.int32), inner.steps)
         part = jnp.maximum(inner.batch_size // (largest + 1), 1)
         steps = jnp.minimum(inner.positions // part, largest)
-        options = {"step_size": _drawn_step_size(inner, steps)} if random_step else {}
+        options: dict[str, Any] = (
+            {"step_size": _drawn_step_size(inner, steps)} if random_step else {}
+        )
         result = inner.pgd(loss=losses.cross_entropy, start=start, budget=steps, **options)
         attacked = (steps > 0)[:, None, None, None]
         images = jnp.where(attacked, result.images, inner.batch.images)

@@ -63,7 +63,7 @@ def create(
     require_finite("omega", omega, 0)
 
     def perturb(inner: Inner) -> Perturbation:
-        options = {} if projection else _without_ball(inner)
+        options: dict[str, Any] = {} if projection else _without_ball(inner)
         result = inner.pgd(
             loss=losses.cross_entropy,
             start=start,
@@ -107,7 +107,7 @@ def create_trades(
     tau = _checked(tau, start, projection)
 
     def perturb(inner: Inner) -> Perturbation:
-        options = {} if projection else _without_ball(inner)
+        options: dict[str, Any] = {} if projection else _without_ball(inner)
         return inner.found(ascend_divergence(inner, start=start, stop=_friendly(inner), **options))
 
     return Method(
@@ -146,7 +146,7 @@ def create_mart(
     require_choice("adversarial_first", adversarial_first, (True, False))
 
     def perturb(inner: Inner) -> Perturbation:
-        options = {} if projection else _without_ball(inner)
+        options: dict[str, Any] = {} if projection else _without_ball(inner)
         result = inner.pgd(
             loss=losses.cross_entropy,
             start=start,

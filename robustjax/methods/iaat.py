@@ -11,7 +11,7 @@ from robustjax.attacks import AttackResult
 from robustjax.attacks.engine.keys import fold_in_each
 from robustjax.attacks.engine.rows import misclassified
 from robustjax.attacks.pgd import STARTS
-from robustjax.epoch_schedule import EpochSchedule
+from robustjax.epoch_schedule import EpochSchedule, Scalar
 from robustjax.methods.method import Inner, Method, Perturbation
 from robustjax.methods.standard import adversarial_outer
 
@@ -92,7 +92,7 @@ def create(
         probes = jnp.where(in_warmup, 0, small.backward_passes + large.backward_passes)
         return Perturbation(result.images, result.backward_passes + probes, {"epsilon": radius})
 
-    warmup = 1.0 if fixed_epsilon_epochs == float("inf") else 0.0
+    warmup: Scalar = 1.0 if fixed_epsilon_epochs == float("inf") else 0.0
     if 0 < fixed_epsilon_epochs < float("inf"):
         warmup = EpochSchedule((0.0, fixed_epsilon_epochs), (1.0, 0.0))
     return Method(

@@ -98,7 +98,10 @@ def weighted_outer(outer: Outer, *, adversarial_first: bool = False, **options) 
     """MART's loss with `options` of `losses.mart`; one pass of the clean images, one of x̂."""
     keys = jax.random.split(outer.key)
     images = [outer.batch.images, outer.perturbation.images]
-    logits, network = [None, None], outer.network
+    logits: dict[int, jax.Array] = {}
+    network = outer.network
     for place in (1, 0) if adversarial_first else (0, 1):
         logits[place], network = network.train(images[place], keys[place])
-    return Objective(losses.mart(*logits, outer.batch.labels, **options), network.statistics)
+    return Objective(
+        losses.mart(logits[0], logits[1], outer.batch.labels, **options), network.statistics
+    )

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from robustjax import attacks, platforms
 from robustjax.arguments import require_choice
 from robustjax.epoch_schedule import Scalar, checked_scalar
+from robustjax.shapes import CountPerImage, Images, PerImage
 
 PyTree = Any
 
@@ -34,7 +35,7 @@ class Batch(NamedTuple):
 
     images: jax.Array
     labels: jax.Array
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     weight: jax.Array
 
 
@@ -48,8 +49,8 @@ class Perturbation(NamedTuple):
       notes: whatever else `perturb` tells `outer` of each example; leaves [B, ...].
     """
 
-    images: jax.Array
-    backward_passes: jax.Array
+    images: Images
+    backward_passes: CountPerImage
     memory: PyTree = ()
     notes: PyTree = ()
 
@@ -62,7 +63,7 @@ class Objective(NamedTuple):
       statistics: the batch-norm statistics after the method's forward passes, in its order.
     """
 
-    loss: jax.Array
+    loss: PerImage
     statistics: PyTree
 
 

@@ -150,11 +150,11 @@ def _input_gradient(
         return winograd.input_gradient(cotangent, kernel, padding)
     if strides == (1, 1) and kernel.shape[2] > _MOST_CHANNELS_TO_SCATTER:
         turned = kernel[::-1, ::-1].swapaxes(2, 3)
-        rest = tuple(
+        rows, columns = (
             (size - 1 - before, size - 1 - after)
             for size, (before, after) in zip(kernel.shape, padding, strict=False)
         )
-        return _direct(cotangent, turned, strides, rest)
+        return _direct(cotangent, turned, strides, (rows, columns))
     return _scattered(cotangent, kernel, shape, strides, padding)
 
 

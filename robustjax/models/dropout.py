@@ -11,11 +11,11 @@ class Places(NamedTuple):
     """Where the rows of a forward pass belong that sees only a part of the device's batch.
 
     Attributes:
-        index: int32 [B], the place of each row among those of the device.
+        rows: int32 [B], the place of each row among those of the device.
         total: how many rows the device has in all.
     """
 
-    index: jax.Array
+    rows: jax.Array
     total: int
 
 

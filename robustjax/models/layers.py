@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -15,13 +15,16 @@ from robustjax.errors import UserError
 from robustjax.models.convolution import conv_general_dilated
 from robustjax.models.initialization import torch_uniform, torch_uniform_bias
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "leaky_relu": partial(nn.leaky_relu, negative_slope=0.1),
     "silu": nn.silu,
 }
 NORMALIZATIONS = ("none", "per_image")
-CONVOLUTIONS = {"auto": conv_general_dilated, "xla": jax.lax.conv_general_dilated}
+CONVOLUTIONS: dict[str, Callable[..., jax.Array]] = {
+    "auto": conv_general_dilated,
+    "xla": jax.lax.conv_general_dilated,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,16 +71,17 @@ class Layers:
             raise UserError(f"dtype={self.dtype!r}: expected jnp.float32 or jnp.bfloat16")
         if (self.mean is None) != (self.std is None):
             raise UserError(f"mean={self.mean} and std={self.std}: give both, or neither")
-        if self.mean is None:
+        if self.mean is None or self.std is None:
             return
         if self.normalization != "none":
             raise UserError(
                 f"normalization={self.normalization!r} together with mean and std: choose one"
             )
         # Tuples, so that a network stays hashable whatever sequence the caller gave.
-        object.__setattr__(self, "mean", _per_channel("mean", self.mean))
-        object.__setattr__(self, "std", _per_channel("std", self.std))
-        if len(self.mean) != len(self.std) or min(self.std, default=0.0) <= 0.0:
+        mean, std = _per_channel("mean", self.mean), _per_channel("std", self.std)
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
+        if len(mean) != len(std) or min(std, default=0.0) <= 0.0:
             raise UserError(
                 f"mean={self.mean} and std={self.std}: expected one number per channel in each, "
                 "and positive deviations"

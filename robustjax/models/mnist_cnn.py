@@ -1,5 +1,7 @@
 """The MNIST networks of two 5×5 convolutions: Madry et al.'s, and SENSE's scale of capacities."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 
@@ -58,7 +60,7 @@ class MadryMnistCNN(nn.Module):
     ) -> jax.Array:
         """Maps images [B, H, W, C] in [0, 1], 4×4 or more, to float32 logits [B, num_classes]."""
         layers = self.layers
-        start = {
+        start: dict[str, Any] = {
             "kernel_init": nn.initializers.truncated_normal(0.1),
             "bias_init": nn.initializers.constant(0.1),
         }

@@ -54,7 +54,8 @@ def input_gradient(cotangent: jax.Array, kernel: jax.Array, padding: Padding) ->
     Returns:
         [B, H, W, C].
     """
-    padding = tuple((2 - before, 2 - after) for before, after in padding)
+    (top, bottom), (left, right) = padding
+    padding = (2 - top, 2 - bottom), (2 - left, 2 - right)
     tiles = _input_tiles(cotangent, padding)
     weights = _kernel_tiles(kernel, _TURNED_KERNEL_TRANSFORM)
     height, width = _output_size(cotangent, padding)
@@ -76,14 +77,14 @@ def kernel_gradient(inputs: jax.Array, cotangent: jax.Array, padding: Padding) -
     tiles = _input_tiles(inputs, padding)
     products = jnp.einsum("tbhwc,tbhwd->tcd", tiles, _cotangent_tiles(cotangent))
     channels, features = products.shape[1:]
-    entries = _KERNEL_TRANSFORM.T @ products.reshape(16, channels * features)
+    entries = jnp.matmul(_KERNEL_TRANSFORM.T, products.reshape(16, channels * features))
     return entries.reshape(3, 3, channels, features)
 
 
 def _output_size(inputs: jax.Array, padding: Padding) -> tuple[int, int]:
-    return tuple(
-        size + sum(zeros) - 2 for size, zeros in zip(inputs.shape[1:3], padding, strict=True)
-    )
+    _, height, width, _ = inputs.shape
+    in_height, in_width = map(sum, padding)
+    return height + in_height - 2, width + in_width - 2
 
 
 def _input_tiles(inputs: jax.Array, padding: Padding) -> jax.Array:
@@ -110,7 +111,7 @@ def _input_tiles(inputs: jax.Array, padding: Padding) -> jax.Array:
 def _kernel_tiles(kernel: jax.Array, transform: np.ndarray) -> jax.Array:
     """GgGᵀ: [16, C, D]."""
     channels, features = kernel.shape[2:]
-    entries = transform @ kernel.reshape(9, channels * features)
+    entries = jnp.matmul(transform, kernel.reshape(9, channels * features))
     return entries.reshape(16, channels, features)
 
 

@@ -20,6 +20,7 @@ from robustjax.batching import batches_of_one_shape
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
 from robustjax.files import Path
+from robustjax.models.forward import forward
 from robustjax.reports.figures.canvas import line_style, save, write_numbers
 from robustjax.reports.figures.sweep import accuracy_against_value
 from robustjax.text import format_value, parse_number
@@ -138,7 +139,7 @@ def measure(folder: Path, settings: Settings) -> Found:
     model = training.create_model(run.config, test_set.num_classes)
     variables = jax.tree.map(jnp.asarray, run.variables)
     logits_fn = jax.tree_util.Partial(
-        lambda variables, images: model.apply(variables, images, train=False), variables
+        lambda variables, images: forward(model, variables, images), variables
     )
     accuracy = {}
     for radius, names in ((1, ATTACKS), (2, ("pgd-20",))):
@@ -208,11 +209,11 @@ def distances(run: training.TrainedRun, examples: int) -> Found:
         difference = np.abs(np.asarray(found.images) - np.asarray(batch.images))
         moved.append(part.without_filling(difference.reshape(size, -1).max(axis=1)))
         passes.append(part.without_filling(found.backward_passes))
-    moved, passes = np.concatenate(moved), np.concatenate(passes)
+    distances = np.concatenate(moved)
     return {
-        "distance": float(moved.mean()),
-        "largest_distance": float(moved.max()),
-        "passes": float(passes.mean()),
+        "distance": float(distances.mean()),
+        "largest_distance": float(distances.max()),
+        "passes": float(np.concatenate(passes).mean()),
     }
 
 

@@ -20,6 +20,7 @@ from robustjax.config import TrainConfig
 from robustjax.errors import UserError
 from robustjax.files import Path, write_whole
 from robustjax.methods.mart_subset import TREATMENTS
+from robustjax.models.forward import forward
 from robustjax.reports.figures.canvas import save
 from robustjax.runs.names import METRICS
 
@@ -136,7 +137,7 @@ def choose(selector: Path, seed: int) -> dict[str, np.ndarray]:
 
     @jax.jit
     def predict(images: jax.Array) -> jax.Array:
-        return predicted(model.apply(run.variables, data.to_float(images), train=False))
+        return predicted(forward(model, run.variables, data.to_float(images)))
 
     batches = np.array_split(train_set.images, max(len(train_set) // 500, 1))
     misclassified = np.concatenate([predict(images) for images in batches]) != train_set.labels

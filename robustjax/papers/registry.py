@@ -140,7 +140,7 @@ def _experiment(name: str) -> ModuleType:
     return _EXPERIMENTS[name]
 
 
-def _value(key: str, text: str, wanted: type) -> Any:
+def _value(key: str, text: str, wanted: Any) -> Any:
     value = text if wanted is str else parse_literal(text)
     if wanted is float and type(value) is int:
         value = float(value)

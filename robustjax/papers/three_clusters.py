@@ -237,13 +237,13 @@ def train(
       float64 [iterations + 1, 3], the classifier before the first step and after each.
     """
     reduce = jnp.sum if settings.gradient == "sum" else jnp.mean
-    points, labels = jnp.asarray(points, jnp.float32), jnp.asarray(labels, jnp.int32)
+    clean, classes = jnp.asarray(points, jnp.float32), jnp.asarray(labels, jnp.int32)
 
     def objective(line, adversarial):
-        return reduce(losses.cross_entropy(logits(line, adversarial), labels))
+        return reduce(losses.cross_entropy(logits(line, adversarial), classes))
 
     def step(line, _):
-        adversarial = perturb(settings, line, points, labels, sensible=sensible)
+        adversarial = perturb(settings, line, clean, classes, sensible=sensible)
         line = line - settings.learning_rate * jax.grad(objective)(line, adversarial)
         return line, line
 

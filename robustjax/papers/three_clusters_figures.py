@@ -1,6 +1,7 @@
 """Figures 4 to 6 of SENSE: classifiers of the Three Clusters."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 
@@ -88,7 +89,7 @@ def draw_training(
     for row, (name, history) in zip(grid, histories.items(), strict=True):
         for axes, iteration in zip(row, shown, strict=True):
             line = history[iteration]
-            _draw_regions(axes, lambda points, line=line: line[0] + points @ line[1:])
+            _draw_regions(axes, functools.partial(_log_odds, line))
             adversarial = perturb(
                 settings,
                 jnp.asarray(line, jnp.float32),
@@ -103,6 +104,10 @@ def draw_training(
             axes.set_title(f"{name}, iteration {iteration}", fontsize="medium")
     figure.suptitle("Regions of the classifier and the examples perturbed against it")
     return save(figure, path)
+
+
+def _log_odds(line: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return line[0] + points @ line[1:]
 
 
 def _draw_regions(axes: Axes, log_odds: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -97,8 +97,8 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         )
         if shown:
             lines.append(f"  Here: {shown}.")
-    rest = ("verdict", "suspicious", "level", "clean_accuracy", "interval_95", "examples")
-    rest += ("checks", "curves")
+    about_all = ("verdict", "suspicious", "level", "clean_accuracy", "interval_95", "examples")
+    rest = (*about_all, "checks", "curves")
     lines += ["", *(f"* {key}: {_plain(v)}" for key, v in summary.items() if key not in rest)]
     return "\n".join(lines) + "\n"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from robustjax.text import format_value
 
@@ -180,14 +180,15 @@ def lead(scores: Sequence[Score | None]) -> Lead:
     different = _differing_settings([score.settings for score in there.values()])
     if different:
         return Lead(frozenset(), f"not compared, the settings differ: {', '.join(different)}")
-    if any(score.interval is None for score in there.values()):
-        return Lead(frozenset(), "not compared, an interval is missing")
-    best = max(there, key=lambda position: there[position].accuracy)
-    reached = frozenset(
-        position
+    with_interval = [
+        (position, score.accuracy, *score.interval)
         for position, score in there.items()
-        if score.interval[1] >= there[best].interval[0]
-    )
+        if score.accuracy is not None and score.interval is not None
+    ]
+    if len(with_interval) < len(there):
+        return Lead(frozenset(), "not compared, an interval is missing")
+    _, _, lowest, _ = max(with_interval, key=lambda known: known[1])
+    reached = frozenset(position for position, _, _, high in with_interval if high >= lowest)
     if len(reached) == len(there):
         return Lead(frozenset(), "no difference larger than the intervals")
     return Lead(reached)
@@ -207,7 +208,7 @@ def _differing_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _score(name: str, entry: Mapping[str, Any], accuracy: str, interval: str) -> Score:
-    bounds = entry.get(interval)
+    bounds: Any = entry.get(interval)
     whole = isinstance(bounds, list | tuple) and len(bounds) == 2 and all(map(_is_fraction, bounds))
     value = entry.get(accuracy)
     return Score(
@@ -217,7 +218,7 @@ def _score(name: str, entry: Mapping[str, Any], accuracy: str, interval: str) ->
     )
 
 
-def _is_fraction(value: Any) -> bool:
+def _is_fraction(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,10 @@ from robustjax.runs.log import read_rows
 from robustjax.runs.names import METRICS
 from robustjax.step_size import default_step_size
 
-CENTRES = {"median": statistics.median, "mean": statistics.fmean}
+CENTRES: dict[str, Callable[[Sequence[float]], float]] = {
+    "median": statistics.median,
+    "mean": statistics.fmean,
+}
 
 WORST = "worst case"
 
@@ -72,8 +75,8 @@ class Wanted(NamedTuple):
         settings: dict[str, Any] = {} if attack == CLEAN else {"epsilon": self.epsilon}
         spec = parse_attack(attack)
         if spec.kind in STEPPED:
-            own = spec.attack.step_size
-            usual = default_step_size(self.epsilon, spec.attack.steps)
+            own = spec.stepped.step_size
+            usual = default_step_size(self.epsilon, spec.stepped.steps)
             found = [size for size in (own, self.step_size, usual) if size is not None]
             settings["step_size"] = found[0]
         return Selection(attack, self.examples or math.inf, self.checkpoint, self.epochs, settings)
@@ -199,8 +202,9 @@ def _worst_case(chosen: Sequence[Record]) -> float | None:
     on_all = [record for record in chosen if record.examples == chosen[0].examples]
     if len(on_all) < 2:
         return None
-    if all(record.correct is not None for record in on_all):
-        return float(np.logical_and.reduce([record.correct for record in on_all]).mean())
+    correct = [record.correct for record in on_all if record.correct is not None]
+    if len(correct) == len(on_all):
+        return float(np.logical_and.reduce(correct).mean())
     recorded = next(record for record in chosen if record.attack == CLEAN).measured
     return recorded.get(WORST_CASE) if len(on_all) == len(chosen) else None
 

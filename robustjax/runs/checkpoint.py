@@ -399,5 +399,5 @@ def _digest(arrays: dict[tuple[str, ...], np.ndarray]) -> str:
     for path in sorted(arrays):
         array = np.ascontiguousarray(arrays[path])
         digest.update(f"{'/'.join(path)} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -86,7 +86,7 @@ class Record:
         """One line of the file."""
         content = dataclasses.asdict(self)
         if self.correct is not None:
-            content["correct"] = base64.b64encode(np.packbits(self.correct)).decode()
+            content["correct"] = base64.b64encode(np.packbits(self.correct).data).decode()
         return json.dumps({"format": _FORMAT, **content})
 
     @classmethod
@@ -108,11 +108,12 @@ class Record:
         Raises:
           ValueError: one is missing, or makes no sense.
         """
-        parts = {name: content.get(name) for name in _MAPPINGS}
+        parts: dict[str, Any] = {name: content.get(name) for name in _MAPPINGS}
         if isinstance(parts["measured"], dict):
             known = parts["measured"].items()
             parts["measured"] = {key: value for key, value in known if value is not None}
-        examples, interval = content.get("examples"), content.get("interval")
+        examples: Any = content.get("examples")
+        interval: Any = content.get("interval")
         kinds = {
             "attack": isinstance(content.get("attack"), str),
             "examples": is_count(examples),
@@ -138,12 +139,12 @@ class Record:
         )
 
 
-def is_fraction(value: Any) -> bool:
+def is_fraction(value: Any) -> TypeGuard[float]:
     """Whether a JSON value is a number in [0, 1]."""
     return is_number(value) and is_finite(value) and 0 <= value <= 1
 
 
-def is_count(value: Any) -> bool:
+def is_count(value: Any) -> TypeGuard[int]:
     """Whether a JSON value is a whole number above 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
@@ -161,24 +162,25 @@ def _is_finite_number(value: Any) -> bool:
     return is_number(value) and is_finite(value)
 
 
-def _each(is_right: Callable[[Any], bool], container: type) -> Callable[[Any], bool]:
-    return lambda value: (
-        isinstance(value, container)
-        and all(map(is_right, value.values() if isinstance(value, dict) else value))
-    )
+def _list_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(is_right, value))
 
 
-_KINDS = {
+def _dict_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(is_right, value.values()))
+
+
+_KINDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "settings": {"norm": _is_text, "epsilon": _is_finite_number},
     "data": {"digest": _is_text, "dataset": _is_text, "available_examples": is_count},
     "checkpoint": {"digest": _is_text, "kind": _is_text, "step": _is_finite_number},
     "measured": {
-        "warnings": _each(_is_text, list),
-        "after_each": _each(is_fraction, dict),
+        "warnings": _list_of(_is_text),
+        "after_each": _dict_of(is_fraction),
         WORST_CASE: is_fraction,
         WORST_CASE_INTERVAL: is_interval,
     },
-    "about": {"protocol": _is_text, "command": _is_text, "versions": _each(_is_text, dict)},
+    "about": {"protocol": _is_text, "command": _is_text, "versions": _dict_of(_is_text)},
 }
 """What the values are that are reckoned with; each may also be missing."""
 
@@ -225,8 +227,8 @@ class Selection(NamedTuple):
 
     def accepts(self, record: Record) -> bool:
         """Whether a record is of this evaluation."""
-        available = record.data.get("available_examples")
-        available = available if is_count(available) else math.inf
+        recorded = record.data.get("available_examples")
+        available = recorded if is_count(recorded) else math.inf
         return (
             record.attack == self.attack
             and (self.examples is None or record.examples == min(self.examples, available))

@@ -100,8 +100,9 @@ def read_runs(
             damaged.append(error)
     if damaged and (report is None or not found):
         raise damaged[0]
-    for error in damaged:
-        report(str(error))
+    if report is not None:
+        for damage in damaged:
+            report(str(damage))
     return found
 
 

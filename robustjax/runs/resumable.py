@@ -78,7 +78,8 @@ class Unfinished:
         if not now and time.monotonic() - self._saved < SECONDS_BETWEEN_SAVES:
             return
         content = io.BytesIO()
-        np.savez(content, **arrays, **{_SEAL: np.array(digest(arrays))})
+        sealed: dict[str, Any] = {**arrays, _SEAL: np.array(digest(arrays))}
+        np.savez(content, **sealed)
         write_whole(self.path(name, settings), content.getvalue())
         self._saved = time.monotonic()
 

@@ -115,7 +115,7 @@ class Experiment:
             "epsilon": warmed_up(epsilon, epoch, warmup),
             **self.method.scalars_at(epoch, log),
         }
-        steps = config.steps
+        steps: float = config.steps
         if config.steps_schedule:
             scalars["steps"] = steps = parse_schedule(config.steps_schedule)(epoch)
         scalars["step_size"] = warmed_up(config.step_size_for(epsilon, steps), epoch, warmup)

@@ -44,7 +44,7 @@ def num_classes_of(
     expected = {} if number is None else _expected(config, number, image_shape)
     if expected and mine.keys() != expected.keys():
         raise UserError(f"the weights are not those of model={config.model}")
-    if mine != expected:
+    if number is None or mine != expected:
         raise UserError(f"images of {_by(image_shape)} do not fit the network: {trained}")
     return number
 

@@ -213,7 +213,7 @@ class _Run:
             "step": self.step,
             "loss": float(totals.weighted_loss / totals.weight),
             **accuracies,
-            "learning_rate": float(self._experiment.learning_rate(self.step - 1)),
+            "learning_rate": float(np.asarray(self._experiment.learning_rate(self.step - 1))),
             "mean_backward_passes": float(totals.backward_passes / totals.examples),
             "images_per_second": images_per_second,
             "elapsed_seconds": time.monotonic() - self._started,

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from robustjax import attacks
-from robustjax.measure import Accuracy, make_measure
+from robustjax.measure import make_measure
 from robustjax.step_size import default_step_size
 from robustjax.training.experiment import Experiment
 
@@ -44,13 +44,11 @@ class EpochAccuracy:
           variables: of the network, replicated.
           key: draws the starts of the attack.
         """
-        row = {}
+        row: dict[str, float | None] = {}
         for name, examples in self._sets.items():
-            accuracy = Accuracy(None, None)
-            if examples is not None:
-                accuracy = self._measure(variables, examples, key)
-            row[f"{name}_clean_accuracy"] = accuracy.clean
-            row[f"{name}_robust_accuracy"] = accuracy.robust
+            found = None if examples is None else self._measure(variables, examples, key)
+            row[f"{name}_clean_accuracy"] = None if found is None else found.clean
+            row[f"{name}_robust_accuracy"] = None if found is None else found.robust
         return row
 
 

@@ -100,7 +100,9 @@ def load_run(workdir: str | os.PathLike, checkpoint: str = "best") -> TrainedRun
 def _restore(directory: Path, *, keep_best: bool, best: bool) -> Restored:
     """A checkpoint of a run that may be going on: one that is just removed is looked for again."""
     for _ in range(_ATTEMPTS):
-        found, trouble, said = None, None, []
+        found: Restored | None = None
+        trouble: CheckpointError | None = None
+        said: list[str] = []
         with Checkpoints(
             directory, keep_best=keep_best, read_only=True, report=said.append
         ) as checkpoints:
@@ -113,5 +115,6 @@ def _restore(directory: Path, *, keep_best: bool, best: bool) -> Restored:
     for line in said:
         warnings.warn(line, stacklevel=2)
     if found is None:
+        assert trouble is not None  # Nothing was found.
         raise trouble
     return found

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-import jax
 import optax
+from jax.typing import ArrayLike
 
 from robustjax.arguments import (
     LARGEST_COUNT,
@@ -54,6 +54,7 @@ def learning_rate_schedule(
         )
     if kind == "cyclic" and warmup_steps:
         raise UserError("schedule=cyclic rises from 0 by itself; leave out warmup_epochs")
+    main: optax.Schedule
     if kind == "constant":
         main = optax.constant_schedule(peak)
     elif kind == "piecewise":
@@ -80,9 +81,10 @@ def learning_rate_schedule(
             [summit],
         )
 
-        def main(step: jax.Array) -> jax.Array:
+        def one_later(step: ArrayLike) -> ArrayLike:
             return triangle(step + 1)
 
+        main = one_later
     else:
         raise UserError(
             f"schedule={kind!r}: accepted are {', '.join(KINDS)}{did_you_mean(kind, KINDS)}"

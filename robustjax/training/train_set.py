@@ -95,7 +95,7 @@ class TrainSet:
                 rows = part[np.linspace(0, len(part) - 1, _ROWS_OF_MANY).astype(np.int64)]
             total.update(f"{part.dtype}{part.shape}".encode())
             for first in range(0, len(rows), _ROWS_AT_A_TIME):
-                total.update(np.ascontiguousarray(rows[first : first + _ROWS_AT_A_TIME]))
+                total.update(np.ascontiguousarray(rows[first : first + _ROWS_AT_A_TIME]).data)
         return total.hexdigest()[:16]
 
     def digest_of_labels(self) -> str:

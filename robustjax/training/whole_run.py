@@ -1,11 +1,13 @@
 """Training as one step of a longer work, which is of no use half done."""
 
+from typing import Any
+
 from robustjax.config import TrainConfig
 from robustjax.training.divergence import TrainingError
 from robustjax.training.loop import TrainResult, train
 
 
-def train_to_the_end(config: TrainConfig, **options: object) -> TrainResult:
+def train_to_the_end(config: TrainConfig, **options: Any) -> TrainResult:
     """Trains as `train` does, or goes on with it; raises where a signal stopped it.
 
     Args:

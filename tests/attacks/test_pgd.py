@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from robustjax import attacks, losses
 from robustjax.attacks import ThreatModel, stopping
+from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
 
 KEY = jax.random.key(0)
@@ -379,7 +380,7 @@ def test_equivalent_arguments_share_one_program(monkeypatch):
         seen.append(jax.tree.map(jax.typeof, (examples, inputs)))
         return attack.nothing_kept(inputs)
 
-    monkeypatch.setattr(attacks.pgd.__globals__["engine"], "run", run)
+    monkeypatch.setattr(engine, "run", run)
     for number, integer, dtype in (
         (float, int, np.float32),
         (np.float64, np.int64, np.float64),

@@ -52,7 +52,7 @@ def test_setup_takes_each_requirement_once_for_the_library_or_for_the_tests(
 ):
     library, tests = arguments["install_requires"], arguments["extras_require"]["test"]
     assert sorted(map(str, requirements)) == sorted(str(Requirement(r)) for r in library + tests)
-    assert {"pytest", "hypothesis", "ruff"} <= names(tests)
+    assert {"pytest", "hypothesis", "ruff", "mypy", "beartype"} <= names(tests)
     assert not names(library) & names(tests)
     assert set(tests) <= set(arguments["extras_require"]["dev"])
 
@@ -129,6 +129,7 @@ def test_a_wheel_imports_away_from_the_checkout(root, checkout, tmp_path):
     assert {path.name for path in (unpacked / templates.relative_to(root)).iterdir()} == {
         path.name for path in templates.iterdir()
     }
+    assert (unpacked / "robustjax" / "py.typed").exists()  # Its types are for others too.
     program = "import robustjax; print(robustjax.__file__); print(robustjax.__version__)"
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=unpacked, capture_output=True, text=True, check=True

@@ -31,6 +31,7 @@ from robustjax.attacks.threat_model import ThreatModel
 from robustjax.digest import digest, digest_of_program
 from robustjax.errors import UserError
 from robustjax.files import Path
+from robustjax.shapes import CleanImages, ImageClasses
 
 VERSIONS = ("standard", "rand")
 
@@ -74,8 +75,8 @@ class AutoAttack:
         self,
         key: jax.Array,
         logits_fn: Callable[..., jax.Array],
-        images: jax.Array,
-        labels: jax.Array,
+        images: CleanImages,
+        labels: ImageClasses,
         threat: ThreatModel,
     ) -> AttackResult:
         """Attacks images outside of jit; the gradients are not counted."""
@@ -84,11 +85,17 @@ class AutoAttack:
         return AttackResult(jnp.asarray(report.images), jnp.asarray(~report.robust), none)
 
 
+_INSIDE = (
+    "autoattack was called inside jit or another transformation, where survivors cannot be chosen; "
+    "call it from plain Python"
+)
+
+
 def autoattack(
     key: jax.Array,
     logits_fn: Callable[..., jax.Array],
-    images: jax.Array,
-    labels: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
     threat: ThreatModel,
     *,
     version: str = "standard",
@@ -219,7 +226,10 @@ def autoattack(
 
 
 def _checked(
-    key: jax.Array, images: jax.Array, labels: jax.Array, threat: ThreatModel
+    key: jax.Array,
+    images: CleanImages,
+    labels: ImageClasses,
+    threat: ThreatModel,
 ) -> tuple[jax.Array, np.ndarray, np.ndarray, ThreatModel]:
     """The arguments on the host, where survivors are chosen."""
     images = checks.checked_images(images)
@@ -232,10 +242,7 @@ def _checked(
         raise UserError("key holds one key per example: accepted is a single one")
     parts = (images, labels, jax.random.key_data(key), *jax.tree.leaves(threat))
     if any(known(part) is None for part in parts):
-        raise UserError(
-            "autoattack was called inside jit or another transformation, where survivors cannot "
-            "be chosen; call it from plain Python"
-        )
+        raise UserError(_INSIDE)
     if not checks.has_finite_epsilon(threat):
         raise refusal("threat.epsilon", shown(threat.epsilon), "finite numbers")
     if threat.bounds is None:
@@ -270,7 +277,10 @@ def _lifted(
     arguments = (images, key) if random else (images,)
     if captured_arrays.has_own_gradient(logits_fn, *arguments):
         return jax.tree_util.Partial(logits_fn)
-    return captured_arrays.lift(logits_fn, *arguments)
+    lifted = captured_arrays.lift(logits_fn, *arguments)
+    if lifted is None:
+        raise UserError(_INSIDE)
+    return lifted
 
 
 def _numbers(key: jax.Array, threat: ThreatModel) -> list[np.ndarray]:
@@ -322,9 +332,10 @@ def _unconfirmed(
     if not len(broken):
         return broken
     epsilon = np.broadcast_to(np.asarray(threat.epsilon), len(batches.images))[broken]
-    bounds = tuple(float(bound) for bound in threat.bounds)
+    assert threat.bounds is not None  # See `_checked`.
+    low, high = map(float, threat.bounds)
     images = state.images[broken]
-    holds = is_inside(images, batches.images[broken], threat.norm, epsilon, bounds)
+    holds = is_inside(images, batches.images[broken], threat.norm, epsilon, (low, high))
     if not random:
         again = dataclasses.replace(batches, images=images, labels=batches.labels[broken])
         holds &= predicted(again.logits(judge, images)) != again.labels

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -206,11 +206,11 @@ def run_stages(
 
 
 def _judged_anew(
-    schedule: Iterator[filling.Settled],
+    schedule: Generator[filling.Settled],
     key: jax.Array,
     logits_fn: Callable[[jax.Array, jax.Array], jax.Array],
     batches: Batches,
-) -> Iterator[filling.Settled]:
+) -> Generator[filling.Settled]:
     """What is settled, success being that a fresh draw of a random network misclassifies the image.
 
     One lucky draw among the hundreds of an attack says nothing. An attack of this ensemble has no
@@ -226,7 +226,7 @@ def _judged_anew(
 
 def _schedule(
     prepare: filling.Prepare, waiting: Waiting, batches: Batches, random: bool
-) -> Iterator[filling.Settled]:
+) -> Generator[filling.Settled]:
     """On accelerators, and where examples share draws, whole batches; else at_once."""
     if random or platforms.of_process() != "cpu":
         return filling.in_batches(prepare, waiting, batches.size)

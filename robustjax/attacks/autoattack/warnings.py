@@ -134,8 +134,8 @@ def is_deterministic(
       key: one key.
     """
     some = jnp.asarray(images[:_EXAMPLES])
-    draws = [np.asarray(logits_fn(some, jax.random.fold_in(key, number))) for number in range(2)]
-    if not np.array_equal(*draws, equal_nan=True):
+    one, other = (np.asarray(logits_fn(some, jax.random.fold_in(key, draw))) for draw in range(2))
+    if not np.array_equal(one, other, equal_nan=True):
         return ()
     return (
         'the network is not random: version "rand" has but the two attacks that the standard '

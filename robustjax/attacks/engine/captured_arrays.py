@@ -115,12 +115,12 @@ def lift(function: Callable[..., Any], *examples: Any) -> jax.tree_util.Partial 
 class _Block(NamedTuple):
     """A program whose constants are inputs, with calls that held constants opened up.
 
-    `steps` pairs every equation with the block that runs in its place, or None.
+    `steps` has every equation, or the call that runs in its place.
     """
 
     constants: Sequence[core.Var]
     inputs: Sequence[core.Var]
-    steps: Sequence[tuple[core.JaxprEqn | None, Any]]
+    steps: Sequence[core.JaxprEqn | _Call]
     outputs: Sequence[Any]
 
 
@@ -170,17 +170,17 @@ def _as_array(constant: Any) -> Any:
 def _separate(jaxpr: Any) -> tuple[_Block, list[Any]]:
     """Splits a closed jaxpr into a block and its constants, in the order the block takes them."""
     constants = list(jaxpr.consts)
-    steps = []
+    steps: list[core.JaxprEqn | _Call] = []
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        called = equation.params.get(_CALLS[name]) if name in _CALLS else None
+        called: Any = equation.params.get(_CALLS[name]) if name in _CALLS else None
         if _is_jaxpr(called) and len(called.in_avals) == len(equation.invars):
             block, inner = _separate(called)
             if inner or name in _DIFFERENTIATED:
                 constants.extend(inner)
-                steps.append((None, _Call(block, equation.invars, equation.outvars)))
+                steps.append(_Call(block, equation.invars, equation.outvars))
                 continue
-        steps.append((equation, None))
+        steps.append(equation)
     opened = jaxpr.jaxpr
     constant_variables = opened.constvars if jaxpr.consts else []
     return _Block(constant_variables, opened.invars, steps, opened.outvars), constants
@@ -194,19 +194,19 @@ def _evaluate(block: _Block, constants: Any, arguments: Sequence[Any]) -> list[A
     def read(atom):
         return atom.val if isinstance(atom, core.Literal) else values[atom]
 
-    for equation, call in block.steps:
-        if call is not None:
-            outputs = _evaluate(call.block, constants, [read(atom) for atom in call.inputs])
-            values.update(zip(call.outputs, outputs, strict=True))
+    for step in block.steps:
+        if isinstance(step, _Call):
+            outputs = _evaluate(step.block, constants, [read(atom) for atom in step.inputs])
+            values.update(zip(step.outputs, outputs, strict=True))
             continue
-        primitive = equation.primitive
-        with equation.ctx.manager:
+        primitive = step.primitive
+        with step.ctx.manager:
             outputs = primitive.bind(
-                *[read(atom) for atom in equation.invars],
-                **primitive.get_bind_params(equation.params),
+                *[read(atom) for atom in step.invars],
+                **primitive.get_bind_params(step.params),
             )
         values.update(
-            zip(equation.outvars, outputs if primitive.multiple_results else [outputs], strict=True)
+            zip(step.outvars, outputs if primitive.multiple_results else [outputs], strict=True)
         )
     return [read(atom) for atom in block.outputs]
 
@@ -246,14 +246,14 @@ def _describe_block(block: _Block) -> Any:
         tuple((numbers[variable], variable.aval) for variable in block.constants),
         tuple((numbers[variable], variable.aval) for variable in block.inputs),
         tuple(
-            _describe_equation(equation, numbers)
-            if call is None
-            else (
-                _describe_block(call.block),
-                _describe_atoms(call.inputs, numbers),
-                tuple(numbers[variable] for variable in call.outputs),
+            (
+                _describe_block(step.block),
+                _describe_atoms(step.inputs, numbers),
+                tuple(numbers[variable] for variable in step.outputs),
             )
-            for equation, call in block.steps
+            if isinstance(step, _Call)
+            else _describe_equation(step, numbers)
+            for step in block.steps
         ),
         _describe_atoms(block.outputs, numbers),
     )

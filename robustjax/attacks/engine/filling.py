@@ -5,7 +5,7 @@ A turn is a number, of which only the caller knows what it stands for: an exampl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent import futures
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ class Settled(NamedTuple):
     images: np.ndarray
 
 
-def in_batches(prepare: Prepare, waiting: Waiting, size: int) -> Iterator[Settled]:
+def in_batches(prepare: Prepare, waiting: Waiting, size: int) -> Generator[Settled]:
     """Attacks batch after batch, each to its end.
 
     Args:
@@ -50,7 +50,7 @@ def in_batches(prepare: Prepare, waiting: Waiting, size: int) -> Iterator[Settle
         yield Settled(group, success[: len(group)], images[: len(group)])
 
 
-def refilled(prepare: Prepare, waiting: Waiting, size: int, at_once: int) -> Iterator[Settled]:
+def refilled(prepare: Prepare, waiting: Waiting, size: int, at_once: int) -> Generator[Settled]:
     """Attacks in batches of so many rows, which take in the next turns as theirs are over.
 
     They advance at the same time, each in a thread: XLA on CPU does not keep all cores busy with

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 
 
 class IterativeAttack(Protocol):
@@ -16,11 +17,13 @@ class IterativeAttack(Protocol):
     of one structure throughout; `kept` is what outlives a restart.
     """
 
+    def __hash__(self) -> int: ...
+
     def nothing_kept(self, inputs: Any) -> Any:
         """What is kept before the first of several restarts; unused with one."""
         ...
 
-    def start(self, inputs: Any, kept: Any, restart: jax.Array) -> Any:
+    def start(self, inputs: Any, kept: Any, restart: jax.Array | np.int32) -> Any:
         """The rows at the start of a restart; `kept` is None if there is only one."""
         ...
 

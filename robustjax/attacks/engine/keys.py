@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from robustjax.arguments import refusal, shown
 from robustjax.arguments.arrays import kind
@@ -67,7 +68,7 @@ def keys_of_examples(key: jax.Array, positions: jax.Array) -> jax.Array:
     return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
 
 
-def fold_in_each(keys: jax.Array, number: jax.Array | int) -> jax.Array:
+def fold_in_each(keys: jax.Array, number: jax.Array | np.int32 | int) -> jax.Array:
     """Folds a number, or its own one of `[B]`, into every one of the typed keys `[B]`."""
     return jax.vmap(jax.random.fold_in)(keys, jnp.broadcast_to(number, keys.shape))
 

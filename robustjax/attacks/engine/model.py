@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from robustjax.arguments import refusal
 from robustjax.arguments.arrays import kind
@@ -86,12 +88,14 @@ def _call_with_key(logits_fn: RandomLogitsFn, key: jax.Array, images: jax.Array)
     return logits_fn(images, key)
 
 
-def logits_model(logits_fn: LogitsFn, labels: jax.Array) -> Callable[[jax.Array], jax.Array]:
+def logits_model(logits_fn: LogitsFn, labels: jax.Array | np.ndarray) -> LogitsFn:
     """One forward pass: images `[B, ...]` to logits `[B, K]`, at least float32."""
     return _bind(_Logits, None, logits_fn, labels)
 
 
-def clean_logits(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> jax.Array:
+def clean_logits(
+    logits_fn: LogitsFn, images: jax.Array, labels: jax.Array | np.ndarray
+) -> jax.Array:
     """The logits `[B, K]` at images that no attack has touched, jit-compiled outside of jit."""
     return engine.apply(logits_model(logits_fn, labels), images)
 
@@ -99,8 +103,8 @@ def clean_logits(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> j
 def _bind(
     part: Callable[..., Any],
     loss: Any,
-    logits_fn: LogitsFn,
-    labels: jax.Array,
+    logits_fn: LogitsFn | RandomLogitsFn,
+    labels: jax.Array | np.ndarray,
     targets: jax.Array | None = None,
 ) -> Callable[..., Any]:
     if engine.is_array_partial(logits_fn) and (loss is None or _is_library_function(loss)):
@@ -149,7 +153,8 @@ class _SampledGradient:
         self, logits_fn: RandomLogitsFn, images: jax.Array, target: Any, key: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         gradient_of = _Gradient(self.loss, self.largest_class)
-        mean_loss, mean_gradient = 0.0, jnp.zeros_like(images)
+        mean_loss: Any = 0.0
+        mean_gradient = jnp.zeros_like(images)
         for sample in range(self.samples):
             draw = one_draw(logits_fn, jax.random.fold_in(key, sample))
             logits, per_row, gradient = gradient_of(draw, images, target)
@@ -174,4 +179,5 @@ def _is_library_function(loss: Any) -> bool:
     if isinstance(loss, Lowered):
         return _is_library_function(loss.loss)
     module = getattr(loss, "__module__", None) or ""
-    return module.split(".")[0] == "robustjax" and getattr(loss, "__closure__", ()) is None
+    named = getattr(sys.modules.get(module), getattr(loss, "__name__", ""), None)
+    return module.split(".")[0] == "robustjax" and named is loss

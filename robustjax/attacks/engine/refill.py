@@ -63,9 +63,10 @@ class RefilledBatch:
         self._prepare = prepare
         self._occupants, self._left = np.full(size, _NOBODY), np.zeros(size, np.int32)
         self._settled = np.zeros(size, bool)
-        self._attack: Prepared | None = None
         self._rows: Any = None
-        self._programs: _Programs | None = None
+        # From the first turns on.
+        self._attack: Prepared
+        self._programs: _Programs
         self._stopped = False
 
     @property

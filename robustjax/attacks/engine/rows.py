@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Array = jax.Array | np.ndarray
+Array = TypeVar("Array", jax.Array, np.ndarray)
+"""Of JAX, or of NumPy on the host, where NumPy computes."""
 
 
 def where_rows(rows: jax.Array, chosen: jax.Array, other: jax.Array) -> jax.Array:
@@ -20,7 +22,7 @@ def predicted(logits: Array) -> Array:
     """What a network predicts, everywhere in this package.
 
     Args:
-      logits: `[B, K]`; of NumPy on the host, where NumPy computes.
+      logits: `[B, K]`.
 
     Returns:
       int32 `[B]`: the class of the largest logit, the first of equal ones. -1, no class at all,

@@ -110,10 +110,9 @@ def _lifted(model: Callable[..., Any], examples: tuple[Any, ...], chunk: int) ->
         return _Models(model, model)
     batch = captured_arrays.lift(model, *examples)
     if batch is None or not chunk:
-        return batch and _Models(batch, batch)
-    return _Models(
-        batch, captured_arrays.lift(model, *jax.tree.map(lambda rows: rows[:chunk], examples))
-    )
+        return None if batch is None else _Models(batch, batch)
+    of_chunk = captured_arrays.lift(model, *jax.tree.map(lambda rows: rows[:chunk], examples))
+    return None if of_chunk is None else _Models(batch, of_chunk)
 
 
 def is_array_partial(function: Any) -> bool:

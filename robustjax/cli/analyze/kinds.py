@@ -76,13 +76,13 @@ def _embedding(subjects: Subjects, values: flags.FlagValues, output: Path) -> Pa
         network, spec, tau = subject.network, subject.spec, values.tau or 0
         friendly = friendly_images(
             subject.key, network.logits_fn, network.test_set, subject.threat, tau=tau,
-            steps=spec.attack.steps, step_size=spec.attack.step_size, batch_size=subject.batch_size,
-            report=subject.report,
+            steps=spec.stepped.steps, step_size=spec.stepped.step_size,
+            batch_size=subject.batch_size, report=subject.report,
         )  # fmt: skip
         sets = {
             "clean": network.test_set.images,
             spec.name.upper(): subject.adversarial(),
-            f"friendly PGD-{spec.attack.steps}-{tau}": friendly,
+            f"friendly PGD-{spec.stepped.steps}-{tau}": friendly,
         }
         features = {
             name: layer_features(
@@ -192,8 +192,8 @@ def _convergence(subjects: Subjects, values: flags.FlagValues, output: Path) -> 
         spec = subject.spec
         found[run] = pgd_convergence(
             subject.key, subject.network.logits_fn, subject.network.test_set, subject.threat,
-            steps=spec.attack.steps, step_size=spec.attack.step_size, restarts=spec.attack.restarts,
-            batch_size=subject.batch_size, report=subject.report,
+            steps=spec.stepped.steps, step_size=spec.stepped.step_size,
+            restarts=spec.stepped.restarts, batch_size=subject.batch_size, report=subject.report,
         )  # fmt: skip
     rows = [
         (run, step, 100 * part.robust_accuracy[-1, step], part.worst_loss[-1, step])

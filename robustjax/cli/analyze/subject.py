@@ -68,6 +68,7 @@ class Subject(NamedTuple):
             report=lambda name, done, of, accuracy: self.report(name, done, of),
             keep_images=True,
         )
+        assert score.images is not None  # They are kept.
         return score.images
 
     def clean_and_adversarial(self) -> tuple[LogitStatistics, LogitStatistics]:
@@ -78,6 +79,7 @@ class Subject(NamedTuple):
     @property
     def ball(self) -> str:
         """The ball in words."""
+        assert self.spec.epsilon is not None  # It is completed.
         return f"{self.network.config.norm} ε = {_shortly(self.spec.epsilon)}"
 
     @property
@@ -85,7 +87,7 @@ class Subject(NamedTuple):
         """The attack with its ball and the size of its steps."""
         step = ""
         if self.spec.kind in STEPPED:
-            step = f", steps of {_shortly(self.spec.attack.step_size)}"
+            step = f", steps of {_shortly(self.spec.stepped.step_size)}"
         return f"{self.spec.name}, {self.ball}{step}"
 
 

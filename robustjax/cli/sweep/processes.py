@@ -7,16 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path as LocalPath
 from typing import Any
 
 from robustjax.cli import app
+from robustjax.cli.start import CHECKOUT
 from robustjax.cli.sweep.plan import PlannedRun
 from robustjax.files import Path, write_whole
 from robustjax.runs.log import format_seconds
-
-_ROOT = LocalPath(__file__).resolve().parents[3]
-"""The folder that the package lies in, for the processes to find it."""
 
 
 def run_all(
@@ -86,7 +83,7 @@ def _start(planned: PlannedRun, evaluation: Mapping[str, Any], parallel: int) ->
     flag_file = run.workdir.parent / f"{run.workdir.name}.flags"
     write_whole(flag_file, config.to_flags())
     machine = [f"--devices={config.devices}", f"--cpu_devices={config.cpu_devices}"]
-    places = [os.fspath(_ROOT), os.environ.get("PYTHONPATH", "")]
+    places = [CHECKOUT, os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
     if parallel > 1:
         cores = max((os.cpu_count() or 1) // parallel, 1)

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,8 @@ def write(name: str, fingerprint: str, arrays: Mapping[str, np.ndarray]) -> None
             dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp"
         )
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **{_FINGERPRINT: np.array(fingerprint)}, **arrays)
+            content: dict[str, Any] = {_FINGERPRINT: np.array(fingerprint), **arrays}
+            np.savez(file, **content)
         os.replace(temporary, path)
     except OSError:
         if temporary:

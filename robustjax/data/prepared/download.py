@@ -70,7 +70,7 @@ def why_unreachable(urls: Sequence[str], timeout: float) -> str | None:
     for url in urls:
         threading.Thread(target=ask, args=(url,), daemon=True).start()
     deadline = time.monotonic() + timeout
-    failures = []
+    failures: list[str] = []
     for _ in urls:
         try:
             failure = answers.get(timeout=max(0.0, deadline - time.monotonic()))

@@ -4,6 +4,7 @@ Every format read here is plain bytes (IDX, the CIFAR binary version, MATLAB 5 a
 needs a pickle to be loaded.
 """
 
+import functools
 import gzip
 import math
 import tarfile
@@ -41,7 +42,7 @@ class Contents:
         label_names: Names of the classes of each kind of label, where the archives give them.
     """
 
-    splits: dict[str, Callable[[], OriginalSplit]]
+    splits: Mapping[str, Callable[[], OriginalSplit]]
     label_names: dict[str, list[str]]
 
 
@@ -129,7 +130,7 @@ def _cifar_reader(
         names = {
             kind: files[f"{folder}/{name}"].decode().split() for kind, name in label_files.items()
         }
-        splits = {split: lambda part=part: read_split(part) for split, part in members.items()}
+        splits = {split: functools.partial(read_split, part) for split, part in members.items()}
         return Contents(splits, names)
 
     return read
@@ -142,7 +143,9 @@ def _read_members(path: Path, names: list[str]) -> dict[str, bytes]:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 if member.isreg() and member.name in names:
-                    files[member.name] = archive.extractfile(member).read()
+                    content = archive.extractfile(member)
+                    assert content is not None  # It is a regular file.
+                    files[member.name] = content.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is not a .tar.gz archive: {error}") from error
     missing = sorted(set(names) - set(files))
@@ -168,7 +171,7 @@ def _read_svhn(directory: Path) -> Contents:
         return OriginalSplit(images, {"label": labels.astype(np.int64) % 10})
 
     splits = ("train", "test", "extra")
-    return Contents({split: lambda split=split: read_split(split) for split in splits}, {})
+    return Contents({split: functools.partial(read_split, split) for split in splits}, {})
 
 
 _MNIST = Original(

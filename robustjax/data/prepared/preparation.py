@@ -138,7 +138,7 @@ def _write_records(original: Original, contents: Contents, directory: str) -> No
             return tfds.features.ClassLabel(names=names)
         return tfds.features.ClassLabel(num_classes=num_classes)
 
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # tfds has no types
         """Yields images that are PNG files already, which tfds stores without TensorFlow."""
 
         name = original.tfds_name

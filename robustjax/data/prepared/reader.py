@@ -96,7 +96,7 @@ def find(tfds_name: str, data_dir: str) -> Prepared | None:
     try:
         root = epath.Path(data_dir).expanduser() / tfds_name
         folders = [path for path in root.iterdir() if _version(path.name)] if root.is_dir() else []
-        for folder in sorted(folders, key=lambda path: _version(path.name), reverse=True):
+        for folder in sorted(folders, key=lambda path: _version(path.name) or (), reverse=True):
             info_path = folder / "dataset_info.json"
             if not info_path.exists() or not (folder / "features.json").exists():
                 continue
@@ -213,7 +213,8 @@ def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
         raise
     except Exception as error:
         raise _damaged(name, prepared, error) from error
-    label, image = features.get("label"), features.get("image")
+    label: Any = features.get("label")
+    image = features.get("image")
     if not getattr(label, "num_classes", None) or not isinstance(image, tfds.features.Image):
         raise DataError(
             f'dataset={name} needs the features "image" (an image) and "label" (a class); '
@@ -249,6 +250,8 @@ def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
                         f"({list(images.shape[1:])} and {list(pixels.shape)}); robustjax needs one"
                     )
                 images[row], labels[row] = pixels, example["label"]
+        if images is None:
+            raise DataError(f"--dataset={name}: the split {split!r} holds no example")
     except DataError:
         raise
     except Exception as error:

@@ -121,7 +121,7 @@ def write_numbers(path: Path, head: Sequence[str], rows: Sequence[Sequence[Any]]
     return write_whole(path.with_suffix(".csv"), text.getvalue())
 
 
-def line_style(number: int) -> dict[str, str]:
+def line_style(number: int) -> dict[str, Any]:
     """Colour and dashes of a line, different for the first 40."""
     return {"color": f"C{number % 10}", "linestyle": ("-", "--", ":", "-.")[number // 10 % 4]}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -34,7 +35,8 @@ def convergence_panels(runs: Mapping[str, Convergence], path: Path, title: str =
     columns = 4 if several else 2
     figure = Figure(figsize=(3.8 * columns, 0.4 + 3.2 * len(runs)), layout="constrained")
     grid = figure.subplots(len(runs), columns, squeeze=False)
-    stored, numbers = {}, []
+    stored: dict[str, Any] = {}
+    numbers = []
     for row, (run, found) in zip(grid, runs.items(), strict=True):
         stored |= {f"{run}/{name}": value for name, value in found._asdict().items()}
         accuracy, worst = 100 * found.robust_accuracy, found.worst_loss

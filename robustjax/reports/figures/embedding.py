@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -74,7 +75,7 @@ def embedding_panels(
     return save(figure, path)
 
 
-def _styles(count: int) -> list[dict[str, str]]:
+def _styles(count: int) -> list[dict[str, Any]]:
     return [
         {"color": f"C{number % 10}", "marker": MARKERS[number % len(MARKERS)]}
         for number in range(count)

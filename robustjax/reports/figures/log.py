@@ -109,7 +109,7 @@ def _draw(axes: Axes, lines: Lines, key: str) -> list[tuple]:
             above = [centre + size for centre, size in zip(centres, deviations, strict=True)]
             axes.fill_between(epochs, below, above, color=style["color"], alpha=0.15, linewidth=0)
         numbers += [(name, key, *point) for point in zip(epochs, centres, deviations, strict=True)]
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.set(xlabel="epoch")
     axes.grid(alpha=0.3)
     return numbers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ def surface_panels(
     size = (2.7 * count + 0.9, 0.4 + 4.6 * len(runs))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(2 * len(runs), count, squeeze=False)
-    stored = {}
+    stored: dict[str, Any] = {}
     for number, (run, surface) in enumerate(runs.items()):
         planes, cuts = grid[2 * number : 2 * number + 2]
         stored |= {f"{run}/{name}": value for name, value in surface._asdict().items()}

@@ -106,7 +106,7 @@ def _restarts(axes: Axes, summary: Mapping[str, Any]) -> Points:
     steps = summary["attacks"]["attack_steps"]
     axes.set(xlabel=f"restarts of PGD-{steps}", ylabel="accuracy (%)", title="more restarts")
     axes.set_ylim(max(min(accuracy) - 10, -2), min(max(accuracy) + 10, 102))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     return [("accuracy against restarts", *point) for point in zip(counts, accuracy, strict=True)]
 
 

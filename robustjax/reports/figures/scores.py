@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -32,7 +33,12 @@ def score_bars(scores: Sequence[Score]) -> bytes:
         axes.barh(place, 100 * score.accuracy, 0.66, color=_colour(score.name))
         if score.interval is not None:
             axes.errorbar(
-                100 * score.accuracy, place, xerr=_reach(score), color="#222222", capsize=3, lw=1.1
+                100 * score.accuracy,
+                place,
+                xerr=_reach(score.accuracy, score.interval),
+                color="#222222",
+                capsize=3,
+                lw=1.1,
             )
         end = score.accuracy if score.interval is None else score.interval[1]
         text = f"{100 * score.accuracy:.1f}"
@@ -54,23 +60,23 @@ def scores_of_runs(names: Sequence[str], columns: Mapping[str, Sequence[Score | 
     height = max(0.36, 0.11 * len(columns) + 0.12)
     figure = Figure(figsize=(7.4, 1.25 + height * len(names)), layout="constrained")
     axes = figure.subplots()
-    handles = []
+    handles: list[Any] = []
     for number, (attack, scores) in enumerate(columns.items()):
         shift = 0.72 * ((number + 0.5) / len(columns) - 0.5)
         there = [
-            (place, score)
+            (place, score.accuracy, score.interval)
             for place, score in enumerate(scores)
             if score is not None and score.accuracy is not None
         ]
-        style = {
+        style: dict[str, Any] = {
             "color": {CLEAN: _CLEAN, WORST: _WORST}.get(attack, _COLOURS[number % len(_COLOURS)]),
             "marker": _MARKERS[number % len(_MARKERS)],
         }
-        reaches = [_reach(score) for _, score in there]
+        reaches = [_reach(accuracy, interval) for _, accuracy, interval in there]
         handles.append(
             axes.errorbar(
-                [100 * score.accuracy for _, score in there],
-                [place + shift for place, _ in there],
+                [100 * accuracy for _, accuracy, _ in there],
+                [place + shift for place, _, _ in there],
                 xerr=[[reach[side][0] for reach in reaches] for side in (0, 1)],
                 linestyle="",
                 markersize=5,
@@ -103,10 +109,12 @@ def _colour(name: str) -> str:
     return {CLEAN: _CLEAN, WORST: _WORST}.get(name, _ATTACK)
 
 
-def _reach(score: Score) -> tuple[list[float], list[float]]:
+def _reach(
+    accuracy: float, interval: tuple[float, float] | None
+) -> tuple[list[float], list[float]]:
     """How far the interval reaches below and above the accuracy, in per cent."""
-    low, high = score.interval or (score.accuracy, score.accuracy)
-    below, above = score.accuracy - low, high - score.accuracy
+    low, high = interval or (accuracy, accuracy)
+    below, above = accuracy - low, high - accuracy
     return [100 * max(below, 0.0)], [100 * max(above, 0.0)]
 
 

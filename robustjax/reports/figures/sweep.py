@@ -89,12 +89,13 @@ def accuracy_against_value(
 def _common_axis(sweeps: Mapping[str, Settings]) -> str:
     axes_of = {name: swept_axis(settings) for name, settings in sweeps.items()}
     flags = set(axes_of.values())
-    if len(flags) != 1 or None in flags:
+    flag = next(iter(flags), None)
+    if len(flags) != 1 or flag is None:
         raise UserError(
             "kind=sweep draws accuracy against one swept number; the first of each sweep is "
             + ", ".join(f"{name}: {axis or 'none'}" for name, axis in axes_of.items())
         )
-    return flags.pop()
+    return flag
 
 
 def _lines(name: str, settings: Settings, flag: str) -> dict[str, list[Mapping[str, Any]]]:

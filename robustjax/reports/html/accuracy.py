@@ -62,7 +62,7 @@ def _details(score: Score) -> list[tuple[str | None, Value]]:
         and value
         and not any(isinstance(part, Mapping | list) for part in value.values())
     }
-    rest = [
+    rest: list[tuple[str | None, Value]] = [
         (title(key), render(key, value))
         for key, value in score.details.items()
         if key not in columns

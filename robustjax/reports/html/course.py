@@ -117,9 +117,10 @@ def _logged(key: str, value: Any) -> str:
 def _of_row(row: Mapping[str, Any]) -> str:
     parts = [f"loss {row['loss']:.4g}"] if is_number(row.get("loss")) else []
     for part, label in (("train", "training examples"), ("holdout", "hold-out")):
-        found = [row.get(f"{part}_{kind}_accuracy") for kind in ("clean", "robust")]
-        if all(map(is_number, found)):
-            parts.append(f"{label} {100 * found[0]:.2f} % clean, {100 * found[1]:.2f} % robust")
+        clean: Any = row.get(f"{part}_clean_accuracy")
+        robust: Any = row.get(f"{part}_robust_accuracy")
+        if is_number(clean) and is_number(robust):
+            parts.append(f"{label} {100 * clean:.2f} % clean, {100 * robust:.2f} % robust")
     return "; ".join(parts)
 
 

@@ -6,59 +6,67 @@ A list of values is drawn as one, with a point for each.
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from robustjax.runs.folder import size_of_png
 
 
-class Code(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Code:
     """A flag, a path, or a name of a file."""
 
     text: str
-    kind = "code"
+    kind: ClassVar[str] = "code"
 
 
-class Commands(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Commands:
     """Commands for the terminal, a line or more each."""
 
     text: str
-    kind = "commands"
+    kind: ClassVar[str] = "commands"
 
 
-class Link(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Link:
     """A text that leads to the place of that id."""
 
     text: str
     place: str
-    kind = "link"
+    kind: ClassVar[str] = "link"
 
 
-class Facts(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Facts:
     """Names and what they are."""
 
     pairs: Sequence[tuple[str, Value]]
-    kind = "facts"
+    kind: ClassVar[str] = "facts"
 
 
-class Remark(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Remark:
     """A sentence, and what it is of; "" for nothing in particular."""
 
     of: str
     text: str
-    kind = "remark"
+    kind: ClassVar[str] = "remark"
 
 
-class Accuracy(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
     """An accuracy, with its interval below it, and before it "best" or the like."""
 
     text: str
     interval: str
     mark: str = ""
-    kind = "accuracy"
+    kind: ClassVar[str] = "accuracy"
 
 
-class Table(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Table:
     """A table.
 
     Attributes:
@@ -74,10 +82,10 @@ class Table(NamedTuple):
     caption: str
     numbers: Collection[int] = ()
     ends_in_total: bool = False
-    kind = "table"
+    kind: ClassVar[str] = "table"
 
 
-Value = str | list["Value"] | Code | Commands | Link | Remark | Facts | Accuracy | Table
+Value: TypeAlias = str | list["Value"] | Code | Commands | Link | Remark | Facts | Accuracy | Table
 
 
 class Figure(NamedTuple):

@@ -136,7 +136,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Value]], caption: str) -
     numbers = [
         column
         for column in range(1, len(head))
-        if all(isinstance(row[column], str) and _NUMBER.fullmatch(row[column]) for row in rows)
+        if all(isinstance(cell := row[column], str) and _NUMBER.fullmatch(cell) for row in rows)
     ]
     return Table(head, rows, caption, numbers)
 

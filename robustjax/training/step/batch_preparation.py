@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from robustjax import data, losses
 from robustjax.methods import Batch
@@ -15,10 +16,10 @@ from robustjax.training.step.settings import StepSettings
 class RawBatch(NamedTuple):
     """What the host sends to one device: uint8 images [B, H, W, C], labels, index, weight [B]."""
 
-    images: jax.Array
-    labels: jax.Array
-    index: jax.Array
-    weight: jax.Array
+    images: jax.Array | np.ndarray
+    labels: jax.Array | np.ndarray
+    index: jax.Array | np.ndarray  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    weight: jax.Array | np.ndarray
 
 
 class PreparedBatch(NamedTuple):
@@ -66,13 +67,13 @@ def prepare_batch(
 
     options = dataclasses.asdict(settings.augmentation)
     images = data.augment(augment_keys, data.to_float(raw.images), **options)
-    labels = raw.labels
+    labels = jnp.asarray(raw.labels)
     if settings.soft_labels:
         labels = losses.smooth_labels(labels, settings.num_classes, settings.label_smoothing)
     if settings.mixing.kind != "none":
         partners = data.partners(jax.random.fold_in(batch_key, _MIXING), size)[positions]
         images, labels = _mixed(images, labels, partners, augment_keys, settings.mixing)
-    batch = Batch(images, labels, raw.index, raw.weight)
+    batch = Batch(images, labels, jnp.asarray(raw.index), jnp.asarray(raw.weight))
     return PreparedBatch(batch, size, positions, attack_keys, dropout_key)
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from robustjax.models.dropout import Places
+from robustjax.models.forward import forward
 
 PyTree = Any
 
@@ -42,7 +43,7 @@ class BoundNetwork:
         """
         variables = self._variables()
         if batch_norm == "eval":
-            return lambda images: self.model.apply(variables, images, train=False)
+            return lambda images: forward(self.model, variables, images)
 
         def logits_of_batch(images: jax.Array) -> jax.Array:
             logits, _ = self.model.apply(
@@ -76,8 +77,8 @@ class BoundNetwork:
         """What the network has to be told of its rows."""
         if self.places is None or not getattr(self.model, "dropout", 0.0):
             return {}
-        copies = rows // len(self.places.index)
-        index = [copy * self.places.total + self.places.index for copy in range(copies)]
+        copies = rows // len(self.places.rows)
+        index = [copy * self.places.total + self.places.rows for copy in range(copies)]
         return {"places": Places(jnp.concatenate(index), copies * self.places.total)}
 
     def _variables(self) -> PyTree:

@@ -83,12 +83,13 @@ class _Stages:
         slope = outer.differentiate(params, by_images=method.remember is not None)
         memory = perturbation.memory
         if method.remember:
+            assert slope.by_images is not None  # It was asked for.
             memory = method.remember(inner, perturbation, slope.by_images)
 
         loss, gradient = jax.lax.psum((slope.loss, slope.gradient), AXIS)
         statistics = jax.lax.pmean(slope.statistics, AXIS)
-        updated = self._descend(state, params, gradient, statistics)
-        updated = updated.replace(
+        updated = dataclasses.replace(
+            self._descend(state, params, gradient, statistics),
             totals=_add_step(state.totals, loss, outer),
             step=state.step + 1,
             memory=_store_rows(state.memory, self._memory_rows(prepared), memory),
@@ -162,7 +163,8 @@ class _Stages:
         if average:
             current = {"params": params, "statistics": statistics}
             average = optax.incremental_update(current, average, 1.0 - self.settings.ema_decay)
-        return state.replace(
+        return dataclasses.replace(
+            state,
             params=params,
             statistics=statistics,
             optimizer_state=optimizer_state,
