@@ -1,6 +1,8 @@
 """What every test shares: the platform, the settings of hypothesis, and the prepared data sets."""
 
 import atexit
+import doctest
+import inspect
 import os
 import shutil
 import tempfile
@@ -65,3 +67,25 @@ def data_dir() -> Path:
     if not directory.is_dir():
         pytest.skip(f"no prepared data sets in {directory} (set ROBUSTJAX_TEST_DATA_DIR)")
     return directory
+
+
+@pytest.fixture(scope="session")
+def documented():
+    """Checks what a public thing says of itself: the sections, and an example that runs."""
+
+    def check(thing, name, sections):
+        where = f"{inspect.getsourcefile(thing)}:{inspect.getsourcelines(thing)[1]}"
+        said = inspect.getdoc(thing) or ""
+        for section in sections:
+            assert f"\n{section}:" in said, (
+                f"{name}: its docstring has no section {section!r}; add it at {where}, as "
+                "docs/extending.md shows"
+            )
+        scope = dict(vars(inspect.getmodule(thing)))
+        (test, *_) = doctest.DocTestFinder(recurse=False).find(thing, name, globs=scope)
+        assert test.examples, f"{name}: its docstring has no example (>>>); add one at {where}"
+        report = []
+        doctest.DocTestRunner(verbose=False).run(test, out=report.append)
+        assert not report, "".join(report)
+
+    return check

@@ -41,6 +41,8 @@ def cross_entropy(logits: Logits, labels: Labels) -> PerExample:
       >>> soft = jnp.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
       >>> print(jax.device_get(cross_entropy(logits, soft)).round(3))
       [0.24  1.099]
+
+    Source: Deep Learning (Goodfellow et al., 2016), section 6.2.2.3.
     """
     (logits,) = arrays.checked_logits("cross_entropy", logits=logits)
     labels = arrays.checked_labels("cross_entropy", logits, labels)
@@ -110,6 +112,8 @@ def kl_divergence(p_logits: Logits, q_logits: Logits) -> PerExample:
       >>> divergence = kl_divergence(p_logits, q_logits)
       >>> print(jax.device_get(divergence).round(3))  # ½ log 2 + ½ log ⅔
       [0.144]
+
+    Source: Kullback and Leibler (1951), the mean information for discrimination.
     """
     p_logits, q_logits = arrays.checked_logits(
         "kl_divergence", p_logits=p_logits, q_logits=q_logits

@@ -79,6 +79,10 @@ def logit_pairing(logits: Logits, other_logits: Logits) -> PerExample:
     Raises:
       ValueError: shapes that differ, or logits that are not floating point.
 
+    Example:
+      >>> print(logit_pairing(jnp.array([[3.0, 0.0]]), jnp.array([[0.0, 4.0]])))  # 3² + 4²
+      [25.]
+
     Source: Kannan et al. (2018), section 3; LRM (Summers and Dinneen, 2019), eq. 9.
     """
     logits, other_logits = arrays.checked_logits(
@@ -100,6 +104,10 @@ def logit_squeezing(logits: Logits) -> PerExample:
 
     Raises:
       ValueError: logits that are not floating point.
+
+    Example:
+      >>> print(logit_squeezing(jnp.array([[3.0, -4.0]])))
+      [25.]
 
     Source: Kannan et al. (2018), section 3; LRM (Summers and Dinneen, 2019), eq. 11.
     """

@@ -58,6 +58,18 @@ def create(
       squeezing: β of β (‖z(x)‖² + ‖z(x̂)‖²), which LRM's figure 1 adds; a number or a schedule.
       attack_batch_norm: "eval" (the authors' code) or "train".
 
+    Returns:
+      The method; `weight`, `alpha` and `squeezing` are scalars of its steps.
+
+    Raises:
+      ValueError: a negative weight or squeezing, an alpha outside [0, 1], or a choice that is none
+        of those above.
+
+    Example:
+      >>> from robustjax import methods
+      >>> methods.create("alp", weight=5.0, alpha=0.5).scalars_at(0.0)
+      {'weight': 5.0, 'alpha': 0.5, 'squeezing': 0.0}
+
     Source: Kannan et al. (2018), section 3; LRM (Summers and Dinneen, 2019), eqs. 2 and 9.
     """
     require_choice("start", start, STARTS)
@@ -115,6 +127,18 @@ def create_clean(*, weight: Scalar = 0.5, noise: float = 0.0) -> Method:
       noise: standard deviation of normal noise added to the images; Kannan et al. (2018) add 0.5 on
         MNIST.
 
+    Returns:
+      The method; `weight` is a scalar of its steps, and it couples the rows of a batch.
+
+    Raises:
+      ValueError: a negative weight or noise.
+
+    Example:
+      >>> from robustjax import methods
+      >>> method = methods.create("clp")
+      >>> method.scalars_at(0.0), method.couples_rows
+      ({'weight': 0.5}, True)
+
     Source: Kannan et al. (2018), as described by LRM (Summers and Dinneen, 2019), section 2.
     """
 
@@ -136,6 +160,17 @@ def create_squeezing(*, weight: Scalar = 0.5, noise: float = 0.0) -> Method:
       weight: λ; a number or a schedule. LRM gives no value for it; 0.5 is that of ALP.
       noise: standard deviation of normal noise added to the images; Kannan et al. (2018) add 0.5 on
         MNIST.
+
+    Returns:
+      The method; `weight` is a scalar of its steps.
+
+    Raises:
+      ValueError: a negative weight or noise.
+
+    Example:
+      >>> from robustjax import methods
+      >>> methods.create("logit_squeezing", weight="0..0.5@10").scalars_at(5.0)
+      {'weight': 0.25}
 
     Source: Kannan et al. (2018), as described by LRM (Summers and Dinneen, 2019), section 2.
     """

@@ -57,6 +57,19 @@ def create(
     the best weights of a strength before the next, and quantises the validation images; none of
     these is offered.
 
+    Returns:
+      The method; `strength` is a scalar of its steps, by the schedule or by the log.
+
+    Raises:
+      ValueError: a strength or a patience that is no count, or another choice than those above.
+
+    Example:
+      >>> from robustjax import methods
+      >>> method = methods.create("cat", patience=2)
+      >>> row = {"holdout_robust_accuracy": 0.3}
+      >>> method.scalars_at(0.0, []), method.scalars_at(3.0, [row] * 3)  # it stood still twice
+      ({'strength': 0.0}, {'strength': 1.0})
+
     Source: Cai et al. (2018), the curriculum and its batch mixing.
     """
     require_choice("start", start, STARTS)

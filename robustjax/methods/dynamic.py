@@ -38,6 +38,18 @@ def create(
     second epoch on weights each example by its adversarial loss; neither is in the paper, and
     neither is offered.
 
+    Returns:
+      The method; `fosc` is a scalar of its steps.
+
+    Raises:
+      ValueError: a bound that is neither a number nor a schedule, or another start.
+
+    Example:
+      >>> from robustjax import methods
+      >>> method = methods.create("dynamic")
+      >>> [method.scalars_at(epoch)["fosc"] for epoch in (0.0, 50.0, 100.0)]
+      [0.5, 0.25, 0.0]
+
     Source: Wang et al. (2019), eq. 4 and Algorithm 1.
     """
     require_choice("start", start, STARTS)

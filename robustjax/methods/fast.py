@@ -35,6 +35,17 @@ def create(
     The paper's algorithm has no box. As in the authors' code for CIFAR-10, both the start and the
     end are clipped to it here.
 
+    Returns:
+      The method; `step_ratio` is a scalar of its steps.
+
+    Raises:
+      ValueError: a negative ratio, or another start.
+
+    Example:
+      >>> from robustjax import methods
+      >>> methods.create("fast", step_ratio="1.25,1@15").scalars_at(20.0)
+      {'step_ratio': 1.0}
+
     Source: Wong et al. (2020), Algorithm 3.
     """
     require_choice("start", start, STARTS)

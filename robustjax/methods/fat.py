@@ -57,6 +57,19 @@ def create(
         is then the friendliest adversarial image of a search of K steps.
       attack_batch_norm: "eval" (the authors' code; the paper does not say) or "train".
 
+    Returns:
+      The method; `tau` is a scalar of its steps.
+
+    Raises:
+      ValueError: a tau that is no count, a negative omega, another start, or one that needs the
+        ball that there is not without a projection.
+
+    Example:
+      >>> from robustjax import methods
+      >>> method = methods.create("fat", tau="0,1@50,2@90")
+      >>> [int(method.scalars_at(epoch)["tau"]) for epoch in (0, 50, 119)]
+      [0, 1, 2]
+
     Source: Zhang et al. (2020), eq. 5, Algorithms 1 and 2, appendix B.
     """
     tau = _checked(tau, start, projection)
@@ -102,6 +115,18 @@ def create_trades(
       projection: False searches without the projection on the ball (appendix B).
       attack_batch_norm: "eval" (the authors' code; the paper does not say) or "train".
 
+    Returns:
+      The method; `tau` and `beta` are scalars of its steps.
+
+    Raises:
+      ValueError: a tau that is no count, a negative beta, another start, or one that needs the
+        ball that there is not without a projection.
+
+    Example:
+      >>> from robustjax import methods
+      >>> methods.create("fat_trades", beta=1.0, tau="0,1@30").scalars_at(30.0)
+      {'tau': 1.0, 'beta': 1.0}
+
     Source: Zhang et al. (2020), eq. 9, Algorithms 3 and 4.
     """
     tau = _checked(tau, start, projection)
@@ -139,6 +164,18 @@ def create_mart(
       adversarial_first: True forwards x̂ before x, as the authors' code; False as MART.
       projection: False searches without the projection on the ball (appendix B).
       attack_batch_norm: "eval" (the authors' code; the paper does not say) or "train".
+
+    Returns:
+      The method; `tau` and `beta` are scalars of its steps, and labels must be hard.
+
+    Raises:
+      ValueError: a tau that is no count, a negative beta, another start, or one that needs the
+        ball that there is not without a projection.
+
+    Example:
+      >>> from robustjax import methods
+      >>> methods.create("fat_mart", tau="0,1@20").scalars_at(20.0)
+      {'tau': 1.0, 'beta': 6.0}
 
     Source: Zhang et al. (2020), appendix E.
     """

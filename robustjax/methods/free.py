@@ -39,6 +39,18 @@ def create(*, replays: int = 8) -> Method:
 
     `mean_backward_passes` counts the one pass of each step, although it costs nothing extra.
 
+    Returns:
+      The method; its memory is δ for each position in the batch, float32.
+
+    Raises:
+      ValueError: replays that are no count of 1 or more.
+
+    Example:
+      >>> from robustjax import methods
+      >>> method = methods.create("free", replays=4)
+      >>> method.replays, method.memory_of, method.init(16, (8, 8, 1))["delta"].shape
+      (4, 'position', (16, 8, 8, 1))
+
     Source: Shafahi et al. (2019), Algorithm 1.
     """
     require_whole("replays", replays, 1)

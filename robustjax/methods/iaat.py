@@ -56,6 +56,21 @@ def create(
       attack_batch_norm: "eval", or "train" as in the authors' code, where the call that would
         switch to running statistics is commented out; there the attacks' passes also move them.
 
+    Returns:
+      The method; its memory is the radius of each training example, float32.
+
+    Raises:
+      ValueError: a growth or warm-up below 0, a smoothing outside [0, 1], or another choice than
+        those above.
+
+    Example:
+      >>> from robustjax import methods
+      >>> method = methods.create("iaat", fixed_epsilon_epochs=5)
+      >>> method.scalars_at(4.9), method.scalars_at(5.0)
+      ({'fixed_epsilon': 1.0}, {'fixed_epsilon': 0.0})
+      >>> print(method.init(3, (8, 8, 1))["epsilon"])
+      [0. 0. 0.]
+
     Source: Balaji et al. (2019) and the authors' code.
     """
     require_choice("start", start, STARTS)

@@ -55,6 +55,18 @@ def create(
         "soft", the very distribution, or "hard", its largest class. The paper does not say.
       attack_batch_norm: "eval" or "train". The paper does not say; there is no official code.
 
+    Returns:
+      The method; `squeezing` and `alpha` are scalars of its steps. With pairing it couples the rows
+      of a batch.
+
+    Raises:
+      ValueError: a coefficient outside its range, or a choice that is none of those above.
+
+    Example:
+      >>> from robustjax import methods
+      >>> [methods.create("lrm", pairing_ratio=r).couples_rows for r in (0.125, None)]
+      [True, False]
+
     Source: Summers and Dinneen (2019), eqs. 1 and 11, sections 4.1 and 5.2.
     """
     require_attack(start, attack_labels)

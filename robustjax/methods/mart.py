@@ -57,6 +57,18 @@ def create(
     The authors' code adds small constants inside the logarithms; here the formulas are exact, see
     `losses.mart`. Its WRN-34-10 runs use weight decay 7e-4, which the paper does not say.
 
+    Returns:
+      The method; `beta` is a scalar of its steps, and labels must be hard.
+
+    Raises:
+      ValueError: a negative beta, a proportion outside [0, 1], or a choice that is none of those
+        above.
+
+    Example:
+      >>> from robustjax import methods
+      >>> methods.create("mart", beta=5.0, classifier="ce").soft_labels
+      False
+
     Source: Wang et al. (2020), eqs. 8 to 11, Algorithm 1 and figure 2.
     """
     require_choice("start", start, STARTS)

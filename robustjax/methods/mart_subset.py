@@ -43,6 +43,19 @@ def create(
       start: PGD's start: "uniform", "gaussian", "sign" or "clean".
       attack_batch_norm: "eval" or "train".
 
+    Returns:
+      The method; its memory says of each training example whether it is chosen.
+
+    Raises:
+      ValueError: a negative beta, another treatment or start, or, where the memory is made, a file
+        that does not hold `chosen` for as many examples as there are.
+
+    Example:
+      >>> from robustjax import methods
+      >>> method = methods.create("mart_subset", treatment="unperturbed")
+      >>> print(method.init(4, (8, 8, 1))["chosen"])  # no file: nothing is treated apart
+      [0 0 0 0]
+
     Source: Wang et al. (2020), section 1 and figure 1.
     """
     require_choice("treatment", treatment, TREATMENTS)

@@ -56,6 +56,21 @@ def create(
     In the authors' code the clean training-mode pass says who is right, the distance is the middle
     of the last interval (here its far end, where the example is wrong), and x̂ may leave the box.
 
+    Returns:
+      The method; `d_max` is a scalar of its steps, its memory the margin of each training example,
+      float32, and labels must be hard.
+
+    Raises:
+      ValueError: a d_max below 0, a least radius of 0, a weight outside [0, 1], or another start.
+
+    Example:
+      >>> from robustjax import methods
+      >>> method = methods.create("mma", d_max=0.45, min_epsilon=0.1)
+      >>> method.goes_by
+      ('steps',)
+      >>> print(method.init(2, (28, 28, 1))["margin"])
+      [0. 0.]
+
     Source: Ding et al. (2020) and the authors' code.
     """
     require_choice("start", start, STARTS)

@@ -43,6 +43,18 @@ def create(
         authors' code also lets the attack's passes move the running statistics, 13 times in each
         step; that is not offered.
 
+    Returns:
+      The method; `beta` is a scalar of its steps, and labels must be hard.
+
+    Raises:
+      ValueError: a negative beta, or a choice that is none of those above.
+
+    Example:
+      >>> from robustjax import methods
+      >>> method = methods.create("nap", beta=0.3, margin=False)
+      >>> method.scalars_at(0.0), method.attack_batch_norm
+      ({'beta': 0.3}, 'train')
+
     Source: Chandna and Kutlesa (2021), eqs. 4 and 11 to 13 and section 4.1.
     """
     require_choice("start", start, STARTS)

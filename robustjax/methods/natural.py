@@ -15,6 +15,17 @@ def create(*, loss: str = "ce") -> Method:
       loss: "ce", or "bce", the boosted cross-entropy, as in NAP's table 6 (there on the first
         10,000 images: `train_examples=10000`).
 
+    Returns:
+      The method; `perturb` gives the clean images and counts no backward pass.
+
+    Raises:
+      ValueError: another loss.
+
+    Example:
+      >>> from robustjax import methods
+      >>> methods.create("natural").goes_by  # neither steps nor a step size
+      ()
+
     Source: the empirical risk minimisation that Madry et al. (2018), section 2, start from.
     """
     loss_fn = checked_loss(loss)

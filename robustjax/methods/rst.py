@@ -33,6 +33,18 @@ def create(
       start: PGD's start: "gaussian" (TRADES and the authors' code), "uniform", "sign" or "clean".
       attack_batch_norm: "eval" (the authors' code) or "train".
 
+    Returns:
+      The method; `beta` is a scalar of its steps, and examples may lack a label.
+
+    Raises:
+      ValueError: a negative beta, or another start.
+
+    Example:
+      >>> from robustjax import methods
+      >>> method = methods.create("rst", beta=6)
+      >>> method.scalars_at(0.0), method.unlabelled
+      ({'beta': 6.0}, True)
+
     Source: Carmon et al. (2019) and the authors' code.
     """
     require_choice("start", start, STARTS)

@@ -55,6 +55,18 @@ def create(
     The authors' code has step 1.5/255 where the paper has 2/255. Its variant on the KL
     ("SENSE-TRADE"), which the paper does not have, is not offered.
 
+    Returns:
+      The method; `c`, and whether the warm-up lasts, are scalars of its steps.
+
+    Raises:
+      ValueError: a c outside [0, 1], a negative weight or warm-up, or another start.
+
+    Example:
+      >>> from robustjax import methods
+      >>> method = methods.create("sense", c=0.7, full_attack_epochs=10)
+      >>> method.scalars_at(9.0), method.scalars_at(10.0)
+      ({'c': 0.7, 'full_attack': 1.0}, {'c': 0.7, 'full_attack': 0.0})
+
     Source: Kim and Wang, Definition 3 and Algorithms 1 and 2. The first line of the paper's
       Algorithm 1 calls the clean images X_adv^(0), which are the points that PGD starts from.
     """

@@ -53,6 +53,17 @@ def create(
       attack_batch_norm: "eval", or "train" as in the authors' code, whose attack runs on the
         training-mode graph. The paper does not say.
 
+    Returns:
+      The method; with a share of clean loss, `alpha` is a scalar of its steps.
+
+    Raises:
+      ValueError: an alpha outside [0, 1], or another loss, start or kind of labels.
+
+    Example:
+      >>> from robustjax import methods
+      >>> methods.create("standard", alpha="0.5..0@10").scalars_at(5.0)  # half way down
+      {'alpha': 0.25}
+
     Source: Madry et al. (2018), eq. 2.1 and section 2.1 (PGD).
     """
     require_attack(start, attack_labels)

@@ -47,6 +47,18 @@ def create(
         forward pass of its own, after the adversarial one: the running batch-norm statistics see
         the clean batch twice, and dropout draws another mask.
 
+    Returns:
+      The method; `beta` is a scalar of its steps, and examples may lack a label.
+
+    Raises:
+      ValueError: a negative beta, or another start or number of passes.
+
+    Example:
+      >>> from robustjax import methods
+      >>> method = methods.create("trades", beta="1,6@50")
+      >>> method.scalars_at(49.9), method.scalars_at(50.0)
+      ({'beta': 1.0}, {'beta': 6.0})
+
     Source: Zhang et al. (2019), eq. 5 and Algorithm 1.
     """
     require_choice("start", start, STARTS)

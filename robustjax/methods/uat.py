@@ -45,6 +45,17 @@ def create(
       attack_batch_norm: "eval" or "train"; the paper does not say, and its training code is not
         published.
 
+    Returns:
+      The method; `beta` is a scalar of its steps, and examples may lack a label.
+
+    Raises:
+      ValueError: a negative beta, or another variant or start.
+
+    Example:
+      >>> from robustjax import methods
+      >>> [methods.create("uat", variant=v).unlabelled for v in ("both", "fixed", "online")]
+      [True, False, True]
+
     Source: Uesato et al. (2019); MART (Wang et al., 2020), section 3.3.
     """
     require_choice("start", start, STARTS)

@@ -46,6 +46,16 @@ class CifarResNet(nn.Module):
         num_classes: number of logits.
         layers: the options shared by all networks.
         remat: whether gradients of training passes compute each block's activations again.
+
+    Raises:
+        ValueError: a depth that is not 6n + 2.
+
+    Example:
+        >>> from robustjax import models
+        >>> f"{models.parameter_count(models.create('cifar_resnet_20')):,}"
+        '269,722'
+
+    Source: Deep Residual Learning (He et al., 2016), section 4.2.
     """
 
     depth: int

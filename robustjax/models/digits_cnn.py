@@ -16,6 +16,13 @@ class DigitsCNN(nn.Module):
     Attributes:
         num_classes: number of logits.
         layers: the options shared by all networks.
+
+    Example:
+        >>> from robustjax import models
+        >>> f"{models.parameter_count(models.create('digits_cnn'), (8, 8, 1)):,}"
+        '15,338'
+
+    Source: of this library, no paper.
     """
 
     num_classes: int = 10

@@ -14,6 +14,13 @@ class FatSmallCNN(nn.Module):
     Attributes:
         num_classes: number of logits.
         layers: the options shared by all networks.
+
+    Example:
+        >>> from robustjax import models
+        >>> f"{models.parameter_count(models.create('fat_small_cnn')):,}"
+        '1,639,282'
+
+    Source: the small CNN of the code of FAT (Zhang et al., 2020).
     """
 
     num_classes: int = 10

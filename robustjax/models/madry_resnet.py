@@ -66,6 +66,13 @@ class MadryResNet(nn.Module):
         num_classes: number of logits.
         layers: the options shared by all networks.
         remat: whether gradients of training passes compute each block's activations again.
+
+    Example:
+        >>> from robustjax import models
+        >>> models.create("madry_w32_10").widths, models.create("madry_simple_resnet").widths
+        ((160, 320, 640), (16, 32, 64))
+
+    Source: the CIFAR-10 challenge of Madry et al. (2018), its TensorFlow code.
     """
 
     widths: tuple[int, int, int]

@@ -44,6 +44,13 @@ class PreActResNet18(nn.Module):
         num_classes: number of logits.
         layers: the options shared by all networks.
         remat: whether gradients of training passes compute each block's activations again.
+
+    Example:
+        >>> from robustjax import models
+        >>> f"{models.parameter_count(models.create('preact_resnet_18')):,}"
+        '11,172,170'
+
+    Source: Identity Mappings (He et al., 2016); Rice et al. (2020) and Wu et al. (2020).
     """
 
     num_classes: int = 10

@@ -82,6 +82,17 @@ class ResNet(nn.Module):
         num_classes: number of logits.
         layers: the options shared by all networks.
         remat: whether gradients of training passes compute each block's activations again.
+
+    Raises:
+        ValueError: a depth that is none of those.
+
+    Example:
+        >>> from robustjax import models
+        >>> f"{models.parameter_count(models.create('resnet_18')):,}"
+        '11,173,962'
+
+    Source: Deep Residual Learning (He et al., 2016), section 3; the 3×3 stem is that of the code of
+        TRADES, MART and FAT.
     """
 
     depth: int

@@ -18,6 +18,13 @@ class SmallCNN(nn.Module):
         num_classes: number of logits.
         dropout: rate after the first dense layer.
         layers: the options shared by all networks.
+
+    Example:
+        >>> from robustjax import models
+        >>> f"{models.parameter_count(models.create('small_cnn'), (28, 28, 1)):,}"
+        '312,202'
+
+    Source: the code of TRADES (Zhang et al., 2019), after Carlini & Wagner (2017).
     """
 
     num_classes: int = 10

@@ -17,6 +17,14 @@ class TutorialCNN(nn.Module):
         hidden: units of the two hidden dense layers.
         num_classes: number of logits.
         layers: the options shared by all networks.
+
+    Example:
+        >>> from robustjax import models
+        >>> names = "tutorial_cnn_small", "tutorial_cnn"
+        >>> [models.parameter_count(models.create(name)) for name in names]
+        [15773, 62006]
+
+    Source: SENSE (Kim & Wang, 2021), §5.3.4; PyTorch's tutorial "Training a Classifier".
     """
 
     hidden: tuple[int, int] = (120, 84)

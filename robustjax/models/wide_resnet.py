@@ -73,6 +73,16 @@ class WideResNet(nn.Module):
         dropout: rate between the two convolutions of a block; 0 in all the papers.
         layers: the options shared by all networks.
         remat: whether gradients of training passes compute each block's activations again.
+
+    Raises:
+        ValueError: a depth that is not 6n + 4.
+
+    Example:
+        >>> from robustjax import models
+        >>> f"{models.parameter_count(models.create('wide_resnet_34_10')):,}"
+        '46,160,474'
+
+    Source: Wide Residual Networks (Zagoruyko & Komodakis, 2016), section 2.
     """
 
     depth: int

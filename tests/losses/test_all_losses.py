@@ -1,92 +1,234 @@
-"""What every loss keeps to: shapes, types, jax transformations, messages, and its own examples."""
+"""What every loss keeps to; a new one is found by `losses.__all__` and its arguments' names."""
 
-import doctest
 import functools
-import importlib
+import inspect
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 
 from robustjax import losses
 
 RNG = np.random.default_rng(0)
-LOGITS = RNG.standard_normal((4, 5)).astype(np.float32)
-OTHER = RNG.standard_normal((4, 5)).astype(np.float32)
+BATCH, CLASSES = 4, 5
+LOGITS, OTHER = RNG.standard_normal((2, BATCH, CLASSES)).astype(np.float32)
 LABELS = np.array([0, 1, 4, 2])
 TARGETS = np.array([1, 2, 0, 3])
-SOFT = RNG.dirichlet(np.ones(5), 4).astype(np.float32)
+SOFT = RNG.dirichlet(np.ones(CLASSES), BATCH).astype(np.float32)
 
-# Each loss with its arguments: first what holds logits, then what does not.
-CASES = {
-    "cross_entropy": (losses.cross_entropy, (LOGITS,), (LABELS,)),
-    "soft cross_entropy": (losses.cross_entropy, (LOGITS,), (SOFT,)),
-    "boosted_cross_entropy": (losses.boosted_cross_entropy, (LOGITS,), (LABELS,)),
-    "kl_divergence": (losses.kl_divergence, (LOGITS, OTHER), ()),
-    "cw_margin": (losses.cw_margin, (LOGITS,), (LABELS,)),
-    "dlr": (losses.dlr, (LOGITS,), (LABELS,)),
-    "targeted_dlr": (losses.targeted_dlr, (LOGITS,), (LABELS, TARGETS)),
-    "trades": (losses.trades, (LOGITS, OTHER), (LABELS,)),
-    "mart": (losses.mart, (LOGITS, OTHER), (LABELS,)),
-    "nap": (losses.nap, (LOGITS, OTHER), (LABELS,)),
-    "adversarial_logit_pairing": (losses.adversarial_logit_pairing, (LOGITS, OTHER), (LABELS,)),
-    "logit_pairing": (losses.logit_pairing, (LOGITS, OTHER), ()),
-    "logit_squeezing": (losses.logit_squeezing, (LOGITS,), ()),
-    # Without pairing: its ratio of batch means couples the rows.
-    "lrm": (functools.partial(losses.lrm, pairing_ratio=None), (LOGITS, OTHER), (LABELS,)),
-    "soft_logit_margin": (losses.soft_logit_margin, (LOGITS,), (LABELS,)),
-}
-UNLABELLED = ("soft cross_entropy", "kl_divergence", "logit_pairing", "logit_squeezing")
-every_loss = pytest.mark.parametrize("name", CASES)
-with_hard_labels = pytest.mark.parametrize(
-    "name", [name for name in CASES if name not in UNLABELLED]
+# What public names of `losses` compute no loss.
+HELPERS = {"smooth_labels"}
+LOSSES = sorted(set(losses.__all__) - HELPERS)
+# What a loss is given, beside logits, by the name of the argument.
+ARGUMENTS = {"labels": LABELS, "targets": TARGETS}
+# The options without which a loss, as its docstring says, couples its rows.
+UNCOUPLED = {"lrm": {"pairing_ratio": None}}
+# ‖z‖² leaves float32 beyond 1e19.
+SQUARES = {"adversarial_logit_pairing", "logit_pairing", "logit_squeezing", "lrm"}
+
+
+def positional(name):
+    parameters = inspect.signature(getattr(losses, name)).parameters.values()
+    return [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+
+
+def of_rows(name):
+    """A loss, with options under which each value belongs to its row alone."""
+    return functools.partial(getattr(losses, name), **UNCOUPLED.get(name, {}))
+
+
+def arguments(name, labels=None):
+    """What holds logits, and what does not, in the order of the signature."""
+    names = positional(name)
+    given = ARGUMENTS if labels is None else {**ARGUMENTS, "labels": labels}
+    logits = (LOGITS, OTHER)[: sum(one.endswith("logits") for one in names)]
+    return logits, tuple(given[one] for one in names if not one.endswith("logits"))
+
+
+def takes_soft_labels(name):
+    """Whether it says so: the docstring is what this is read from."""
+    return "a distribution in each row" in getattr(losses, name).__doc__
+
+
+every_loss = pytest.mark.parametrize("name", LOSSES)
+with_labels = pytest.mark.parametrize(
+    "name", [name for name in LOSSES if "labels" in positional(name)]
 )
-hard_labels_only = pytest.mark.parametrize(
-    "name",
-    [
-        "boosted_cross_entropy",
-        "cw_margin",
-        "dlr",
-        "targeted_dlr",
-        "mart",
-        "nap",
-        "soft_logit_margin",
-    ],
-)
+
+
+@every_loss
+def test_every_argument_is_known_here_and_every_option_has_a_default(name):
+    for parameter in inspect.signature(getattr(losses, name)).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            assert parameter.default is not parameter.empty, f"{name}: {parameter.name}"
+            continue
+        assert parameter.name.endswith("logits") or parameter.name in ARGUMENTS, (
+            f"losses.{name}: no test knows what {parameter.name} is: call it ..._logits, labels or "
+            f"targets, or add an example of it to ARGUMENTS in {__file__}; what is no loss belongs "
+            "into HELPERS there"
+        )
+    assert "logits" in positional(name)[0], f"losses.{name}: the logits come first"
+
+
+@pytest.mark.parametrize("name", losses.__all__)
+def test_it_says_what_it_takes_gives_and_where_it_is_from_and_its_example_runs(name, documented):
+    sections = ("Args", "Returns", "Raises", "Example", "Source")
+    documented(getattr(losses, name), f"losses.{name}", sections)
 
 
 @every_loss
 def test_jit_vmap_and_leading_shapes_agree(name):
-    loss, logits, rest = CASES[name]
+    loss, (logits, rest) = of_rows(name), arguments(name)
     value = loss(*logits, *rest)
-    assert value.shape == (4,)
-    np.testing.assert_allclose(jax.jit(loss)(*logits, *rest), value, rtol=1e-5)
-    np.testing.assert_allclose(jax.vmap(loss)(*logits, *rest), value, rtol=1e-5)
+    chex.assert_shape(value, (BATCH,))
+    chex.assert_type(value, jnp.float32)
+    # Under vmap each row is alone.
+    chex.assert_trees_all_close(jax.vmap(loss)(*logits, *rest), value, rtol=1e-5)
     folded = [np.stack([a, a[::-1]]) for a in (*logits, *rest)]
-    np.testing.assert_allclose(loss(*folded), np.stack([value, value[::-1]]), rtol=1e-5)
+    chex.assert_trees_all_close(loss(*folded), np.stack([value, value[::-1]]), rtol=1e-5)
 
 
 @every_loss
 def test_the_result_is_at_least_float32(name):
-    loss, logits, rest = CASES[name]
+    loss, (logits, rest) = getattr(losses, name), arguments(name)
     for dtype in (jnp.bfloat16, jnp.float16):
         narrow = [jnp.asarray(z, dtype) for z in logits]
         value = loss(*narrow, *rest)
-        assert value.dtype == jnp.float32
+        chex.assert_type(value, jnp.float32)
         # Computed in float32, not merely returned in it.
-        np.testing.assert_array_equal(value, loss(*(z.astype(jnp.float32) for z in narrow), *rest))
+        chex.assert_trees_all_equal(value, loss(*(z.astype(jnp.float32) for z in narrow), *rest))
 
 
 @every_loss
 def test_float64_logits_are_computed_in_float64(name):
-    loss, logits, rest = CASES[name]
+    loss, (logits, rest) = getattr(losses, name), arguments(name)
     with jax.enable_x64(True):
         wide = [z.astype(np.float64) * (1 + 1e-9) for z in logits]
         value = loss(*wide, *rest)
-        assert value.dtype == jnp.float64
+        chex.assert_type(value, jnp.float64)
         assert not np.array_equal(value, loss(*logits, *rest))
-        assert loss(*logits, *rest).dtype == jnp.float32
+        chex.assert_type(loss(*logits, *rest), jnp.float32)
+
+
+def values_and_gradients(name):
+    """A function of what holds logits and what does not: values [B], and the sum's gradients."""
+    loss = getattr(losses, name)
+
+    def call(logits, rest):
+        def total(logits):
+            values = loss(*logits, *rest)
+            return jnp.sum(values), values
+
+        gradients, values = jax.grad(total, has_aux=True)(logits)
+        return values, gradients
+
+    return call
+
+
+@functools.cache
+def compiled(name):
+    return jax.jit(values_and_gradients(name))
+
+
+def extremes(scale):
+    """Pairs of logits [8, K]: with ties where they can do most, else as they come."""
+    rng = np.random.default_rng(1)
+    if scale <= 1e4:
+        drawn = rng.choice([-1, 0, 1], (2, 7, CLASSES))
+        drawn = np.concatenate([drawn, np.ones((2, 1, CLASSES))], axis=1)
+    else:
+        drawn = rng.uniform(-1, 1, (2, 8, CLASSES))
+    return (drawn * scale).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [
+        (name, scale)
+        for name in LOSSES
+        for scale in ((1e-30, 1e4) if name in SQUARES else (1e-30, 1e4, 1e30))
+    ],
+)
+def test_extreme_logits_have_finite_values_and_gradients(name, scale):
+    logits, rest = arguments(name)
+    logits = tuple(extremes(scale)[: len(logits)])
+    rest = tuple(np.tile(one, 2) for one in rest)
+    chex.assert_tree_all_finite(compiled(name)(logits, rest))
+    # Nor where two predictions are the same.
+    chex.assert_tree_all_finite(compiled(name)((logits[0],) * len(logits), rest))
+
+
+@every_loss
+def test_rows_are_independent_and_what_couples_them_says_so(name):
+    logits, rest = arguments(name)
+    spoiled = tuple(np.where(np.arange(BATCH)[:, None] == 1, np.nan, z) for z in logits)
+    spoiled = tuple(z.astype(np.float32) for z in spoiled)
+    kept = np.array([0, 2, 3])
+    values, alone = of_rows(name)(*logits, *rest), of_rows(name)(*spoiled, *rest)
+    chex.assert_trees_all_equal(np.asarray(values)[kept], np.asarray(alone)[kept])
+    assert not np.isfinite(alone[1])
+    order = np.array([2, 0, 3, 1])
+    moved = of_rows(name)(*(a[order] for a in (*logits, *rest)))
+    chex.assert_trees_all_close(moved, values[order], rtol=1e-6)
+    if name in UNCOUPLED:
+        assert "couples its rows" in getattr(losses, name).__doc__
+        coupled = getattr(losses, name)(*spoiled, *rest)
+        assert not np.isfinite(coupled).any()
+    else:
+        assert "couples" not in getattr(losses, name).__doc__
+
+
+class Variants(chex.TestCase):
+    """The same values and gradients compiled or not, put on a device or not, and mapped."""
+
+    @chex.all_variants
+    @parameterized.named_parameters((name, name) for name in LOSSES)
+    def test_a_loss_and_its_gradients(self, name):
+        found = self.variant(values_and_gradients(name), n_devices=1)(*arguments(name))
+        chex.assert_trees_all_equal_dtypes(found, plain(name))
+        chex.assert_trees_all_close(found, plain(name), rtol=1e-5, atol=1e-5)
+
+
+@functools.cache
+def plain(name):
+    return values_and_gradients(name)(*arguments(name))
+
+
+EVERY = {name: arguments(name) for name in LOSSES}
+
+
+def all_values_and_gradients(given):
+    return {name: values_and_gradients(name)(*given[name]) for name in LOSSES}
+
+
+@pytest.mark.parametrize("mode", ["scan", "disable_jit", "debug_nans"])
+def test_values_and_gradients_are_the_same_in_every_mode(mode):
+    if mode == "scan":
+        one_batch = jax.tree.map(lambda rows: rows[None], EVERY)
+        _, found = jax.lax.scan(
+            lambda _, given: (None, all_values_and_gradients(given)), None, one_batch
+        )
+        found = jax.tree.map(lambda rows: rows[0], found)
+    else:
+        with getattr(jax, mode)(True):
+            found = all_values_and_gradients(EVERY)
+    expected = {name: plain(name) for name in LOSSES}
+    rounding = 0 if mode == "debug_nans" else 1e-5
+    chex.assert_trees_all_close(found, expected, rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [jax.enable_x64(True), jax.checking_leaks(), jax.numpy_dtype_promotion("strict")],
+    ids=["enable_x64", "checking_leaks", "strict promotion"],
+)
+def test_the_trace_is_of_float32_in_every_mode(mode):
+    with mode:
+        found = jax.eval_shape(all_values_and_gradients, EVERY)
+    chex.assert_trees_all_equal_shapes_and_dtypes(found, {name: plain(name) for name in LOSSES})
 
 
 def test_smooth_labels_follows_the_strength_to_float64():
@@ -96,9 +238,9 @@ def test_smooth_labels_follows_the_strength_to_float64():
     assert losses.smooth_labels(LABELS, 5, jnp.bfloat16(0.1)).dtype == jnp.float32
 
 
-@with_hard_labels
+@with_labels
 def test_a_label_out_of_range_is_an_error_where_known_and_nan_where_traced(name):
-    loss, logits, (_, *targets) = CASES[name]
+    loss, (logits, (_, *targets)) = of_rows(name), arguments(name)
     for bad in (-1, 5):
         wrong = np.array([0, 1, bad, 2])
         with pytest.raises(ValueError, match=f"labels holds {bad}: accepted are 0 to 4"):
@@ -109,9 +251,20 @@ def test_a_label_out_of_range_is_an_error_where_known_and_nan_where_traced(name)
         np.testing.assert_array_equal(np.isnan(value), [False, False, True, False])
 
 
-@hard_labels_only
-def test_soft_labels_are_refused_by_name(name):
-    loss, logits, (_, *targets) = CASES[name]
+@with_labels
+def test_soft_labels_are_taken_where_the_docstring_says_so_and_else_refused_by_name(name):
+    loss, (logits, (_, *targets)) = getattr(losses, name), arguments(name)
+    if takes_soft_labels(name):
+        one_hot = np.eye(CLASSES, dtype=np.float32)[LABELS]
+        chex.assert_trees_all_close(
+            loss(*logits, one_hot), loss(*logits, LABELS), rtol=1e-5, atol=1e-6
+        )
+        values, gradients = compiled(name)(logits, (SOFT,))
+        chex.assert_shape(values, (BATCH,))
+        chex.assert_type(values, jnp.float32)
+        chex.assert_tree_all_finite(gradients)
+        chex.assert_trees_all_close(loss(*logits, SOFT), values, rtol=1e-5)
+        return
     message = rf"{name}: labels=float32\[4, 5\]: accepted are hard labels, integers \[4\]"
     with pytest.raises(ValueError, match=message):
         loss(*logits, SOFT, *targets)
@@ -210,15 +363,6 @@ def test_options_of_numpy_are_accepted():
 
 @every_loss
 def test_one_class_is_refused(name):
-    loss, logits, rest = CASES[name]
+    loss, (logits, rest) = getattr(losses, name), arguments(name)
     with pytest.raises(ValueError, match=r"accepted are \[B, K\] with K >= \d classes"):
         loss(*(z[:, :1] for z in logits), *rest)
-
-
-@pytest.mark.parametrize(
-    "module", ["classification", "margin", "trades", "mart", "nap", "logit_pairing", "lrm", "mma"]
-)
-def test_the_examples_in_the_docstrings_run(module):
-    outcome = doctest.testmod(importlib.import_module(f"robustjax.losses.{module}"))
-    assert outcome.attempted > 0
-    assert outcome.failed == 0

@@ -2,8 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
+import inspect
+import json
 from pathlib import Path
+from typing import NamedTuple
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,7 +17,7 @@ import pytest
 
 from robustjax import attacks, data, methods, models, parallel
 from robustjax.flags import read_flags
-from robustjax.methods import Batch, Inner, Outer
+from robustjax.methods import Batch, Inner, Outer, registry
 from robustjax.training import (
     BoundNetwork,
     RawBatch,
@@ -306,3 +311,205 @@ def test_rows_are_independent_where_batch_norm_is_fixed(
     monkeypatch.setattr(attacks, "pgd", recording)
     trained(name, steps=1, early_stop=early_stop, attack_batch_norm=batch_norm)
     assert promised == expected
+
+
+# What holds for every method; a new one is found by the registry.
+
+every_method = pytest.mark.parametrize("name", methods.names())
+# Options without which a method does nothing special in the first step.
+AT_WORK = {"cat": {"strength": 2}}
+# Methods whose images do not go by --epsilon, and how far these may be from the clean ones.
+OWN_RADIUS = {"mma": 1.05 * methods.hyperparameters("mma")["d_max"]}
+
+
+class Solved(NamedTuple):
+    """What a method makes of a batch."""
+
+    perturbation: methods.Perturbation
+    losses: jax.Array
+    gradient: dict
+
+
+class Given(NamedTuple):
+    """What differs from example to example, rows [B], and what is one for all."""
+
+    rows: dict
+    epsilon: np.ndarray
+    params: dict
+
+
+def given(name, epsilon=EPSILON, scale=1.0, seed=1):
+    """A batch near the edges of the box, and a linear network whose logits are of a scale."""
+    rng = np.random.default_rng(seed)
+    images = np.clip(rng.uniform(-0.3, 1.3, (BATCH, *SHAPE)), 0, 1).astype(np.float32)
+    kernel = rng.normal(size=(int(np.prod(SHAPE)), CLASSES))
+    memory = methods.create(name).init(BATCH, SHAPE)
+    rows = {
+        "images": images,
+        "labels": rng.integers(0, CLASSES, BATCH).astype(np.int32),
+        "positions": np.arange(BATCH, dtype=np.int32),
+        "keys": jax.random.split(jax.random.key(seed), BATCH),
+        "memory": jax.tree.map(np.asarray, memory),
+    }
+    params = {"kernel": np.float32(scale * kernel), "bias": np.zeros(CLASSES, np.float32)}
+    return Given(rows, np.float32(epsilon), {"Dense_0": params})
+
+
+def solve(name):
+    """A function of what is given, for the one device of a mapped axis."""
+    method = methods.create(name, **evaluating(name), **AT_WORK.get(name, {}))
+
+    def run(given):
+        rows = given.rows
+        scalars = {key: jnp.float32(value) for key, value in method.scalars_at(3.0).items()}
+        batch = Batch(rows["images"], rows["labels"], rows["positions"], jnp.ones(BATCH))
+        inner = Inner(
+            keys=rows["keys"],
+            positions=rows["positions"],
+            batch_size=BATCH,
+            logits_fn=BoundNetwork(Linear(), given.params, {}).logits_fn("eval"),
+            batch=batch,
+            threat=attacks.ThreatModel("linf", given.epsilon),
+            steps=2,
+            step_size=0.8 * given.epsilon,
+            scalars=scalars,
+            memory=rows["memory"],
+        )
+        perturbation = method.perturb(inner)
+
+        def loss(params):
+            network = BoundNetwork(Linear(), params, {})
+            outer = Outer(jax.random.key(0), network, batch, perturbation, scalars)
+            values = method.outer(outer).loss
+            return jnp.mean(values), values
+
+        gradient, values = jax.grad(loss, has_aux=True)(given.params)
+        return Solved(perturbation, values, gradient)
+
+    def on_one_device(given):
+        one = jax.tree.map(lambda leaf: leaf[None], given)
+        return jax.tree.map(lambda leaf: leaf[0], jax.vmap(run, axis_name=parallel.AXIS)(one))
+
+    return on_one_device
+
+
+@functools.cache
+def compiled(name):
+    return jax.jit(solve(name))
+
+
+@every_method
+def test_it_says_what_it_takes_gives_and_where_it_is_from_and_its_example_runs(name, documented):
+    factory = registry._METHODS[name].factory
+    documented(factory, f"method {name}", ("Args", "Returns", "Raises", "Example", "Source"))
+    for option in methods.hyperparameters(name):
+        assert f"\n  {option}: " in inspect.getdoc(factory), f"method {name}: Args lacks {option}"
+
+
+@every_method
+def test_it_is_made_again_from_what_it_says(name):
+    said = methods.hyperparameters(name)
+    again = methods.create(name, **json.loads(json.dumps(said)))
+    made = methods.create(name)
+    for field in dataclasses.fields(made):
+        value = getattr(made, field.name)
+        if not callable(value):
+            assert getattr(again, field.name) == value, field.name
+    assert made.name == name and again.scalars_at(7.5) == made.scalars_at(7.5)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.replays = 2
+
+
+@every_method
+def test_a_value_for_each_example_in_the_types_that_it_promises(name):
+    problem = given(name)
+    found = compiled(name)(problem)
+    chex.assert_shape(found.perturbation.images, (BATCH, *SHAPE))
+    chex.assert_shape((found.losses, found.perturbation.backward_passes), (BATCH,))
+    chex.assert_type([found.losses, found.perturbation.images], jnp.float32)
+    chex.assert_type(found.perturbation.backward_passes, jnp.int32)
+    chex.assert_trees_all_equal_shapes_and_dtypes(found.gradient, problem.params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(found.perturbation.memory, problem.rows["memory"])
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(found.gradient)) > 1e-4
+
+
+@every_method
+def test_its_images_lie_inside_of_the_ball_and_the_box(name):
+    problem = given(name)
+    images = np.asarray(compiled(name)(problem).perturbation.images)
+    radius = OWN_RADIUS.get(name, EPSILON)
+    assert images.min() >= 0 and images.max() <= 1
+    assert np.abs(images - problem.rows["images"]).max() <= radius + 1e-6, (
+        f"method {name}: if its radius is not --epsilon, say so in OWN_RADIUS of {__file__}"
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if name not in OWN_RADIUS])
+def test_without_a_radius_its_images_are_the_clean_ones(name):
+    problem = given(name, epsilon=0.0)
+    chex.assert_trees_all_close(
+        compiled(name)(problem).perturbation.images, problem.rows["images"], atol=1e-6
+    )
+
+
+@every_method
+def test_the_key_decides(name):
+    problem = given(name)
+    chex.assert_trees_all_equal(compiled(name)(problem), compiled(name)(problem))
+    other = problem._replace(rows={**problem.rows, "keys": given(name, seed=2).rows["keys"]})
+    found, again = (compiled(name)(one).perturbation.images for one in (problem, other))
+    moved = found != again
+    # Only by the start: PGD from the clean image, or none, draws nothing. The steps that these two
+    # choose lead to the same corner from anywhere.
+    draws = methods.hyperparameters(name).get("start", "clean") != "clean"
+    assert np.any(moved) == (draws and name not in ("iaat", "mma"))
+
+
+@every_method
+def test_rows_are_independent_unless_it_says_that_it_couples_them(name):
+    problem, company = given(name), given(name, seed=3)
+    kept = np.isin(np.arange(BATCH), (1, 4, 6))
+
+    def mixed(mine, theirs):
+        return jnp.where(kept.reshape(-1, *[1] * (mine.ndim - 1)), mine, theirs)
+
+    rows = jax.tree.map(mixed, problem.rows, company.rows)
+    found, alone = compiled(name)(problem), compiled(name)(problem._replace(rows=rows))
+    # The program is the same one, so each row is computed alike to the last bit.
+    chex.assert_trees_all_equal(
+        *(
+            jax.tree.map(lambda leaf: np.asarray(leaf)[kept], one.perturbation)
+            for one in (found, alone)
+        )
+    )
+    same = np.isclose(found.losses[kept], alone.losses[kept], rtol=1e-6)
+    assert same.all() == (not methods.create(name).couples_rows)
+    order = np.random.default_rng(4).permutation(BATCH)
+    if not methods.create(name).couples_rows:
+        moved = compiled(name)(
+            problem._replace(rows=jax.tree.map(lambda leaf: leaf[order], problem.rows))
+        )
+        chex.assert_trees_all_close(
+            (moved.losses, moved.perturbation.images),
+            (found.losses[order], found.perturbation.images[order]),
+            rtol=1e-5,
+            atol=1e-6,
+        )
+
+
+@every_method
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 1e4])
+def test_extreme_logits_have_finite_images_losses_and_gradients(name, scale):
+    chex.assert_tree_all_finite(compiled(name)(given(name, scale=scale)))
+
+
+@every_method
+def test_soft_labels_are_taken_or_refused_as_it_says(name):
+    problem = given(name)
+    soft = np.full((BATCH, CLASSES), 1 / CLASSES, np.float32)
+    problem = problem._replace(rows={**problem.rows, "labels": soft})
+    if methods.create(name).soft_labels:
+        assert jax.eval_shape(solve(name), problem).losses.shape == (BATCH,)
+    else:
+        with pytest.raises(ValueError, match="labels must be hard labels"):
+            jax.eval_shape(solve(name), problem)

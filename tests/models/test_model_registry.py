@@ -1,11 +1,17 @@
-"""What `models.create` accepts and refuses, and the size of what it makes, without computing."""
+"""What every network keeps to, and what `models.create` accepts and refuses."""
 
+import dataclasses
+import functools
+import inspect
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from robustjax import models
+from robustjax.models import registry
 
 
 def image_shape(name: str) -> tuple[int, int, int]:
@@ -14,8 +20,9 @@ def image_shape(name: str) -> tuple[int, int, int]:
     return (8, 8, 1) if name == "digits_cnn" else (32, 32, 3)
 
 
-def shapes(model, shape, **call):
-    images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+def shapes(model, shape, dtype=jnp.float32, **call):
+    """Variables, logits and moved statistics, traced and not computed."""
+    images = jax.ShapeDtypeStruct((2, *shape), dtype)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     rngs = {"dropout": jax.random.key(1)}
 
@@ -25,12 +32,57 @@ def shapes(model, shape, **call):
     return variables, *jax.eval_shape(apply, variables, images)
 
 
-PUBLISHED_COUNTS = {
+# What holds for every network; a new one is found by the registry.
+
+every_network = pytest.mark.parametrize("name", models.names())
+# One network of each line of the registry, the smallest; of these some are too large to compute.
+EACH_KIND = [network.names()[0] for network in registry.NETWORKS]
+COMPUTED = [name for name in EACH_KIND if name not in ("preact_resnet_18", "madry_w32_10")]
+
+
+def of_wide_resnet(depth, width):
+    total, channels = 27 * 16, 16
+    for features in (16 * width, 32 * width, 64 * width):
+        for _ in range((depth - 4) // 6):
+            total += 2 * channels + 9 * channels * features + 2 * features + 9 * features**2
+            total += channels * features if channels != features else 0
+            channels = features
+    return total + 2 * channels + channels * 10 + 10
+
+
+def of_basic_blocks(groups, per_group, projected):
+    """A stem to the channels of the first group, blocks of two 3×3 convolutions, a head."""
+    channels = groups[0]
+    total = 27 * channels + 2 * channels
+    for features in groups:
+        for _ in range(per_group):
+            total += 9 * channels * features + 9 * features**2 + 4 * features
+            if projected and channels != features:
+                total += channels * features + 2 * features
+            channels = features
+    return total + channels * 10 + 10
+
+
+def of_madry_resnet(widths):
+    total, channels = 27 * 16, 16
+    for width in widths:
+        for _ in range(5):
+            total += 2 * channels + 9 * channels * width + 2 * width + 9 * width * width
+            channels = width
+    return total + 2 * channels + channels * 10 + 10
+
+
+def of_mnist_network(first, second, hidden):
+    total = (25 + 1) * first + (25 * first + 1) * second
+    return total + (7 * 7 * second + 1) * hidden + (hidden + 1) * 10
+
+
+PARAMETERS = {
+    # As published.
     "wide_resnet_34_10": 46_160_474,
     "wide_resnet_28_10": 36_479_194,
     "wide_resnet_58_10": 84_885_594,
     "wide_resnet_34_4": 7_399_130,
-    "wide_resnet_34_1": 466_714,
     "resnet_18": 11_173_962,
     "resnet_34": 21_282_122,
     "resnet_50": 23_520_842,
@@ -44,47 +96,103 @@ PUBLISHED_COUNTS = {
     "fat_small_cnn": 1_639_282,
     "tutorial_cnn": 62_006,
     "tutorial_cnn_small": 15_773,
+    # From the descriptions.
+    **{
+        f"wide_resnet_{depth}_{width}": of_wide_resnet(depth, width)
+        for depth, width in ((16, 2), (28, 2), (28, 4), (34, 8), (40, 4))
+    },
+    "resnet_8": of_basic_blocks((64, 128, 256), 1, projected=True),
+    "cifar_resnet_8": of_basic_blocks((16, 32, 64), 1, projected=False),
+    "madry_simple_resnet": of_madry_resnet((16, 32, 64)),
+    "madry_w32_10": of_madry_resnet((160, 320, 640)),
+    "madry_mnist_cnn": of_mnist_network(32, 64, 1024),
+    **{
+        f"sense_mnist_cnn_{d}": of_mnist_network(2 ** (d - 1), 2**d, 2 ** (d + 4))
+        for d in (1, 2, 3, 4, 5, 6)
+    },
+    "digits_cnn": (9 + 1) * 16 + (9 * 16 + 1) * 32 + (9 * 32 + 1) * 32 + (4 * 32 + 1) * 10,
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED_COUNTS)
-def test_parameter_counts_are_the_published_ones(name):
-    assert models.parameter_count(models.create(name), image_shape(name)) == PUBLISHED_COUNTS[name]
-
-
-@pytest.mark.parametrize("capacity", [1, 2, 6, 8])
-def test_parameters_of_the_sense_mnist_network(capacity):
-    first, second, hidden = 2 ** (capacity - 1), 2**capacity, 2 ** (capacity + 4)
-    expected = (25 + 1) * first + (25 * first + 1) * second
-    expected += (7 * 7 * second + 1) * hidden + (hidden + 1) * 10
-    model = models.create(f"sense_mnist_cnn_{capacity}")
-    assert models.parameter_count(model, (28, 28, 1)) == expected
-
-
-def test_parameters_of_the_madry_networks():
-    expected = 25 * 32 + 32 + 25 * 32 * 64 + 64 + 49 * 64 * 1024 + 1024 + 1024 * 10 + 10
-    assert models.parameter_count(models.create("madry_mnist_cnn"), (28, 28, 1)) == expected
-
-    def challenge(widths):
-        total, channels = 27 * 16, 16
-        for width in widths:
-            for _ in range(5):
-                total += 2 * channels + 9 * channels * width + 2 * width + 9 * width * width
-                channels = width
-        return total + 2 * channels + channels * 10 + 10
-
-    simple, wide = models.create("madry_simple_resnet"), models.create("madry_w32_10")
-    assert models.parameter_count(simple) == challenge((16, 32, 64))
-    assert models.parameter_count(wide) == challenge((160, 320, 640))
-
-
-@pytest.mark.parametrize("name", models.names())
-def test_every_network_maps_images_to_float32_logits(name):
-    model = models.create(name, num_classes=7)
-    _, logits, _ = shapes(model, image_shape(name))
-    assert (logits.shape, logits.dtype) == ((2, 7), jnp.float32)
-    assert hash(model) == hash(models.create(name, num_classes=7))
+@every_network
+def test_its_parameters_are_those_of_its_description(name):
+    assert name in PARAMETERS, (
+        f"network {name}: say in PARAMETERS of {__file__} how many parameters it has, published or "
+        "counted from its description"
+    )
+    model = models.create(name)
+    assert models.parameter_count(model, image_shape(name)) == PARAMETERS[name]
+    assert hash(model) == hash(models.create(name))
     assert models.describe(name) and "\n" not in models.describe(name)
+
+
+def test_the_formulas_count_what_is_published():
+    assert of_wide_resnet(34, 10) == PARAMETERS["wide_resnet_34_10"]
+    assert of_basic_blocks((16, 32, 64), 3, projected=False) == PARAMETERS["cifar_resnet_20"]
+    assert of_basic_blocks((64, 128, 256, 512), 2, projected=True) == PARAMETERS["resnet_18"]
+    wider = models.create("sense_mnist_cnn_8")
+    assert models.parameter_count(wider, (28, 28, 1)) == of_mnist_network(128, 256, 4096)
+    assert models.parameter_count(models.create("wide_resnet_34_1")) == 466_714
+
+
+# resnet_50 has blocks of its own; what else there is differs in how often a block is repeated.
+@pytest.mark.parametrize("name", [*EACH_KIND, "resnet_50"])
+def test_it_maps_images_to_float32_logits_in_training_and_in_evaluation(name):
+    model = models.create(name, num_classes=7)
+    images = jax.ShapeDtypeStruct((2, *image_shape(name)), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    program = functools.partial(model.apply, rngs={"dropout": jax.random.key(1)}, mutable=True)
+    for train in (False, True):
+        logits, moved = jax.eval_shape(functools.partial(program, train=train), variables, images)
+        chex.assert_shape(logits, (2, 7))
+        chex.assert_type(logits, jnp.float32)
+        chex.assert_trees_all_equal_shapes_and_dtypes(moved, variables)
+
+
+@pytest.mark.parametrize("network", registry.NETWORKS, ids=lambda network: network.pattern)
+def test_it_says_what_it_takes_and_where_it_is_from_and_its_example_runs(network, documented):
+    module = getattr(network.module, "func", network.module)
+    documented(module, f"network {network.pattern}", ("Attributes", "Example", "Source"))
+    for field in dataclasses.fields(module):
+        if field.name not in ("parent", "name"):
+            assert f"\n    {field.name}: " in inspect.getdoc(module), field.name
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float64])
+@pytest.mark.parametrize("name", EACH_KIND)
+def test_images_of_any_precision_are_computed_in_float32(name, dtype):
+    with jax.enable_x64(dtype == jnp.float64):
+        variables, logits, _ = shapes(models.create(name), image_shape(name), dtype, train=True)
+    chex.assert_type([logits, *jax.tree.leaves(variables)], jnp.float32)
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_in_evaluation_a_row_of_logits_is_of_its_image_alone(name):
+    shape = (28, 28, 1) if "mnist" in name else (16, 16, 1)
+    model, random = models.create(name), np.random.default_rng(0)
+    images = random.uniform(size=(3, *shape)).astype(np.float32)
+    variables = drawn(model, images)
+    logits = jax.jit(model.apply)
+    found = logits(variables, images)
+    chex.assert_tree_all_finite(found)
+    chex.assert_trees_all_equal(found, logits(variables, images))
+    others = np.where(np.arange(3)[:, None, None, None] == 1, images, np.float32(0.5))
+    chex.assert_trees_all_close(logits(variables, others)[1], found[1], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(logits(variables, others)[0], found[0], rtol=1e-4)
+
+
+def drawn(model, images):
+    """Variables that compile nothing: kernels drawn in NumPy, heads of zeros too."""
+    random = np.random.default_rng(1)
+
+    def draw(path, leaf):
+        if path[-1].key == "kernel":
+            deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+            return (deviation * random.standard_normal(leaf.shape)).astype(np.float32)
+        return np.full(leaf.shape, path[-1].key in ("scale", "var"), np.float32)
+
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    return jax.tree_util.tree_map_with_path(draw, variables)
 
 
 @pytest.mark.parametrize(
