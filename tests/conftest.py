@@ -45,6 +45,22 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("robustjax")
 
 
+SLOW_TESTS = frozenset(
+    line
+    for line in (ROOT / "tests" / "slow_tests.txt").read_text().splitlines()
+    if not line.startswith("#")
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what slow_tests.txt names: a file, a test, or a test of one parameter."""
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if SLOW_TESTS & {item.nodeid, test, test.partition("::")[0]}:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def few_memory_mappings():
     """Drops compiled programs now and then.
