@@ -53,9 +53,6 @@ class Named(NamedTuple):
 def create(name: str, /, **settings: Any) -> Attack:
     """An attack by its name.
 
-    >>> create("pgd-20x5", step_size=0.01).restarts
-    5
-
     Args:
       name: of a kind with its numbers, such as "pgd-20" or "apgd-t"; perhaps with settings behind
         it, as in "pgd-7(step_size=2/255,start=clean)".
@@ -66,6 +63,10 @@ def create(name: str, /, **settings: Any) -> Attack:
 
     Raises:
       ValueError: there is no such attack, or it has no such setting, or one is given twice.
+
+    Example:
+      >>> create("pgd-20x5", step_size=0.01).restarts
+      5
     """
     return parse(name, settings).attack
 

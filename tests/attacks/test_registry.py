@@ -1,12 +1,11 @@
 """An attack is a value: made by name, equal to its like, called, written down, and cited."""
 
 import dataclasses
-import doctest
-import importlib
 import inspect
 import json
 import warnings
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +24,7 @@ RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.uniform(0.2, 0.8, (6, 4, 4, 1)).astype(np.float32)
 WEIGHTS = RANDOM.normal(size=(16, 5)).astype(np.float32)
 LABELS = np.argmax(IMAGES.reshape(6, -1) @ WEIGHTS, axis=1)
+KEYS = jax.random.split(KEY, 6)
 THREAT = attacks.ThreatModel("linf", 0.1)
 
 # Of each kind one that is quickly run, with the function that does the same.
@@ -43,23 +43,33 @@ EXAMPLES = {
 }
 
 
-def network(images, *_):
-    return images.reshape(len(images), -1) @ WEIGHTS
+def linear(weights, dtype=np.float32):
+    """A network; those of one dtype are attacked by one program, which is compiled once."""
+
+    def network(images, *_):
+        return (images.reshape(len(images), -1) @ weights).astype(dtype)
+
+    return network
+
+
+network = linear(WEIGHTS)
 
 
 def test_every_kind_has_an_example():
-    kinds = {naming.parse(name).kind for name in EXAMPLES}
-    assert kinds | {"autoattack", "autoattack-rand"} == set(attacks.names())
+    kinds = {naming.parse(name).kind for name in EXAMPLES} | {"autoattack", "autoattack-rand"}
+    assert kinds == set(attacks.names()), (
+        "an attack without an example: add to EXAMPLES of this file one that is quickly run, with "
+        "its function"
+    )
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_value_does_what_its_function_does(name):
     function, settings = EXAMPLES[name]
     value = attacks.create(name)
-    found = value(KEY, network, IMAGES, LABELS, THREAT)
-    expected = function(KEY, network, IMAGES, LABELS, THREAT, **settings)
-    for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    found = value(KEYS, network, IMAGES, LABELS, THREAT)
+    expected = function(KEYS, network, IMAGES, LABELS, THREAT, **settings)
+    chex.assert_trees_all_equal(found, expected)
     assert isinstance(found, attacks.AttackResult)
     np.testing.assert_array_less(np.abs(found.images - IMAGES), 0.1 + 1e-6)
 
@@ -206,14 +216,15 @@ def balls(name):
 def test_what_an_attack_returns_lies_inside_of_the_ball_and_the_box(name):
     value, edge = attacks.create(name), np.clip(IMAGES * 3 - 1, 0, 1)
     for threat in balls(name):
-        found = value(KEY, network, edge, LABELS, threat)
-        assert found.images.shape == edge.shape and found.images.dtype == jnp.float32
+        found = value(KEYS, network, edge, LABELS, threat)
+        chex.assert_shape(found.images, edge.shape)
+        chex.assert_shape([found.success, found.backward_passes], (6,))
+        chex.assert_type([found.images, found.backward_passes], [jnp.float32, jnp.int32])
         assert is_inside(
             np.asarray(found.images), edge, threat.norm, np.full(6, threat.epsilon), (0, 1)
         ).all()
         wrong = np.argmax(network(np.asarray(found.images)), axis=1) != LABELS
         np.testing.assert_array_equal(found.success, wrong)
-        assert found.backward_passes.dtype == jnp.int32
 
 
 @every_attack
@@ -222,56 +233,61 @@ def test_without_a_radius_nothing_moves(name):
         still = dataclasses.replace(threat, epsilon=0.0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = attacks.create(name)(KEY, network, IMAGES, LABELS, still)
+            found = attacks.create(name)(KEYS, network, IMAGES, LABELS, still)
         np.testing.assert_allclose(found.images, IMAGES, atol=1e-6)
         assert not np.any(found.success)
 
 
 @every_attack
 def test_the_key_decides_and_the_company_does_not(name):
-    value, keys = attacks.create(name), jax.random.split(KEY, 6)
-    whole = value(keys, network, IMAGES, LABELS, THREAT)
-    again = value(keys, network, IMAGES, LABELS, THREAT)
-    np.testing.assert_array_equal(whole.images, again.images)
-    rows = np.array([4, 1])
-    some = value(keys[rows], network, IMAGES[rows], LABELS[rows], THREAT)
-    np.testing.assert_allclose(some.images, np.asarray(whole.images)[rows], atol=1e-6)
-    np.testing.assert_array_equal(some.success, np.asarray(whole.success)[rows])
+    value, kept = attacks.create(name), np.array([4, 1])
+    whole = value(KEYS, network, IMAGES, LABELS, THREAT)
+    chex.assert_trees_all_equal(value(KEYS, network, IMAGES, LABELS, THREAT), whole)
+    # Two examples among four others, which are wrong from the start.
+    images, labels = 1 - IMAGES, (np.argmax(network(1 - IMAGES), axis=1) + 1) % 5
+    keys = jax.random.split(jax.random.key(1), 6).at[kept].set(KEYS[kept])
+    images[kept], labels[kept] = IMAGES[kept], LABELS[kept]
+    some = value(keys, network, images, labels, THREAT)
+    np.testing.assert_allclose(some.images[kept], whole.images[kept], atol=1e-6)
+    np.testing.assert_array_equal(some.success[kept], whole.success[kept])
 
 
 @every_attack
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-def test_images_of_any_precision_are_attacked_in_float32_at_least(name, dtype):
-    def narrow(images, *_):
-        return network(images).astype(dtype)
-
-    found = attacks.create(name)(KEY, narrow, jnp.asarray(IMAGES, dtype), LABELS, THREAT)
-    assert found.images.dtype == jnp.float32 and bool(jnp.isfinite(found.images).all())
+def test_images_of_any_precision_are_attacked_in_float32_at_least(name):
+    value = attacks.create(name)
+    found = value(KEYS, linear(WEIGHTS, np.float16), np.float16(IMAGES), LABELS, THREAT)
+    chex.assert_type(found.images, jnp.float32)
+    chex.assert_tree_all_finite(found.images)
+    for dtype, expected in ((jnp.bfloat16, jnp.float32), (jnp.float64, jnp.float64)):
+        with jax.enable_x64(dtype == jnp.float64):
+            images = jax.ShapeDtypeStruct(IMAGES.shape, dtype)
+            traced = jax.eval_shape(
+                lambda images, of=dtype: value(KEYS, linear(WEIGHTS, of), images, LABELS, THREAT),
+                images,
+            )
+        chex.assert_type(traced.images, expected)
 
 
 @every_attack
 def test_huge_logits_leave_no_pixel_without_a_number(name):
-    found = attacks.create(name)(KEY, lambda images: 1e30 * network(images), IMAGES, LABELS, THREAT)
-    assert bool(jnp.isfinite(found.images).all())
-
-
-@every_attack
-def test_an_attack_says_what_it_takes_gives_and_where_it_is_from(name):
-    function, _ = EXAMPLES[name]
-    said = inspect.getdoc(function)
-    for section in ("Args:", "Returns:", "Raises:", "Example:", "Source:"):
-        assert f"\n{section}" in said, section
-    said = inspect.getdoc(registry.ENTRIES[naming.parse(name).kind].attack)
-    assert "Attributes:" in said
+    found = attacks.create(name)(KEYS, linear(WEIGHTS * 1e30), IMAGES, LABELS, THREAT)
+    chex.assert_tree_all_finite(found.images)
 
 
 @pytest.mark.parametrize(
-    "module",
-    sorted(
-        {function.__module__ for function, _ in EXAMPLES.values()}
-        | {registry.__name__, attacks.autoattack.__module__}
+    "function",
+    dict.fromkeys(
+        [*(function for function, _ in EXAMPLES.values()), attacks.autoattack, attacks.create]
     ),
+    ids=lambda function: function.__name__,
 )
-def test_the_examples_of_the_docstrings_run(module):
-    outcome = doctest.testmod(importlib.import_module(module))
-    assert outcome.attempted and not outcome.failed
+def test_an_attack_says_what_it_takes_gives_and_where_it_is_from(function, documented):
+    sections = ("Args", "Returns", "Raises", "Example", "Source")
+    is_attack = function is not attacks.create
+    documented(function, function.__name__, sections if is_attack else sections[:-1])
+
+
+@every_attack
+def test_a_value_says_what_its_settings_are(name):
+    said = inspect.getdoc(registry.ENTRIES[naming.parse(name).kind].attack)
+    assert "Attributes:" in said

@@ -1,7 +1,9 @@
 """What every loss keeps to; a new one is found by `losses.__all__` and its arguments' names."""
 
 import functools
+import importlib
 import inspect
+import pkgutil
 
 import chex
 import jax
@@ -40,12 +42,16 @@ def of_rows(name):
     return functools.partial(getattr(losses, name), **UNCOUPLED.get(name, {}))
 
 
-def arguments(name, labels=None):
+def arguments(name):
     """What holds logits, and what does not, in the order of the signature."""
     names = positional(name)
-    given = ARGUMENTS if labels is None else {**ARGUMENTS, "labels": labels}
+    for one in names:
+        assert one.endswith("logits") or one in ARGUMENTS, (
+            f"losses.{name}: no test knows what {one} is: call it ..._logits, labels or targets, "
+            f"or add an example of it to ARGUMENTS in {__file__}; what is no loss: to HELPERS"
+        )
     logits = (LOGITS, OTHER)[: sum(one.endswith("logits") for one in names)]
-    return logits, tuple(given[one] for one in names if not one.endswith("logits"))
+    return logits, tuple(ARGUMENTS[one] for one in names if not one.endswith("logits"))
 
 
 def takes_soft_labels(name):
@@ -59,17 +65,27 @@ with_labels = pytest.mark.parametrize(
 )
 
 
+def test_every_public_function_of_the_package_is_among_these():
+    modules = (
+        importlib.import_module(f"{losses.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(losses.__path__)
+        if not module.name.startswith("_")
+    )
+    public = {
+        name
+        for module in modules
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
+    }
+    assert public == set(losses.__all__), "robustjax/losses/__init__.py lists what is public"
+
+
 @every_loss
 def test_every_argument_is_known_here_and_every_option_has_a_default(name):
+    arguments(name)
     for parameter in inspect.signature(getattr(losses, name)).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY:
             assert parameter.default is not parameter.empty, f"{name}: {parameter.name}"
-            continue
-        assert parameter.name.endswith("logits") or parameter.name in ARGUMENTS, (
-            f"losses.{name}: no test knows what {parameter.name} is: call it ..._logits, labels or "
-            f"targets, or add an example of it to ARGUMENTS in {__file__}; what is no loss belongs "
-            "into HELPERS there"
-        )
     assert "logits" in positional(name)[0], f"losses.{name}: the logits come first"
 
 
@@ -197,7 +213,8 @@ def plain(name):
     return values_and_gradients(name)(*arguments(name))
 
 
-EVERY = {name: arguments(name) for name in LOSSES}
+def every_argument():
+    return {name: arguments(name) for name in LOSSES}
 
 
 def all_values_and_gradients(given):
@@ -207,14 +224,14 @@ def all_values_and_gradients(given):
 @pytest.mark.parametrize("mode", ["scan", "disable_jit", "debug_nans"])
 def test_values_and_gradients_are_the_same_in_every_mode(mode):
     if mode == "scan":
-        one_batch = jax.tree.map(lambda rows: rows[None], EVERY)
+        one_batch = jax.tree.map(lambda rows: rows[None], every_argument())
         _, found = jax.lax.scan(
             lambda _, given: (None, all_values_and_gradients(given)), None, one_batch
         )
         found = jax.tree.map(lambda rows: rows[0], found)
     else:
         with getattr(jax, mode)(True):
-            found = all_values_and_gradients(EVERY)
+            found = all_values_and_gradients(every_argument())
     expected = {name: plain(name) for name in LOSSES}
     rounding = 0 if mode == "debug_nans" else 1e-5
     chex.assert_trees_all_close(found, expected, rtol=rounding, atol=rounding)
@@ -227,7 +244,7 @@ def test_values_and_gradients_are_the_same_in_every_mode(mode):
 )
 def test_the_trace_is_of_float32_in_every_mode(mode):
     with mode:
-        found = jax.eval_shape(all_values_and_gradients, EVERY)
+        found = jax.eval_shape(all_values_and_gradients, every_argument())
     chex.assert_trees_all_equal_shapes_and_dtypes(found, {name: plain(name) for name in LOSSES})
 
 
