@@ -170,7 +170,8 @@ def test_the_record_follows_the_value_that_ran(monkeypatch):
     assert pgd["step_size"] == pytest.approx(0.2 / 3) and pgd["loss"] == "cross_entropy"
     assert ensemble["num_targets"] == 4 and ensemble["loss"] == "dlr"
     # Another default, in one place, is another record.
-    monkeypatch.setattr(attacks.DeepFool.__init__, "__defaults__", (7, 0.02, 10))
+    initializer = inspect.unwrap(attacks.DeepFool.__init__)
+    monkeypatch.setattr(initializer, "__defaults__", (7, 0.02, 10))
     again = evaluation.evaluate("deepfool", KEY, network, dataset, THREAT, batch_size=6)
     assert again["deepfool"].settings["steps"] == 7
 
