@@ -13,6 +13,7 @@ import numpy as np
 
 from robustjax import attacks, data
 from robustjax.analysis.model_statistics import checked_subject
+from robustjax.arguments import refusal
 from robustjax.attacks.engine.keys import checked_key, keys_of_examples
 from robustjax.diagnosis.probes import Arrays, Attacked, LogitsFn, Measurement
 from robustjax.diagnosis.records import Evidence, Settings
@@ -60,9 +61,9 @@ def gather(
     _, batch_size = checked_subject(logits_fn, dataset, threat, batch_size)
     key = checked_key(key, len(dataset))
     if key.ndim:
-        raise UserError(f"key holds {len(key)} keys; give one, from which the others follow")
+        raise UserError(f"key holds {len(key)} keys: accepted is one, from which others follow")
     if not isinstance(settings, Settings):
-        raise UserError(f"settings is a {type(settings).__name__}; it must be a Settings")
+        raise refusal("settings", type(settings).__name__, "values of Settings")
     if any(np.ndim(leaf) for leaf in jax.tree.leaves(threat)):
         raise UserError("threat has a number for each example; a diagnosis needs one for all")
     if threat.bounds is None or not 0 < float(threat.epsilon) < math.inf:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustjax.errors import UserError
+from robustjax.arguments import refusal, require_whole, shown
 
 FGSM_SCALES = (0.25, 0.5, 0.75, 1.0)
 """Single steps along one gradient, as multiples of epsilon."""
@@ -36,17 +36,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not (0 < self.step_size < math.inf):
-            raise UserError(f"step_size is {self.step_size}; it must be finite and above 0")
+            raise refusal("step_size", shown(self.step_size), "finite numbers above 0")
         ascending = all(low < high for low, high in zip(self.steps, self.steps[1:], strict=False))
         if len(self.steps) < 2 or self.steps[0] < 1 or not ascending:
-            raise UserError(
-                f"steps is {self.steps}; it must be two numbers or more, at least 1, ascending"
-            )
+            raise refusal("steps", shown(self.steps), "two whole numbers or more from 1, ascending")
         for name, least in (
             ("attack_steps", 1), ("restarts", 2), ("queries", 0), ("random_points", 1)
         ):  # fmt: skip
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+            require_whole(name, getattr(self, name), least)
 
 
 class Evidence(NamedTuple):

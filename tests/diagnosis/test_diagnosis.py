@@ -322,11 +322,11 @@ def test_the_radii_reach_every_image(norm, epsilon, widest):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"step_size": 0}, "step_size is 0"),
-        ({"steps": (5, 1)}, "steps is"),
-        ({"steps": (5,)}, "steps is"),
-        ({"restarts": 1}, "restarts is 1; it must be at least 2"),
-        ({"queries": -1}, "queries is -1"),
+        ({"step_size": 0}, "step_size=0: accepted"),
+        ({"steps": (5, 1)}, "steps=.*: accepted"),
+        ({"steps": (5,)}, "steps=.*: accepted"),
+        ({"restarts": 1}, "restarts=1: accepted are whole numbers, 2 to"),
+        ({"queries": -1}, "queries=-1: accepted"),
     ],
 )
 def test_settings_that_compare_nothing_are_refused(changed, message):
@@ -347,13 +347,16 @@ def test_a_ball_without_radius_is_refused(dataset, threat):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"threat": "linf"}, "threat is a str"),
-        ({"threat": attacks.ThreatModel("linf", np.full(2, 0.1))}, "threat.epsilon has shape"),
-        ({"dataset": None}, "dataset is a NoneType"),
-        ({"key": None}, "key is None"),
-        ({"settings": None}, "settings is a NoneType"),
-        ({"logits_fn": 5}, "logits_fn is 5"),
+        ({"batch_size": 0}, "batch_size=0: accepted"),
+        ({"threat": "linf"}, "threat=str: accepted"),
+        (
+            {"threat": attacks.ThreatModel("linf", np.full(2, 0.1))},
+            "epsilon=float.*: accepted",
+        ),
+        ({"dataset": None}, "dataset=NoneType: accepted"),
+        ({"key": None}, "key=None: accepted"),
+        ({"settings": None}, "settings=NoneType: accepted"),
+        ({"logits_fn": 5}, "logits_fn=5: accepted"),
     ],
 )
 def test_what_cannot_be_diagnosed_is_named(dataset, changed, message):

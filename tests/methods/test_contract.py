@@ -511,5 +511,5 @@ def test_soft_labels_are_taken_or_refused_as_it_says(name):
     if methods.create(name).soft_labels:
         assert jax.eval_shape(solve(name), problem).losses.shape == (BATCH,)
     else:
-        with pytest.raises(ValueError, match="labels must be hard labels"):
+        with pytest.raises(ValueError, match="accepted are hard labels"):
             jax.eval_shape(solve(name), problem)
