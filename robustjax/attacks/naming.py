@@ -97,7 +97,7 @@ def parse(name: str, settings: Mapping[str, Any] | None = None) -> Named:
     attack = entry.attack(**{**entry.fixed, **given})
     _require_even(name, attack)
     if written or settings:
-        _require_accepted(name, attack)
+        _require_accepted(name, attack, entry.norms[0])
     return Named(kind, attack, frozenset(given))
 
 
@@ -230,7 +230,7 @@ def _require_even(name: str, attack: Any) -> None:
         raise UserError(f"attack={shown(name)}: the points of spsa-KxN are an even number")
 
 
-def _require_accepted(name: str, attack: Any) -> None:
+def _require_accepted(name: str, attack: Any, norm: str) -> None:
     """Lets the attack check its settings: it is traced on a network of no use, and not run."""
     is_ours = type(attack).__module__.startswith("robustjax.")
     if isinstance(attack, AutoAttack) or not is_ours:
@@ -248,7 +248,7 @@ def _require_accepted(name: str, attack: Any) -> None:
             )
     images = jax.ShapeDtypeStruct((2, 8, 8, 1), np.float32)
     labels = jax.ShapeDtypeStruct((2,), np.int32)
-    threat = ThreatModel("linf", 0.1)
+    threat = ThreatModel(norm, 0.1)
 
     def attacked(images: jax.Array, labels: jax.Array) -> jax.Array:
         def network(images: jax.Array, *_: jax.Array) -> jax.Array:
@@ -301,14 +301,12 @@ def _hint(name: Any) -> str:
     text = str(name).partition("(")[0]
     plain = ("clean", *(kind for kind, entry in ENTRIES.items() if not entry.numbers))
     numbered = tuple(kind for kind, entry in ENTRIES.items() if entry.numbers)
-    letters = re.match(r"[A-Za-z-]*[A-Za-z]", text)
-    numbers = text[letters.end() :] if letters else text
+    letters = re.match(r"[A-Za-z_-]*[A-Za-z]", text)
+    numbers = re.findall("[0-9]+", text[letters.end() :] if letters else text)
+    kind = nearest(letters[0], numbered) if letters else None
     near = nearest(text, plain)
-    if letters and re.search("[0-9]", numbers):
-        kind = nearest(letters[0], numbered)
-        near = near if kind is None else f"{kind}-{numbers.lstrip('-_ ')}"
-    elif near is None and letters:
-        kind = nearest(letters[0], numbered)
-        examples = {"spsa": "spsa", "random": "random-8"}
-        near = None if kind is None else examples.get(kind, f"{kind}-20")
+    if kind is not None and numbers:
+        near = f"{kind}-{'x'.join(numbers[: len(ENTRIES[kind].numbers)])}"
+    elif kind is not None and (near is None or text.lower() == kind):
+        near = {"spsa": "spsa", "random": "random-8"}.get(kind, f"{kind}-20")
     return "" if near is None else f"; did you mean {near!r}?"

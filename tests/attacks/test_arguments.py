@@ -1,5 +1,7 @@
 """What attacks refuse, each by one sentence that names the argument."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,11 @@ ATTACKS = {
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))
 
 BY_GRADIENTS = [name for name in ATTACKS if name not in ("random_noise", "spsa", "square")]
+
+
+def test_every_attack_is_here():
+    functions = {name for name in attacks.__all__ if inspect.isfunction(getattr(attacks, name))}
+    assert set(ATTACKS) == functions - {"create", "names", "register", "transfer"}, "add it above"
 
 
 def linear(images):

@@ -94,7 +94,7 @@ def test_a_function_has_the_settings_and_the_defaults_of_its_value(name):
 
 @pytest.mark.parametrize("name", [*EXAMPLES, "autoattack", "autoattack-rand"])
 def test_every_attack_is_cited(name):
-    assert robustjax.cite(name).startswith("@inproceedings{")
+    assert robustjax.cite(name).startswith(("@inproceedings{", "@article{"))
     assert robustjax.cite(naming.parse(name).kind) == robustjax.cite(name)
 
 
@@ -149,6 +149,17 @@ def test_any_value_has_a_name(value):
 def test_what_a_name_cannot_say_is_said(name, complaint):
     with pytest.raises(ValueError, match=complaint):
         attacks.create(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("pgd", "pgd-20"), ("pdg-7", "pgd-7"), ("pgd-3x2x4", "pgd-3x2"), ("random-3x2", "random-3"),
+     ("PGD_20", "pgd-20"), ("agpd-t", "apgd-t"), ("cw", "cw-20"), ("fgms", "fgsm")],
+)  # fmt: skip
+def test_what_is_suggested_can_be_created(name, meant):
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+        attacks.create(name)
+    assert attacks.create(meant)
 
 
 def test_the_record_follows_the_value_that_ran(monkeypatch):

@@ -45,7 +45,9 @@ def generated(tmp_path_factory):
 
 @pytest.mark.parametrize("name", methods.names())
 def test_it_trains_two_steps_on_digits_from_its_flag_file(name, generated, tmp_path):
-    config = read_flags(LAUNCH / f"{name}.flags")
+    flags = LAUNCH / f"{name}.flags"
+    assert flags.exists(), f"launch/{name}.flags: every method has a file of its paper's flags"
+    config = read_flags(flags)
     assert config.method == name
     small = dataclasses.replace(
         config,
@@ -185,7 +187,7 @@ def test_the_gradient_of_its_outer_loss_agrees_with_finite_differences(name, mon
 @pytest.mark.parametrize("name", methods.names())
 def test_the_step_hears_which_batch_norm_its_attack_is_to_have(name, batch_norm):
     if "attack_batch_norm" not in methods.hyperparameters(name):
-        pytest.skip("it attacks nothing")
+        pytest.skip("it has no hyper-parameter attack_batch_norm")
     method = methods.create(name, attack_batch_norm=batch_norm)
     assert method.attack_batch_norm == batch_norm
 
@@ -461,8 +463,12 @@ def test_the_key_decides(name):
     moved = found != again
     # Only by the start: PGD from the clean image, or none, draws nothing. The steps that these two
     # choose lead to the same corner from anywhere.
-    draws = methods.hyperparameters(name).get("start", "clean") != "clean"
-    assert np.any(moved) == (draws and name not in ("iaat", "mma"))
+    start = methods.hyperparameters(name).get("start", "clean")
+    draws = start != "clean" and name not in ("iaat", "mma")
+    assert bool(np.any(moved)) == draws, (
+        f"{name}: that its images change with the key is {np.any(moved)}, and by its hyper-parameter "
+        f"start={start} it would be {draws}; a method that draws a start lets it be chosen"
+    )
 
 
 @every_method
