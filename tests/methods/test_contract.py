@@ -466,7 +466,7 @@ def test_the_key_decides(name):
     start = methods.hyperparameters(name).get("start", "clean")
     draws = start != "clean" and name not in ("iaat", "mma")
     assert bool(np.any(moved)) == draws, (
-        f"{name}: that its images change with the key is {np.any(moved)}, and by its hyper-parameter "
+        f"{name}: that the key changes its images is {np.any(moved)}, and by its hyper-parameter "
         f"start={start} it would be {draws}; a method that draws a start lets it be chosen"
     )
 
