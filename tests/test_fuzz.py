@@ -36,7 +36,7 @@ from robustjax.cli import (
 from robustjax.cli.analyze import command as analyze
 from robustjax.cli.figures import command as figures
 from robustjax.cli.sweep import command as sweep
-from robustjax.config import TrainConfig
+from robustjax.config import TrainConfig, option_types
 from robustjax.epoch_schedule import parse_schedule
 from robustjax.evaluation import accumulated, adversarial_images
 from robustjax.evaluation.spec import require_possible
@@ -187,12 +187,12 @@ def test_an_experiment_on_the_embedded_data_is_made_or_refused_by_an_option(time
     def property(options, dataset):
         place = [("data_dir", str(archive))] if dataset == "npz" else []
         options = [*SMALL, *options, ("dataset", dataset), *place]
-        with no_traceback("--"):
+        with no_traceback(*option_types()):
             made = training.create_experiment(parsed(options))
             assert made.scalars_at(1)["epsilon"] >= 0
             made.warnings()
             for line in made.warnings():
-                require_sentence(line, ["--"])
+                require_sentence(line, [*option_types()])
 
 
 # Schedules.
@@ -247,7 +247,7 @@ def test_the_name_of_an_attack_is_known_or_refused(times):
     @given(mistyped(NAMES) | texts, st.sampled_from(["linf", "l2"]), st.integers(1, 10))
     @example("x" * 3000, "linf", 10)
     def property(name, norm, num_classes):
-        with no_traceback("--attacks"):
+        with no_traceback("attack="):
             spec = evaluation.parse_attack(name)
             require_possible(spec, norm, num_classes)
             if spec.kind != "spsa":  # Its scales are numbers of JAX.

@@ -205,6 +205,7 @@ def apgd(
         which.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> from robustjax.attacks import ThreatModel
       >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
       >>> threat = ThreatModel("linf", epsilon=0.1)
@@ -262,6 +263,7 @@ def apgd_targeted(
       ValueError: there are fewer classes than the targets or the loss need, or as for `apgd`.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> from robustjax.attacks import ThreatModel
       >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
       >>> threat = ThreatModel("linf", epsilon=0.1)

@@ -241,6 +241,7 @@ def pgd(
         which.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> from robustjax.attacks import ThreatModel
       >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
       >>> threat = ThreatModel("linf", epsilon=0.1)

@@ -347,7 +347,7 @@ TWICE = evaluation.parse_attack("pgd-2")._replace(epsilon=0.2)
         ({"threat": attacks.ThreatModel("linf", jnp.full(6, 0.1))}, "one radius per example"),
         ({"key": None}, "key=None: accepted are"),
         ({"logits_fn": "net"}, "logits_fn=net: accepted are"),
-        ({"dataset": None}, "dataset is a NoneType"),
+        ({"dataset": None}, "dataset=NoneType: accepted"),
         ({"batch_size": 0}, "batch_size=0: accepted are"),
         ({"names": None}, "names=None: accepted are"),
         (
