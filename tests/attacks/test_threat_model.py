@@ -196,8 +196,8 @@ def test_one_key_gives_each_position_its_own():
     ("key", "message"),
     [
         (3, "accepted are random keys of JAX"),
-        (np.zeros(2, np.float32), "dtype float32"),
-        (jax.random.split(jax.random.key(0), 3), "a batch of 4"),
+        (np.zeros(2, np.float32), "key=float32"),
+        (jax.random.split(jax.random.key(0), 3), "one for each of the 4 examples"),
     ],
 )
 def test_key_errors(key, message):
