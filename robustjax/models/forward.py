@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 from flax.typing import VariableDict
 
+from robustjax.arguments import refusal
+
 
 def forward(model: nn.Module, variables: VariableDict, images: jax.Array) -> jax.Array:
     """The logits that a network gives: running statistics, no dropout.
@@ -15,7 +17,11 @@ def forward(model: nn.Module, variables: VariableDict, images: jax.Array) -> jax
 
     Returns:
         [B, K].
+
+    Raises:
+        ValueError: the network gives more than its logits.
     """
     logits = model.apply(variables, images, train=False)
-    assert not isinstance(logits, tuple)  # Nothing is mutable.
+    if isinstance(logits, tuple):
+        raise refusal(f"{type(model).__name__}: logits", "a tuple", "arrays [B, K] alone")
     return logits

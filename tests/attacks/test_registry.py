@@ -18,6 +18,7 @@ from robustjax import attacks, data, evaluation
 from robustjax.attacks import naming, registry
 from robustjax.attacks.attack import completed, recorded_settings
 from robustjax.attacks.autoattack.verification import is_inside
+from robustjax.errors import UserError
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)
@@ -212,6 +213,37 @@ def test_targets_by_name_are_those_given(make, rule):
     np.testing.assert_array_equal(by_name.images, given.images)
     reached = np.argmax(network(by_name.images), axis=1) == np.asarray(targets)
     np.testing.assert_array_equal(by_name.success, reached)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlyL2:
+    steps: int = 3
+
+    def __call__(self, key, logits_fn, images, labels, threat):
+        if threat.norm != "l2":
+            raise UserError("threat.norm is not l2")
+        return attacks.PGD(self.steps)(key, logits_fn, images, labels, threat)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfNumPy:
+    steps: int = 3
+
+    def __call__(self, key, logits_fn, images, labels, threat):
+        return attacks.AttackResult(np.asarray(images), np.zeros(len(images), bool), self.steps)
+
+
+def test_settings_are_tried_on_a_ball_that_the_attack_is_made_for(monkeypatch):
+    monkeypatch.setattr(OnlyL2, "__module__", "robustjax.attacks.only_l2")
+    entry = registry.Entry(OnlyL2, "pgd", norms=("l2",), form="only-l2")
+    monkeypatch.setitem(registry.ENTRIES, "only-l2", entry)
+    assert attacks.create("only-l2(steps=4)") == OnlyL2(4)
+
+
+def test_an_attack_of_somebody_s_own_is_not_traced_to_try_its_settings(monkeypatch):
+    entry = registry.Entry(OfNumPy, "pgd", form="of-numpy")
+    monkeypatch.setitem(registry.ENTRIES, "of-numpy", entry)
+    assert attacks.create("of-numpy(steps=4)") == OfNumPy(4)
 
 
 # What holds for every attack; a new one is found by the registry.

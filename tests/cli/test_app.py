@@ -119,3 +119,33 @@ def test_a_traceback_can_be_asked_for(launch, monkeypatch):
 def test_interrupting_is_not_an_error_report(launch):
     code, printed = launch(lambda values: raise_(KeyboardInterrupt()))
     assert (code, printed.err) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("number=9: accepted are 1 to 3", "--number=9: accepted are 1 to 3"),
+        ("number is not given", "--number is not given"),
+        ("word=a number=2: together", "--word=a --number=2: together"),
+        ("words=a: accepted is one", "words=a: accepted is one"),
+        ("other=1: a number of it, number", "other=1: a number of it, number"),
+        (
+            "word=b(number=1): not accepted (number=1)",
+            "--word=b(number=1): not accepted (number=1)",
+        ),
+        ("--number=9 as it is", "--number=9 as it is"),
+        ("'number=1': a run", "'number=1': a run"),
+    ],
+)
+def test_arguments_are_said_as_the_flags_that_gave_them(launch, said, shown):
+    code, printed = launch(lambda values: raise_(UserError(said)))
+    assert (code, printed.err) == (1, f"error: {shown}\n")
+
+
+def test_the_flag_of_several_is_said_of_one(launch, monkeypatch):
+    def main(values):
+        flags.DEFINE_list("attacks", [], "names", flag_values=values)
+        raise UserError("attack=x: accepted are clean, fgsm")
+
+    code, printed = launch(main)
+    assert (code, printed.err) == (1, "error: --attacks=x: accepted are clean, fgsm\n")

@@ -183,11 +183,19 @@ def test_the_gradient_of_its_outer_loss_agrees_with_finite_differences(name, mon
         np.testing.assert_allclose(float(slope), float(measured), rtol=1e-6, atol=1e-9)
 
 
+def test_only_who_runs_no_attack_has_no_choice_of_its_batch_norm():
+    without = {n for n in methods.names() if "attack_batch_norm" not in methods.hyperparameters(n)}
+    # Free takes its perturbation from the gradient of the training pass itself.
+    assert without == {"natural", "clp", "logit_squeezing", "free"}, (
+        "a method that attacks takes attack_batch_norm, see docs/extending.md"
+    )
+
+
 @pytest.mark.parametrize("batch_norm", ["eval", "train"])
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", [
+    name for name in methods.names() if "attack_batch_norm" in methods.hyperparameters(name)
+])  # fmt: skip
 def test_the_step_hears_which_batch_norm_its_attack_is_to_have(name, batch_norm):
-    if "attack_batch_norm" not in methods.hyperparameters(name):
-        pytest.skip("it has no hyper-parameter attack_batch_norm")
     method = methods.create(name, attack_batch_norm=batch_norm)
     assert method.attack_batch_norm == batch_norm
 

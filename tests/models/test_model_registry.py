@@ -5,6 +5,7 @@ import functools
 import inspect
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from robustjax import models
 from robustjax.models import registry
+from robustjax.models.forward import forward
 
 
 def image_shape(name: str) -> tuple[int, int, int]:
@@ -345,3 +347,13 @@ def test_no_images_have_no_logits(name):
 def test_madry_networks_refuse_sizes_that_do_not_halve_twice():
     with pytest.raises(ValueError, match="multiples of 4"):
         shapes(models.create("madry_simple_resnet"), (30, 30, 3))
+
+
+def test_a_network_that_gives_more_than_its_logits_is_named():
+    class Twofold(nn.Module):
+        @nn.compact
+        def __call__(self, images, train):
+            return images.sum((1, 2)), images
+
+    with pytest.raises(ValueError, match="^Twofold: logits=a tuple: accepted are arrays"):
+        forward(Twofold(), {}, jnp.zeros((2, 4, 4, 3)))

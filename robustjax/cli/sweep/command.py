@@ -210,7 +210,7 @@ def _check_attacks(plan: Sequence[PlannedRun]) -> None:
             for said, value in distances.items():
                 require_inside_box(said, value, config.norm, None)
         except ValueError as error:
-            raise UserError(f"{run.name}: {error}") from error
+            raise UserError(f"{run.name!r}: {error}") from error
 
 
 def _wanted(config: TrainConfig) -> results.Wanted:

@@ -193,7 +193,7 @@ def _plan_run(
         config = _parse([*files, *shared, *swept, f"--seed={seed}", f"--workdir={run.workdir}"])
         training.check_experiment(config)
     except (ValueError, flags.Error) as error:
-        raise UserError(f"{run.name}: {error}") from error
+        raise UserError(f"{run.name!r}: {error}") from error
     if has_begun(config.workdir):
         try:
             differences = config.differences(read_flags(run.workdir / FLAGS, alone=True))
