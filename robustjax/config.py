@@ -7,20 +7,10 @@ from it, `flags.txt` is written from it, and resuming a run compares two of them
 import dataclasses
 import functools
 import typing
-from collections.abc import Callable
 from typing import Any
 
-from robustjax.arguments import (
-    LARGEST_COUNT,
-    LARGEST_SEED,
-    MOST_CPU_DEVICES,
-    plain,
-    require_choice,
-    require_finite,
-    require_whole,
-    shown,
-)
-from robustjax.epoch_schedule import parse_schedule
+from robustjax.arguments import plain
+from robustjax.config_checks import check_option, require, require_schedule
 from robustjax.errors import UserError
 from robustjax.step_size import default_step_size
 from robustjax.text import Value, format_value, parse_literal
@@ -55,15 +45,6 @@ def _option(
             "choices": choices,
         },
     )
-
-
-_AT_LEAST_1 = ("epochs", "batch_size", "checkpoint_every", "measure_steps", "measure_examples")
-
-_LARGEST = {"seed": LARGEST_SEED, "cpu_devices": MOST_CPU_DEVICES}
-"""Of whole numbers, where that is not what a compiled program can count."""
-
-_MINUS_1_TOO = ("holdout",)
-"""Numbers that may be -1; all others are at least 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,23 +260,20 @@ class TrainConfig:
             value = getattr(self, field.name)
             value = tuple(map(plain, value)) if isinstance(value, tuple) else plain(value)
             object.__setattr__(self, field.name, value)
-            _require_type(field, value)
-            choices = field.metadata["choices"]
-            if choices:
-                require_choice(field.name, getattr(self, field.name), choices)
-        for factor in (self.learning_rate, *self.decay_factors):
-            name = "learning_rate" if factor is self.learning_rate else "decay_factors"
-            _require(factor > 0, name, factor, "more than 0")
-        _require(self.momentum < 1, "momentum", self.momentum, "0 to less than 1")
-        _require(self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to less than 1")
-        for name in ("epsilon_schedule", "steps_schedule"):
-            _require_schedule(name, getattr(self, name), whole=name == "steps_schedule")
+            check_option(field, option_types()[field.name], value)
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
+        for factor in self.decay_factors:
+            require(factor > 0, "decay_factors", factor, "more than 0")
+        require(self.momentum < 1, "momentum", self.momentum, "0 to less than 1")
+        require(self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to less than 1")
+        require_schedule("epsilon_schedule", self.epsilon_schedule, whole=False)
+        require_schedule("steps_schedule", self.steps_schedule, whole=True)
         for number in self.classes:
-            _require(float(number).is_integer(), "classes", number, "whole numbers, as 3,5")
+            require(float(number).is_integer(), "classes", number, "whole numbers, as 3,5")
         fraction, strength = self.extra_fraction, self.label_smoothing
-        _require(0 < fraction < 1, "extra_fraction", fraction, "more than 0 and less than 1")
-        _require(0 <= strength < 1, "label_smoothing", strength, "0 to less than 1")
-        _require(self.mixing_alpha > 0, "mixing_alpha", self.mixing_alpha, "more than 0")
+        require(0 < fraction < 1, "extra_fraction", fraction, "more than 0 and less than 1")
+        require(0 <= strength < 1, "label_smoothing", strength, "0 to less than 1")
+        require(self.mixing_alpha > 0, "mixing_alpha", self.mixing_alpha, "more than 0")
         assigned = dict(_assignment(text) for text in self.set)
         ordered = tuple(f"{name}={assigned[name]}" for name in sorted(assigned))
         object.__setattr__(self, "set", ordered)
@@ -378,56 +356,3 @@ def _assignment(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise UserError(f"set={text}: accepted is NAME=VALUE")
     return name, value
-
-
-def _require_type(field: dataclasses.Field, value: Any) -> None:
-    """Refuses what is not of the field's type, or a number out of all range."""
-    least = -1 if field.name in _MINUS_1_TOO else int(field.name in _AT_LEAST_1)
-    kind = option_types()[field.name]
-    kinds = typing.get_args(kind)
-    if value is None and type(None) in kinds:
-        return
-    if kind is bool:
-        _require_kind(field.name, value, lambda part: isinstance(part, bool), "true or false")
-    elif kind is int:
-        require_whole(field.name, value, least, _LARGEST.get(field.name, LARGEST_COUNT))
-    elif kind is str:
-        _require_kind(field.name, value, _is_line, "a text of one line")
-    elif typing.get_origin(kind) is not tuple and str in kinds and isinstance(value, str):
-        _require_schedule(field.name, value, whole=False)
-    elif kind is float or type(None) in kinds:
-        require_finite(field.name, value, least, accepted=f"finite numbers, {least} or more")
-    else:
-        _require_kind(field.name, value, lambda part: isinstance(part, tuple), "a tuple")
-        for part in value:
-            if float in kinds:
-                require_finite(field.name, part, least, accepted=f"finite numbers, {least} or more")
-            else:
-                _require_kind(field.name, part, _is_line, "a text of one line")
-
-
-def _require_kind(name: str, value: Any, is_right: Callable[[Any], bool], accepted: str) -> None:
-    if not is_right(value):
-        raise UserError(f"{name}={shown(value)}: accepted is {accepted}")
-
-
-def _is_line(value: Any) -> bool:
-    """Whether a value is a text that one line of a flag file can hold, spaces around it not."""
-    return isinstance(value, str) and value.splitlines() in ([], [value]) and value == value.strip()
-
-
-def _require_schedule(name: str, text: str, *, whole: bool) -> None:
-    try:
-        values = parse_schedule(text).values if text else ()
-    except ValueError as error:
-        raise UserError(f"{name}={error}") from None
-    for value in values:
-        _require(value >= 0, name, value, "0 or more")
-        if whole:
-            _require(value.is_integer(), name, value, "whole numbers of steps")
-            require_whole(name, int(value))
-
-
-def _require(condition: bool, name: str, value: Value, accepted: str) -> None:
-    if not condition:
-        raise UserError(f"{name}={shown(value)}: accepted are {accepted}")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from robustjax import attacks, methods
+
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
 FIGURES = (ROOT / "docs" / "figures.md").read_text()
@@ -17,6 +19,16 @@ def test_the_snippet_for_notebooks_runs():
     assert names["loss"].shape == (2,)
     assert np.all(np.isfinite(names["loss"]))
     assert np.all(np.abs(names["result"].images - names["images"]) <= 8 / 255 + 1e-6)
+
+
+def test_every_method_and_attack_is_listed():
+    table = {
+        name for row in re.findall(r"(?m)^\| .* \|$", TEXT) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert set(methods.names()) <= table
+    (taken,) = re.findall(r"`--attacks` takes any of (.*?); settings", TEXT, re.DOTALL)
+    listed = {name.partition("-K")[0].partition("-N")[0] for name in re.findall(r"`(\S+)`", taken)}
+    assert set(attacks.names()) <= listed
 
 
 def test_what_it_names_exists():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from robustjax.arguments.values import LARGEST_COUNT, refusal, shown
+from robustjax.arguments.values import LARGEST_COUNT, kind, refusal, shown
 from robustjax.errors import UserError
 
 _SUM_ERROR, _HALF_SUM_ERROR = 1e-3, 2e-2
@@ -26,11 +26,6 @@ def known(value: Any) -> np.ndarray | None:
     if any(isinstance(leaf, jax.Array) and not leaf.is_fully_addressable for leaf in leaves):
         return None
     return np.asarray(value)
-
-
-def kind(array: Any) -> str:
-    """What a message says an array is: its dtype and its shape, as "float32[3, 2]"."""
-    return f"{array.dtype}{list(array.shape)}"
 
 
 def as_array(name: str, value: Any) -> jax.Array:

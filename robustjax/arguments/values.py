@@ -238,6 +238,11 @@ def _initials(name: str) -> str:
     return "".join(part[0] for part in re.split(r"[_\-]", name.lower()) if part)
 
 
+def kind(array: Any) -> str:
+    """What a message says an array is: its dtype and its shape, as "float32[3, 2]"."""
+    return f"{array.dtype}{list(array.shape)}"
+
+
 def shown(value: Any) -> str:
     """A value in a message; a long one is cut."""
     value = plain(value)

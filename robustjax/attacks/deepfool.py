@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustjax.arguments import checked_count, checked_number, refusal
-from robustjax.arguments.arrays import kind
+from robustjax.arguments import checked_count, checked_number, kind, refusal
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import checked_key

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import losses
-from robustjax.arguments import checked_count, checked_number, refusal, shown
-from robustjax.arguments.arrays import kind
+from robustjax.arguments import checked_count, checked_number, kind, refusal, shown
 from robustjax.attacks import _checks as checks
 from robustjax.attacks import _square_windows as windows
 from robustjax.attacks.attack import run_whole

@@ -27,8 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustjax.arguments import LARGEST_COUNT, refusal, shown
-from robustjax.arguments.arrays import as_array, at_least_float32, kind, known
+from robustjax.arguments import LARGEST_COUNT, kind, refusal, shown
+from robustjax.arguments.arrays import as_array, at_least_float32, known
 from robustjax.attacks.threat_model import ThreatModel
 
 

@@ -174,9 +174,10 @@ def in_flags(text: str) -> str:
     """What the library says of its arguments, said of the flags that have given them.
 
     "attack=x: accepted are ..." becomes "--attacks=x: accepted are ...". An argument is told by
-    standing before "=", or by beginning the text.
+    standing before "=", or by beginning the text; a folder also after "another".
     """
-    return re.sub(r"(?<!\S)[a-z_]+(?==)|^[a-z_]+(?=:| is not given)", _as_flag, text)
+    argument = r"(?<!\S)[a-z_]+(?==)|^[a-z_]+(?=:| is not given)|(?<=another )[a-z_]*dir\b"
+    return re.sub(argument, _as_flag, text)
 
 
 def _as_flag(argument: re.Match[str]) -> str:

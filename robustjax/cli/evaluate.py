@@ -70,7 +70,7 @@ def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     count = functools.partial(flags.DEFINE_integer, flag_values=values)
     text("workdir", "", "the folder of the run")
     text("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
-    accepted = f"accepted are {evaluation.ACCEPTED} [clean,pgd-20]"
+    accepted = f"accepted are {evaluation.accepted_attacks()} [clean,pgd-20]"
     define_attacks(None, accepted, values)
     text("protocol", "", f"a paper's: {', '.join(protocols.PROTOCOLS)}; or help")
     count("examples", 0, "the first N of the test set; 0: all")

@@ -9,7 +9,9 @@ import numpy as np
 
 from robustjax.arguments import (
     did_you_mean,
+    kind,
     plain,
+    refusal,
     require_choice,
     require_truth,
     require_whole,
@@ -142,7 +144,7 @@ def augment(
     """
     _check(crop_padding, padding_mode, flip)
     if np.ndim(images) != 4:
-        raise UserError(f"images must be [B, H, W, C], got shape {list(np.shape(images))}")
+        raise refusal("images", str(list(np.shape(images))), "[B, H, W, C]")
     require_keys(keys, images.shape[0])
     height, width = images.shape[1:3]
     Augmentation(crop_padding, padding_mode, flip).require_fitting((height, width))
@@ -180,7 +182,7 @@ def to_float(images: jax.Array | np.ndarray) -> jax.Array:
     if images.dtype == jnp.float32:
         return images
     if images.dtype != jnp.uint8:
-        raise UserError(f"images must be uint8 in 0..255 or float32 in [0, 1], got {images.dtype}")
+        raise refusal("images", kind(images), "uint8 in 0..255, and float32 in [0, 1]")
     return images.astype(jnp.float32) / 255
 
 
@@ -189,11 +191,10 @@ def require_keys(keys: jax.Array, batch_size: int) -> None:
     dtype = getattr(keys, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not typed or keys.shape != (batch_size,):
-        found = type(keys).__name__ if dtype is None else f"{dtype} {list(keys.shape)}"
-        raise UserError(
-            f"keys must be {batch_size} typed PRNG keys, one per image "
-            f"(jax.random.split(jax.random.key(0), B)), got {found}"
+        accepted = (
+            f"{batch_size} typed PRNG keys, one per image (jax.random.split(jax.random.key(0), B))"
         )
+        raise refusal("keys", type(keys).__name__ if dtype is None else kind(keys), accepted)
 
 
 def _check(crop_padding: int, padding_mode: str, flip: bool) -> None:

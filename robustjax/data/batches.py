@@ -109,8 +109,9 @@ def shares_of_batch(batch_size: int, extra_fraction: float) -> tuple[int, int]:
     labelled_share = batch_size - extra_share
     if not 1 <= labelled_share < batch_size:
         raise UserError(
-            f"extra_fraction={extra_fraction:g} of batch_size={batch_size} leaves "
-            f"{labelled_share} labelled and {extra_share} extra examples; both must be at least 1"
+            f"extra_fraction={extra_fraction:g}: accepted are shares of batch_size={batch_size} "
+            f"that leave one example of each kind, and it leaves {labelled_share} labelled and "
+            f"{extra_share} extra"
         )
     return labelled_share, extra_share
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robustjax.arguments import require_whole
+from robustjax.arguments import kind, refusal, require_whole
 from robustjax.errors import UserError
 
 MOST_CLASSES = 100_000
@@ -40,44 +40,32 @@ class Dataset:
         for part in ("images", "labels"):
             value = getattr(self, part)
             if not hasattr(value, "dtype"):
-                raise UserError(
-                    f"{part} of {self.name!r} must be a NumPy array, got {type(value).__name__}"
-                )
+                raise self._refusal(part, type(value).__name__, "NumPy arrays")
             object.__setattr__(self, part, np.asarray(value))
         if self.images.dtype not in (np.uint8, np.float32) or self.images.ndim != 4:
-            raise UserError(
-                f"images of {self.name!r} must be uint8 or float32 [N, H, W, C], "
-                f"got {self.images.dtype} {list(self.images.shape)}"
-            )
+            raise self._refusal("images", kind(self.images), "uint8 or float32 [N, H, W, C]")
         if 0 in self.images.shape:
-            raise UserError(f"images of {self.name!r} are empty: shape {list(self.images.shape)}")
+            raise self._refusal("images", kind(self.images), "one image or more, of pixels")
         if self.labels.dtype != np.int32 or self.labels.shape != self.images.shape[:1]:
-            raise UserError(
-                f"labels of {self.name!r} must be int32 [{len(self.images)}], one per image, "
-                f"got {self.labels.dtype} {list(self.labels.shape)}"
-            )
+            accepted = f"int32[{len(self.images)}], one per image"
+            raise self._refusal("labels", kind(self.labels), accepted)
         if self.images.dtype == np.float32 and not (
             self.images.min() >= 0 and self.images.max() <= 1
         ):
-            raise UserError(
-                f"images of {self.name!r} must lie in [0, 1] where they are float32, "
-                f"got {self.images.min():.6g}..{self.images.max():.6g}"
-            )
-        require_whole(
-            f"num_classes of {self.name!r}: num_classes", self.num_classes, 1, MOST_CLASSES
-        )
+            found = f"{self.images.min():.6g}..{self.images.max():.6g}"
+            raise self._refusal("images", found, "pixels in [0, 1] where they are float32")
+        require_whole(f"{self.name!r}: num_classes", self.num_classes, 1, MOST_CLASSES)
         object.__setattr__(self, "num_classes", int(self.num_classes))
         lowest, highest = int(self.labels.min()), int(self.labels.max())
         if lowest < 0 or highest >= self.num_classes:
-            raise UserError(
-                f"labels of {self.name!r} must lie in 0..{self.num_classes - 1} "
-                f"(num_classes={self.num_classes}), got {lowest}..{highest}"
-            )
+            accepted = f"0..{self.num_classes - 1} (num_classes={self.num_classes})"
+            raise self._refusal("labels", f"{lowest}..{highest}", accepted)
         if self.class_names and len(self.class_names) != self.num_classes:
-            raise UserError(
-                f"class_names of {self.name!r} must be {self.num_classes} names, "
-                f"got {len(self.class_names)}"
-            )
+            found = f"{len(self.class_names)} names"
+            raise self._refusal("class_names", found, f"{self.num_classes}, one per class")
+
+    def _refusal(self, part: str, came: str, accepted: str) -> UserError:
+        return refusal(f"{self.name!r}: {part}", came, accepted)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -8,9 +8,10 @@ import numpy as np
 
 from robustjax.arguments import (
     LARGEST_FLOAT32,
-    did_you_mean,
     is_number,
     plain,
+    refusal,
+    require_choice,
     require_whole,
     shown,
 )
@@ -38,15 +39,9 @@ class Mixing:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kind, str) or self.kind not in KINDS:
-            raise UserError(
-                f"mixing must be one of {', '.join(KINDS)}, got {self.kind!r}"
-                f"{did_you_mean(self.kind, KINDS)}"
-            )
+        require_choice("kind", self.kind, KINDS)
         if not is_number(self.alpha) or not 0 < self.alpha <= LARGEST_FLOAT32:
-            raise UserError(
-                f"the mixing's alpha must be a finite number above 0, got {shown(self.alpha)}"
-            )
+            raise refusal("alpha", shown(self.alpha), "finite numbers above 0")
         object.__setattr__(self, "alpha", plain(self.alpha))
 
 
@@ -127,15 +122,15 @@ def _check(
 ) -> None:
     if np.ndim(images) != 4 or np.shape(other_images) != images.shape:
         raise UserError(
-            f"images and other_images must both be [B, H, W, C], got {list(np.shape(images))} and "
-            f"{list(np.shape(other_images))}"
+            f"images={list(np.shape(images))}, other_images={list(np.shape(other_images))}: "
+            "accepted are [B, H, W, C], twice the same"
         )
     batch = images.shape[0]
     fits = np.ndim(labels) == 2 and labels.shape[0] == batch
     if not fits or np.shape(other_labels) != labels.shape:
         raise UserError(
-            f"labels and other_labels must both be distributions [{batch}, K], got "
-            f"{list(np.shape(labels))} and {list(np.shape(other_labels))}"
+            f"labels={list(np.shape(labels))}, other_labels={list(np.shape(other_labels))}: "
+            f"accepted are distributions [{batch}, K], twice the same shape"
         )
     require_keys(keys, batch)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from robustjax.arguments import did_you_mean, shown
+from robustjax.arguments import did_you_mean, kind, shown
 from robustjax.data.dataset import MOST_CLASSES, DataError, Dataset
 from robustjax.npz import NpzError, NpzFile
 
@@ -77,23 +77,23 @@ def _array(archive: NpzFile, path: str, key: str) -> np.ndarray:
 
 
 def _images(where: str, images: np.ndarray) -> np.ndarray:
-    expected = "uint8 in 0..255 or floating point in [0, 1]"
+    accepted = "uint8 in 0..255, and floating point in [0, 1]"
     if images.ndim != 4 or 0 in images.shape:
         hint = "; add the channel axis: images[..., None]" if images.ndim == 3 else ""
-        raise DataError(f"{where} must be [N, H, W, C], got shape {list(images.shape)}{hint}")
+        raise DataError(f"{where}={kind(images)}: accepted are [N, H, W, C]{hint}")
     if images.shape[1] <= 4 and images.shape[3] > 4:
         raise DataError(
-            f"{where} must be [N, H, W, C], got shape {list(images.shape)}, which looks like "
-            "channels first; reorder it: images.transpose(0, 2, 3, 1)"
+            f"{where}={kind(images)}: accepted are [N, H, W, C], and this looks like channels "
+            "first; reorder it: images.transpose(0, 2, 3, 1)"
         )
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.floating):
-        raise DataError(f"{where} must be {expected}, got {images.dtype}")
+        raise DataError(f"{where}={kind(images)}: accepted are {accepted}")
     if not (images.min() >= 0 and images.max() <= 1):
         raise DataError(
-            f"{where} must be {expected}, got {images.dtype} in "
-            f"[{images.min():.6g}, {images.max():.6g}]; divide by 255, or store uint8"
+            f"{where}={images.dtype} in [{images.min():.6g}, {images.max():.6g}]: accepted are "
+            f"{accepted}; divide by 255, or store uint8"
         )
     allowed = _BYTE_ERROR + 255 * float(np.finfo(images.dtype).eps) / 2
     images = images.astype(np.float32)
@@ -107,13 +107,12 @@ def _images(where: str, images: np.ndarray) -> np.ndarray:
 def _labels(path: str, key: str, labels: np.ndarray) -> np.ndarray:
     if labels.ndim != 1 or labels.size == 0 or labels.dtype.kind not in "iu":
         raise DataError(
-            f"{path}: {key} must be integers [N], one class per image, "
-            f"got {labels.dtype} {list(labels.shape)}"
+            f"{path}: {key}={kind(labels)}: accepted are integers [N], one class per image"
         )
     if labels.min() < 0 or labels.max() >= MOST_CLASSES:
         raise DataError(
-            f"{path}: {key} must be classes 0, 1, 2, ... below {MOST_CLASSES}, "
-            f"got {labels.min()}..{labels.max()}"
+            f"{path}: {key}={labels.min()}..{labels.max()}: accepted are classes 0, 1, 2, ... "
+            f"below {MOST_CLASSES}"
         )
     return labels.astype(np.int32)
 
@@ -129,8 +128,8 @@ def _class_names(path: str, names: np.ndarray) -> tuple[str, ...]:
 
 def _num_classes(path: str, value: np.ndarray) -> int:
     if value.size != 1 or value.dtype.kind not in "iu":
-        raise DataError(f"{path}: num_classes must be one integer, got {shown(value)}")
+        raise DataError(f"{path}: num_classes={shown(value)}: accepted is one integer")
     number = int(value.item())
     if not 1 <= number <= MOST_CLASSES:
-        raise DataError(f"{path}: num_classes must be 1 to {MOST_CLASSES}, got {number}")
+        raise DataError(f"{path}: num_classes={number}: accepted are 1 to {MOST_CLASSES}")
     return number

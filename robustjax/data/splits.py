@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from robustjax.arguments import is_whole, shown
+from robustjax.arguments import is_whole, refusal, require_whole, shown
 from robustjax.data.dataset import Dataset
 from robustjax.errors import UserError
 
@@ -29,8 +29,7 @@ def stratified_positions(labels: np.ndarray, size: int) -> np.ndarray:
     Raises:
         ValueError: If `size` does not lie in 0..N.
     """
-    if not is_whole(size) or not 0 <= size <= len(labels):
-        raise UserError(f"size must lie in 0..{len(labels)}, got {size}")
+    require_whole("size", size, 0, len(labels), f"0 to {len(labels)}, the examples there are")
     if size == 0:
         return np.zeros(0, np.int64)
     classes, counts = np.unique(labels, return_counts=True)
@@ -102,10 +101,8 @@ def first(dataset: Dataset, size: int) -> Dataset:
     Raises:
         ValueError: If there are not as many.
     """
-    if not is_whole(size) or not 1 <= size <= len(dataset):
-        raise UserError(
-            f"{dataset.name!r} has {len(dataset)} examples; accepted are 1 to as many, got {size}"
-        )
+    accepted = f"1 to {len(dataset)}, the examples of {dataset.name!r}"
+    require_whole("size", size, 1, len(dataset), accepted)
     return select(dataset, np.arange(size))
 
 
@@ -122,10 +119,10 @@ def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
     classes = tuple(classes) if isinstance(classes, Iterable) else (classes,)
     known = all(is_whole(label) and 0 <= label < dataset.num_classes for label in classes)
     if len(classes) < 2 or len(set(classes)) < len(classes) or not known:
-        raise UserError(
-            f"accepted are two or more different classes of {dataset.name!r}, "
-            f"0..{dataset.num_classes - 1}, got {shown(classes)}"
+        accepted = (
+            f"two or more different classes of {dataset.name!r}, 0 to {dataset.num_classes - 1}"
         )
+        raise refusal("classes", shown(classes), accepted)
     number = np.full(dataset.num_classes, -1, np.int32)
     number[list(classes)] = np.arange(len(classes))
     chosen = np.flatnonzero(number[dataset.labels] >= 0)

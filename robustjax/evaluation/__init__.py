@@ -8,8 +8,8 @@ import importlib
 import warnings
 from typing import Any
 
+from robustjax.evaluation.spec import accepted_attacks
 from robustjax.evaluation.suite import (
-    ACCEPTED,
     AttackScore,
     AttackSpec,
     evaluate,
@@ -20,9 +20,9 @@ from robustjax.evaluation.suite import (
 from robustjax.evaluation.summary import summarize, versions
 
 __all__ = [
-    "ACCEPTED",
     "AttackScore",
     "AttackSpec",
+    "accepted_attacks",
     "evaluate",
     "parse_attack",
     "run_attack",

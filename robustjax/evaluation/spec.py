@@ -15,8 +15,6 @@ from robustjax.step_size import reach_complaint
 
 CLEAN = "clean"
 
-ACCEPTED = f"{CLEAN}, {registry.accepted()}"
-
 STEPPED = ("pgd", "cw")
 """Take gradient steps of a size that is chosen, from a start that is chosen."""
 
@@ -131,11 +129,16 @@ class AttackSpec(NamedTuple):
         return {**ball, **recorded_settings(self.attack)}
 
 
+def accepted_attacks() -> str:
+    """The names of attacks that an evaluation takes, as help and messages say them."""
+    return f"{CLEAN}, {registry.accepted()}"
+
+
 def parse_attack(attack: Any) -> AttackSpec:
     """An attack by its name, or a value of `robustjax.attacks`, which gets the name that it has.
 
     Raises:
-      ValueError: it is not one of `ACCEPTED`; the message names the nearest.
+      ValueError: it is not one of `accepted_attacks()`; the message names the nearest.
     """
     if isinstance(attack, AttackSpec):
         return attack

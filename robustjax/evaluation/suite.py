@@ -21,7 +21,6 @@ from robustjax.attacks.engine.rows import misclassified
 from robustjax.batching import batches_of_one_shape
 from robustjax.errors import UserError
 from robustjax.evaluation.spec import (
-    ACCEPTED,
     CLEAN,
     ENSEMBLES,
     STEPPED,
@@ -33,7 +32,7 @@ from robustjax.runs.resumable import Unfinished
 from robustjax.step_size import ReachWarning
 from robustjax.text import split_names
 
-__all__ = ["ACCEPTED", "AttackScore", "AttackSpec", "evaluate", "parse_attack", "run_attack"]
+__all__ = ["AttackScore", "AttackSpec", "evaluate", "parse_attack", "run_attack"]
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 
@@ -328,8 +327,8 @@ def evaluate(
     """Scores a network under each attack of a list; "clean" is always among the scores.
 
     Args:
-      names: of attacks, see `ACCEPTED`, or values such as `attacks.PGD(steps=20)`; a text holds
-        names between commas.
+      names: of attacks, see `evaluation.accepted_attacks()`, or values such as
+        `attacks.PGD(steps=20)`; a text holds names between commas.
       key: as for `run_attack`.
       logits_fn: as for `run_attack`.
       dataset: what to attack.

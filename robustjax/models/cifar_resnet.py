@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from robustjax.errors import UserError
+from robustjax.arguments import refusal, shown
 from robustjax.models.blocks import apply_block
 from robustjax.models.initialization import fan_in_normal
 from robustjax.models.layers import Layers, global_average_pool, uses_batch_statistics
@@ -66,10 +66,8 @@ class CifarResNet(nn.Module):
     def __post_init__(self) -> None:
         if self.depth < 8 or (self.depth - 2) % 6:
             below = max(8, self.depth - (self.depth - 2) % 6)
-            raise UserError(
-                f"a CIFAR ResNet of depth {self.depth}: depth − 2 must be a positive multiple of "
-                f"6, as {below} or {below + 6}"
-            )
+            accepted = f"2 plus a positive multiple of 6, as {below} or {below + 6}"
+            raise refusal("depth", shown(self.depth), accepted)
         super().__post_init__()
 
     @nn.compact

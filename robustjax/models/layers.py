@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from robustjax.arguments import did_you_mean, shown
+from robustjax.arguments import kind, refusal, require_choice, shown
 from robustjax.errors import UserError
 from robustjax.models.convolution import conv_general_dilated
 from robustjax.models.initialization import torch_uniform, torch_uniform_bias
@@ -64,18 +64,19 @@ class Layers:
     convolution: str = "auto"
 
     def __post_init__(self) -> None:
-        _require_name("activation", self.activation, ACTIVATIONS)
-        _require_name("normalization", self.normalization, NORMALIZATIONS)
-        _require_name("convolution", self.convolution, CONVOLUTIONS)
+        require_choice("activation", self.activation, tuple(ACTIVATIONS))
+        require_choice("normalization", self.normalization, tuple(NORMALIZATIONS))
+        require_choice("convolution", self.convolution, tuple(CONVOLUTIONS))
         if self.dtype not in (jnp.float32, jnp.bfloat16):
-            raise UserError(f"dtype={self.dtype!r}: expected jnp.float32 or jnp.bfloat16")
+            raise refusal("dtype", shown(self.dtype), "jnp.float32 and jnp.bfloat16")
         if (self.mean is None) != (self.std is None):
-            raise UserError(f"mean={self.mean} and std={self.std}: give both, or neither")
+            raise UserError(f"mean={self.mean}, std={self.std}: accepted are both, or neither")
         if self.mean is None or self.std is None:
             return
         if self.normalization != "none":
             raise UserError(
-                f"normalization={self.normalization!r} together with mean and std: choose one"
+                f"normalization={self.normalization!r}, mean={self.mean}, std={self.std}: accepted "
+                "is one of the two"
             )
         # Tuples, so that a network stays hashable whatever sequence the caller gave.
         mean, std = _per_channel("mean", self.mean), _per_channel("std", self.std)
@@ -83,7 +84,7 @@ class Layers:
         object.__setattr__(self, "std", std)
         if len(mean) != len(std) or min(std, default=0.0) <= 0.0:
             raise UserError(
-                f"mean={self.mean} and std={self.std}: expected one number per channel in each, "
+                f"mean={self.mean}, std={self.std}: accepted are one number per channel in each, "
                 "and positive deviations"
             )
 
@@ -106,14 +107,12 @@ class Layers:
                 not match `mean`.
         """
         if images.ndim != 4:
-            raise UserError(f"images of shape {images.shape}: expected [B, H, W, C]")
+            raise refusal("images", kind(images), "[B, H, W, C]")
         if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise UserError(f"images of dtype {images.dtype}: expected floats in [0, 1]")
+            raise refusal("images", kind(images), "floating point in [0, 1]")
         if min(images.shape[1:3]) < minimum_size:
-            raise UserError(
-                f"images of shape {images.shape}: this network needs a height and a width of at "
-                f"least {minimum_size}"
-            )
+            accepted = f"a height and a width of at least {minimum_size} for this network"
+            raise refusal("images", kind(images), accepted)
         images = images.astype(jnp.float32)
         if self.normalization == "per_image":
             mean = jnp.mean(images, axis=(1, 2, 3), keepdims=True)
@@ -124,10 +123,7 @@ class Layers:
         if self.mean is None:
             return images
         if len(self.mean) != images.shape[-1]:
-            raise UserError(
-                f"mean={self.mean} has {len(self.mean)} channels, the images of shape "
-                f"{images.shape} have {images.shape[-1]}"
-            )
+            raise refusal("mean", str(self.mean), f"one for each channel of {kind(images)}")
         return (images - jnp.array(self.mean)) / jnp.array(self.std)
 
     def conv(
@@ -275,20 +271,12 @@ def _dense(
     )(inputs)
 
 
-def _require_name(option: str, value: Any, names: Iterable[str]) -> None:
-    if not isinstance(value, str) or value not in names:
-        accepted = " or ".join(repr(name) for name in names)
-        raise UserError(
-            f"{option}={shown(value)!r}: expected {accepted}{did_you_mean(value, names)}"
-        )
-
-
 def _per_channel(option: str, values: Any) -> tuple[float, ...]:
     accepted = "one finite number per channel, as (0.5, 0.5, 0.5)"
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{option}={shown(values)}: accepted are {accepted}") from None
+        raise refusal(option, shown(values), accepted) from None
     if isinstance(values, str) or not all(map(math.isfinite, numbers)):
-        raise UserError(f"{option}={shown(values)}: accepted are {accepted}")
+        raise refusal(option, shown(values), accepted)
     return numbers

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from robustjax.errors import UserError
+from robustjax.arguments import kind, refusal
 from robustjax.models.blocks import apply_block
 from robustjax.models.initialization import fan_out_normal
 from robustjax.models.layers import Layers, global_average_pool, uses_batch_statistics
@@ -93,10 +93,8 @@ class MadryResNet(nn.Module):
         layers = self.layers
         x = layers.normalize(images)
         if images.shape[1] % 4 or images.shape[2] % 4:
-            raise UserError(
-                f"images of shape {images.shape}: this network halves its images twice and needs "
-                "a height and a width that are multiples of 4"
-            )
+            accepted = "a height and a width that are multiples of 4, being halved twice"
+            raise refusal("images", kind(images), accepted)
         x = layers.conv(x, 16, 3, padding="SAME", kernel_init=fan_out_normal, name="init_conv")
         for group, features in enumerate(self.widths):
             for index in range(5):

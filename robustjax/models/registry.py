@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from robustjax.arguments import (
     did_you_mean,
     plain,
+    refusal,
     require_finite,
     require_free_name,
     require_truth,
@@ -194,9 +195,7 @@ def _create_own(name: str, num_classes: int, options: dict[str, Any]) -> Any:
     for option, value in options.items():
         usual = option == "axis_name" or (option, value) in _IN_EVERY_CALL.items()
         if option not in accepted and not usual:
-            raise UserError(
-                f"{name} has no option {option!r}; it takes {', '.join(accepted) or 'none'}"
-            )
+            raise refusal(f"{name}: option", shown(option), ", ".join(accepted) or "none")
     own = {option: value for option, value in options.items() if option in accepted}
     return _OWN[name](num_classes=num_classes, **own)
 

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from robustjax.errors import UserError
+from robustjax.arguments import refusal, shown
 from robustjax.models.blocks import apply_block
 from robustjax.models.layers import Layers, global_average_pool, uses_batch_statistics
 
@@ -103,7 +103,7 @@ class ResNet(nn.Module):
     def __post_init__(self) -> None:
         if self.depth not in BLOCKS:
             accepted = ", ".join(str(depth) for depth in BLOCKS)
-            raise UserError(f"a ResNet of depth {self.depth}: expected one of {accepted}")
+            raise refusal("depth", shown(self.depth), accepted)
         super().__post_init__()
 
     @nn.compact

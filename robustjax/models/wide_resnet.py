@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from robustjax.errors import UserError
+from robustjax.arguments import refusal, shown
 from robustjax.models.blocks import apply_block
 from robustjax.models.dropout import ExampleDropout, Places
 from robustjax.models.initialization import fan_out_normal
@@ -95,10 +95,8 @@ class WideResNet(nn.Module):
     def __post_init__(self) -> None:
         if self.depth < 10 or (self.depth - 4) % 6:
             below = max(10, self.depth - (self.depth - 4) % 6)
-            raise UserError(
-                f"a wide residual network of depth {self.depth}: depth − 4 must be a positive "
-                f"multiple of 6, as {below} or {below + 6}"
-            )
+            accepted = f"4 plus a positive multiple of 6, as {below} or {below + 6}"
+            raise refusal("depth", shown(self.depth), accepted)
         super().__post_init__()
 
     @nn.compact

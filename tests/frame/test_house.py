@@ -17,7 +17,7 @@ FLOORS = (
     ("arguments", "batching", "digest", "files", "parallel", "platforms", "progress", "step_size"),
     ("npz", "text", "losses", "models"),
     ("attacks", "epoch_schedule"),
-    ("methods", "data"),
+    ("methods", "data", "config_checks"),
     ("config", "measure"),
     ("flags",),
     ("runs",),

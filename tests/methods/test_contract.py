@@ -206,6 +206,7 @@ def evaluating(name):
     return {"attack_batch_norm": "eval"} if has_choice else {}
 
 
+@functools.cache
 def trained(name, steps=3, only=None, step_size=EPSILON / 2, early_stop="", **hyperparameters):
     """The weights after some steps of a method on random images; `only` weights the examples."""
     method = methods.create(name, **{**evaluating(name), **hyperparameters})

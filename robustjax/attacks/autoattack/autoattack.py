@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import parallel
-from robustjax.arguments import checked_count, refusal, require_choice, shown
-from robustjax.arguments.arrays import kind, known
+from robustjax.arguments import checked_count, kind, refusal, require_choice, shown
+from robustjax.arguments.arrays import known
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.autoattack import ensemble
 from robustjax.attacks.autoattack import state as ensemble_state

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustjax.arguments import refusal, shown
-from robustjax.arguments.arrays import kind
+from robustjax.arguments import kind, refusal, shown
 
 
 def checked_key(key: jax.Array, batch_size: int) -> jax.Array:

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustjax.arguments import refusal
-from robustjax.arguments.arrays import kind
+from robustjax.arguments import kind, refusal
 from robustjax.attacks import _checks as checks
 from robustjax.attacks.engine import run as engine
 

@@ -22,7 +22,7 @@ from robustjax.cli.analyze.kinds import COUNT, KINDS, SPECIAL_FLAGS, Kind
 from robustjax.cli.analyze.subject import Subject
 from robustjax.cli.evaluate import STEP_SIZE_HELP
 from robustjax.errors import UserError
-from robustjax.evaluation.spec import ACCEPTED, AttackSpec, parse_attack
+from robustjax.evaluation.spec import AttackSpec, accepted_attacks, parse_attack
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path
 from robustjax.flags import NumberParser, define_choice
@@ -82,7 +82,7 @@ def define_analysis_flags(values: flags.FlagValues | None = None) -> None:
         "indices", [], "positions in the test set of the images to draw, for examples and surface"
     )
     whole("count", None, f"images to draw if no positions are given; see there [{COUNT}]")
-    string("attack", None, f"accepted are {ACCEPTED} [pgd-20]")
+    string("attack", None, f"accepted are {accepted_attacks()} [pgd-20]")
     number("epsilon", None, help="radius of the ball; as in training if not given")
     number("step_size", None, help=STEP_SIZE_HELP)
     checks.define_allow_whole_box(values)

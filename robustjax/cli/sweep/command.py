@@ -80,7 +80,7 @@ def define_sweep_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         "report_only", False, "only make the table and figure of what is there", flag_values=values
     )
     define_choice("center", "median", tuple(results.CENTRES), "over the seeds", values)
-    define_attacks(["clean", "pgd-20"], f"accepted are {evaluation.ACCEPTED}", values)
+    define_attacks(["clean", "pgd-20"], f"accepted are {evaluation.accepted_attacks()}", values)
     flags.DEFINE_integer("examples", 0, "the first N of the test set; 0: all", flag_values=values)
     flags.DEFINE_string(
         "attack_step_size",

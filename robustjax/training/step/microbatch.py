@@ -53,8 +53,8 @@ def require_divisor(microbatch: int, device_batch: int) -> None:
     fitting = [size for size in range(1, device_batch + 1) if device_batch % size == 0]
     accepted = ", ".join(map(str, fitting))
     raise UserError(
-        f"microbatch={microbatch}: each device has {device_batch} examples of a batch, which "
-        f"must be a multiple of it; accepted are 0 (all at once), {accepted}"
+        f"microbatch={microbatch}: accepted are 0 (all at once) and the divisors of the "
+        f"{device_batch} examples of a batch that each device has, {accepted}"
     )
 
 
