@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from absl import flags
 
-from robustjax.arguments import nearest
+from robustjax.arguments import nearest, shown
 from robustjax.cli import flag_files
 from robustjax.cli.start import INTERRUPTED
 from robustjax.errors import UserError
@@ -78,6 +78,9 @@ def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
         near = nearest(error.flagname, values)
         hint = "--help lists those there are" if near is None else f"did you mean --{near}?"
         raise UserError(f"unknown flag --{error.flagname}; {hint}") from None
+    except RecursionError:  # In absl's search for a flag that is called alike.
+        longest = max((argument.partition("=")[0] for argument in arguments), key=len)
+        raise UserError(f"unknown flag {shown(longest)}; --help lists those there are") from None
     for name in PATHS:
         given = values[name].value if name in values else None
         if given:
