@@ -8,7 +8,7 @@ from absl import flags
 from robustjax.cli import app
 from robustjax.errors import UserError
 from robustjax.files import require_writable
-from robustjax.papers import registry
+from robustjax.papers.experiments import registry
 
 DESCRIPTION = """\
 Runs one of the papers' small experiments; writes its figures, NAME.json and NAME.md into --output.

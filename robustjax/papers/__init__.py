@@ -1,4 +1,5 @@
-"""The papers' experiments that no flag file can say, each with its table and figure.
+"""The five papers as data: each table and figure, how it is made, and what was published.
 
-Everything that training and evaluation can do by flags stands in `launch/` as a flag file.
+`item` says what a table is, each paper has a file; from there come the plan of runs, the table of
+what was measured beside what was published, figures and pages. `experiments` are no training runs.
 """

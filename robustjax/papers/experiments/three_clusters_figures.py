@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from robustjax.files import Path
-from robustjax.papers.three_clusters import (
+from robustjax.papers.experiments.three_clusters import (
     Settings,
     bayes_log_odds,
     ignoring_lower_cluster,

@@ -23,7 +23,7 @@ from robustjax.arguments import did_you_mean
 from robustjax.errors import UserError
 from robustjax.evaluation.summary import versions
 from robustjax.files import Path, write_whole
-from robustjax.papers import (
+from robustjax.papers.experiments import (
     fat_unprojected,
     mart_misclassified,
     sense_examples,

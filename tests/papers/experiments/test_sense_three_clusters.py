@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from robustjax import data
-from robustjax.papers import sense_three_clusters as experiment
-from robustjax.papers import three_clusters as clusters
-from robustjax.papers.three_clusters import Settings
+from robustjax.papers.experiments import sense_three_clusters as experiment
+from robustjax.papers.experiments import three_clusters as clusters
+from robustjax.papers.experiments.three_clusters import Settings
 
 VERTICAL = np.array([0.0, 1.0, 0.0])
 TILTED = np.array([0.7, 2.0, 1.1])

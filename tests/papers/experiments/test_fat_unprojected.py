@@ -10,8 +10,8 @@ import pytest
 
 from robustjax import training
 from robustjax.files import Path
-from robustjax.papers import fat_unprojected, registry
-from robustjax.papers.fat_unprojected import ATTACKS, STANDARD, Settings
+from robustjax.papers.experiments import fat_unprojected, registry
+from robustjax.papers.experiments.fat_unprojected import ATTACKS, STANDARD, Settings
 from robustjax.training import whole_run
 
 SMALL = ["steps=2", "epochs=1", "batch_size=256", "examples=60", "step_sizes=0.02,0.3", "taus=0"]

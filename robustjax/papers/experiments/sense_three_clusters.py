@@ -11,7 +11,7 @@ import numpy as np
 
 from robustjax import data
 from robustjax.files import Path
-from robustjax.papers.three_clusters import (
+from robustjax.papers.experiments.three_clusters import (
     Settings,
     best_line,
     ignoring_lower_cluster,
@@ -21,7 +21,7 @@ from robustjax.papers.three_clusters import (
     population_accuracy,
     train,
 )
-from robustjax.papers.three_clusters_figures import draw_lines, draw_risk, draw_training
+from robustjax.papers.experiments.three_clusters_figures import draw_lines, draw_risk, draw_training
 
 SUMMARY = "SENSE, Three Clusters: linear classifiers, R-AT against SENSE-AT (figures 4 to 6)"
 

@@ -10,7 +10,7 @@ import pytest
 
 from robustjax import data, training
 from robustjax.files import Path
-from robustjax.papers import mart_misclassified, registry
+from robustjax.papers.experiments import mart_misclassified, registry
 
 SMALL = ["selection_epochs=2", "epochs=1", "steps=1", "batch_size=128"]
 

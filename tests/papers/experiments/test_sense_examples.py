@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from robustjax.papers import sense_examples as examples
-from robustjax.papers.sense_examples import Settings
+from robustjax.papers.experiments import sense_examples as examples
+from robustjax.papers.experiments.sense_examples import Settings
 
 DEFAULT = Settings()
 INNER = "2: standard risk inside the grown squares, worst robust"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from robustjax.papers import registry
+from robustjax.papers.experiments import registry
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FEW = "num_samples=1000"
 
 
