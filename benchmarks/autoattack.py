@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks import autoattack_subject, flops, matrix_rate, peers, precision, results, table
+from benchmarks import autoattack_subject, matrix_rate, peers, precision, results, table
 from benchmarks.autoattack_subject import Subject
 from benchmarks.autoattack_work import ATTACKS, Budget
 from benchmarks.library_autoattack import CompileSeconds, LibraryAutoAttack
@@ -19,6 +19,7 @@ from benchmarks.neighbours import WORTH_A_WARNING, Neighbours
 from benchmarks.progress import Progress
 from robustjax.attacks import ThreatModel
 from robustjax.errors import UserError
+from robustjax.models import flops
 
 DESCRIPTION = """\
 Times standard AutoAttack beside the same ensemble made of torchattacks, and compares verdicts.

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import flops
 from benchmarks.workload import Workload
 from robustjax import parallel
 from robustjax.methods import Inner, Method, Objective, Outer, Perturbation
+from robustjax.models import flops
 from robustjax.training.step import RawBatch
 from robustjax.training.train_state import TrainState
 

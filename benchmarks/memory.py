@@ -10,10 +10,11 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks import flops, precision, results, step_flags, table
+from benchmarks import precision, results, step_flags, table
 from robustjax import methods, parallel
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
+from robustjax.models import flops
 from robustjax.training.experiment import Experiment, create_experiment
 from robustjax.training.step import RawBatch
 

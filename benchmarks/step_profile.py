@@ -6,13 +6,14 @@ from typing import Any
 import jax
 from absl import flags
 
-from benchmarks import flops, matrix_rate, results, step_flags, table, trace
+from benchmarks import matrix_rate, results, step_flags, table, trace
 from benchmarks.library_step import LibraryStep, probe, weightless_outer
 from benchmarks.neighbours import WORTH_A_WARNING, Neighbours
 from benchmarks.progress import Progress
 from benchmarks.timing import Side, Spread, alternate
 from benchmarks.workload import Setting, Workload, create
 from robustjax.cli import compilation
+from robustjax.models import flops
 
 DESCRIPTION = """\
 Says where the time of the library's train step goes, by part and by kind of operation.

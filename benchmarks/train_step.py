@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from benchmarks import flops, peers, results, step_flags, table
+from benchmarks import peers, results, step_flags, table
 from benchmarks.library_step import LibraryStep, probe
 from benchmarks.neighbours import WORTH_A_WARNING, Neighbours
 from benchmarks.progress import Progress
@@ -16,6 +16,7 @@ from benchmarks.workload import CHANNELS, Setting, create
 from robustjax import parallel
 from robustjax.cli import compilation
 from robustjax.errors import UserError
+from robustjax.models import flops
 
 DESCRIPTION = """\
 Times training steps in images per second, beside PyTorch's and beside the floor.

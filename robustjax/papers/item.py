@@ -28,14 +28,14 @@ class Training:
     Attributes:
       flag_file: its name in launch/, without the ending; "mart" is launch/mart.flags.
       options: (name, value as text) of launch/train.py, in that order after the flag file.
-      start: the training whose weights it begins with (--init_from).
+      pretrained: the training whose weights it begins with (--init_from).
       twin: tells a network that is trained independently of another one by the same options: its
         seeds are others.
     """
 
     flag_file: str
     options: tuple[tuple[str, str], ...] = ()
-    start: Training | None = None
+    pretrained: Training | None = None
     twin: int = 0
 
     def but(self, **options: Any) -> Training:
@@ -47,14 +47,14 @@ class Training:
         return dataclasses.replace(self, twin=self.twin + 1)
 
 
-def trained(flag_file: str, *, start: Training | None = None, **options: Any) -> Training:
+def trained(flag_file: str, *, pretrained: Training | None = None, **options: Any) -> Training:
     """A training by its flag file in launch/, with options that override it.
 
     Example:
       >>> trained("mart", model="resnet_18", epochs=120).options
       (('model', 'resnet_18'), ('epochs', '120'))
     """
-    return Training(flag_file, _merged((), options), start)
+    return Training(flag_file, _merged((), options), pretrained)
 
 
 def _merged(
@@ -145,6 +145,11 @@ class Row:
     x: float | None = None
     reason: str = ""
     changes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The label, of a figure behind that of its line; no two rows of an item have one."""
+        return f"{self.line}: {self.label}" if self.line and self.line != self.label else self.label
 
     def column(self, column: Column) -> Column:
         """A column of the item as it is for this row."""

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import flops, library_step, workload
+from benchmarks import library_step, workload
 from benchmarks.workload import Setting
-from robustjax.models import layers
+from robustjax.models import flops, layers
 
 SETTING = Setting("fat_trades", "cifar_resnet_8", batch_size=4, steps=2, image_size=8)
 

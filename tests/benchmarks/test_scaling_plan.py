@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks import flops
 from benchmarks.method_work import METHODS
 from robustjax import data, models
 from robustjax.flags import define_flags
+from robustjax.models import flops
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "scaling.md").read_text()
 

@@ -1,4 +1,4 @@
-"""One run of a sweep, in a process of its own: trains it (or resumes it), then evaluates it."""
+"""One run in a process of its own: trains it (or resumes it), then evaluates it, once or often."""
 
 import json
 import os
@@ -19,10 +19,12 @@ from robustjax.text import parse_number
 
 
 def main() -> None:
-    """Called by `robustjax.cli.sweep.processes`: the evaluation's options, the training flags."""
+    """Called by `robustjax.cli.sweep.processes`: the evaluations' options, the training flags."""
     _stop_with(os.getppid())
-    options = json.loads(sys.argv[1])
-    options["step_size"] = parse_number(options["step_size"]) if options["step_size"] else None
+    evaluations = json.loads(sys.argv[1])
+    for options in evaluations:
+        for name in ("step_size", "epsilon"):
+            options[name] = parse_number(options[name]) if options.get(name) else None
 
     def train_and_evaluate() -> None:
         result = train.run_training()
@@ -30,9 +32,12 @@ def main() -> None:
             raise UserError("stopped; the same sweep resumes it")
         whole_box = flags.FLAGS.allow_whole_box
         workdir = flags.FLAGS.workdir
-        found = evaluate_run(workdir, quiet=True, allow_whole_box=whole_box, **options)
-        print("  ".join(reports.to_table(found.summary).split("\n")), flush=True)
-        found.raise_failures()
+        for options in evaluations:
+            found = evaluate_run(
+                workdir, quiet=True, resume=True, allow_whole_box=whole_box, **options
+            )
+            print("  ".join(reports.to_table(found.summary).split("\n")), flush=True)
+            found.raise_failures()
 
     app.run(train_and_evaluate, define_flags, description="", groups={}, arguments=sys.argv[2:])
 

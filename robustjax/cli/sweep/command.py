@@ -155,7 +155,7 @@ def _sweep(folder: Path, plan: Sequence[PlannedRun], record: dict[str, Any]) -> 
             "batch_size": values.attack_batch_size,
             "step_size": values.attack_step_size,
         }
-        run_all(waiting, options, values.parallel, failures, report)
+        run_all(waiting, lambda _: [options], values.parallel, failures, report)
     _show(folder, report(), values.center)
     if failures:
         lines = [f"{workdir}: {error}" for workdir, error in failures.items()]

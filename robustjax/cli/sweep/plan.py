@@ -51,7 +51,7 @@ def planned_runs(
         holds the run of another experiment. Nothing has been started or written.
     """
     axes = [parse_axis(text) for text in grid]
-    shared = list(_given_train_flags(values))
+    shared = list(given_train_flags(values))
     plan: dict[Path, PlannedRun] = {}
     for combination in itertools.product(*axes):
         chosen = dict(itertools.chain.from_iterable(part.items() for part in combination))
@@ -207,7 +207,7 @@ def _plan_run(
     return PlannedRun(run, config)
 
 
-def _given_train_flags(values: flags.FlagValues) -> Iterator[str]:
+def given_train_flags(values: flags.FlagValues) -> Iterator[str]:
     """The training flags that the command line (or its flag files) gave."""
     for name in [*own_hyperparameters(), *TrainConfig.__dataclass_fields__]:
         if not values[name].present or name in ("seed", "workdir"):

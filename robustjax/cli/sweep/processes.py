@@ -1,5 +1,6 @@
-"""The runs of a sweep as processes: so many at once, and all of them stopped with the sweep."""
+"""Runs as processes: so many at once, and all of them stopped with the one that starts them."""
 
+import enum
 import json
 import os
 import signal
@@ -16,42 +17,64 @@ from robustjax.files import Path, write_whole
 from robustjax.runs.log import format_seconds
 
 
+class Turn(enum.Enum):
+    """Whether a run may start now: it starts, it is asked again later, or it is not to start."""
+
+    START = "start"
+    WAIT = "wait"
+    SKIP = "skip"
+
+
+Evaluations = Callable[[PlannedRun], Sequence[Mapping[str, Any]]]
+"""The evaluations of a run: options of `cli.evaluate.evaluate_run`, text where it is a number."""
+
+
 def run_all(
     waiting: Sequence[PlannedRun],
-    evaluation: Mapping[str, Any],
+    evaluations: Evaluations,
     parallel: int,
     failures: dict[Path, str],
     report: Callable[[], Any],
+    turn: Callable[[PlannedRun], Turn] = lambda _: Turn.START,
 ) -> None:
     """Trains and evaluates runs, each in a process of its own; those that fail stop no other.
 
     Args:
       waiting: the runs, in the order in which they start.
-      evaluation: the options of `cli.evaluate.evaluate_run`, as text where it is a number.
+      evaluations: what each is to be evaluated with.
       parallel: how many at once.
       failures: folder of a run -> why it failed; added to.
       report: called when a run has ended.
+      turn: asked before a run starts, again and again while it says `Turn.WAIT`.
 
     Raises:
       KeyboardInterrupt: Ctrl-C or SIGTERM came; the runs have saved what they had.
     """
     total, finished, started = len(waiting), 0, time.monotonic()
-    queue = enumerate(waiting, 1)
+    queue = list(enumerate(waiting, 1))
     running: dict[subprocess.Popen, PlannedRun] = {}
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         while finished < total:
-            while len(running) < parallel and (entry := next(queue, None)) is not None:
+            for entry in list(queue):
                 number, planned = entry
+                now = turn(planned) if len(running) < parallel else Turn.WAIT
+                if now is Turn.WAIT:
+                    continue
+                queue.remove(entry)
+                if now is Turn.SKIP:
+                    finished += 1
+                    report()
+                    continue
                 _say(f"[{number}/{total}] {planned.run.workdir.name}: starts")
                 try:
-                    running[_start(planned, evaluation, parallel)] = planned
+                    running[_start(planned, evaluations(planned), parallel)] = planned
                 except OSError as error:
                     finished += 1
                     failures[planned.run.workdir] = app.describe(error)
                     _say(f"[{number}/{total}] {planned.run.workdir.name}: {app.describe(error)}")
                     report()
-            time.sleep(0.2)
+            time.sleep(0.2 if running else 2.0)
             for process in [process for process in running if process.poll() is not None]:
                 workdir = running.pop(process).run.workdir
                 finished += 1
@@ -76,7 +99,9 @@ def _interrupt(number: int, _: object) -> None:
     raise KeyboardInterrupt
 
 
-def _start(planned: PlannedRun, evaluation: Mapping[str, Any], parallel: int) -> subprocess.Popen:
+def _start(
+    planned: PlannedRun, evaluations: Sequence[Mapping[str, Any]], parallel: int
+) -> subprocess.Popen:
     """Starts training and evaluation of one run."""
     run, config = planned
     run.workdir.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +114,7 @@ def _start(planned: PlannedRun, evaluation: Mapping[str, Any], parallel: int) ->
         cores = max((os.cpu_count() or 1) // parallel, 1)
         environment.setdefault("OMP_NUM_THREADS", str(cores))
     # -P: whatever lies in the working directory is not to be imported.
-    command = [sys.executable, "-P", "-m", "robustjax.cli.sweep.child", json.dumps(evaluation)]
+    command = [sys.executable, "-P", "-m", "robustjax.cli.sweep.child", json.dumps(evaluations)]
     # A run that goes on keeps the log of what came before.
     with open(os.fspath(_log_of(run.workdir)), "a") as log:
         return subprocess.Popen(

@@ -78,6 +78,29 @@ def settings(name: str, assignments: Sequence[str] = ()) -> Any:
     return experiment.Settings(**given)
 
 
+def setting_names(name: str) -> tuple[str, ...]:
+    """The names of an experiment's settings.
+
+    Raises:
+      ValueError: there is no such experiment.
+    """
+    return tuple(field.name for field in dataclasses.fields(_experiment(name).Settings))
+
+
+_FEWEST = {"epochs": 2, "examples": 50, "num_examples": 200, "num_samples": 2000}
+"""Settings that a try shortens, and how far at the most."""
+
+
+def shortened(chosen: Any, scale: float) -> Any:
+    """The settings of a try: as many epochs and examples fewer as `scale`, in (0, 1], says."""
+    changes = {
+        field.name: max(round(getattr(chosen, field.name) * scale), least)
+        for field in dataclasses.fields(chosen)
+        if (least := _FEWEST.get(field.name)) and least < getattr(chosen, field.name)
+    }
+    return dataclasses.replace(chosen, **changes)
+
+
 def run(
     name: str,
     chosen: Any,

@@ -65,6 +65,31 @@ def curves_of_runs(lines: Lines, path: Path, title: str = "") -> Path:
     return _finish(figure, lines, path, title, numbers)
 
 
+def quantities_of_runs(lines: Lines, keys: Sequence[str], path: Path, title: str = "") -> Path:
+    """Draws any keys of the logs against the epoch, a panel each.
+
+    Args:
+      lines: as for `curves_of_runs`.
+      keys: of metrics.jsonl; those that a log lacks, as of a hold-out that there is not, are drawn
+        from the training examples.
+      path: of the PNG; the numbers are written beside it, as a .csv of the same name.
+      title: of the figure.
+
+    Raises:
+      ValueError: a log lacks an epoch or a figure; the message names the folder.
+    """
+    every = [run for runs in lines.values() for run in runs]
+    figure = Figure(figsize=(4.4 * len(keys), 3.6), layout="constrained")
+    numbers = []
+    for axes, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
+        if key.startswith("holdout") and not all(_has_holdout(run) for run in every):
+            key = key.replace("holdout", "train", 1)
+        numbers += _draw(axes, lines, key)
+        unit = " (%)" if key.endswith("accuracy") else ""
+        axes.set(ylabel=key.replace("_", " ") + unit)
+    return _finish(figure, lines, path, title, numbers)
+
+
 def backward_passes_of_runs(lines: Lines, path: Path, title: str = "") -> Path:
     """Draws the mean number of backward passes per image against the epoch.
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import flops
+from robustjax.models import flops
 
 
 @pytest.mark.parametrize(

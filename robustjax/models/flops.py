@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from robustjax import models
 from robustjax.errors import UserError
+from robustjax.models.registry import create
 
 
 def count(function: Callable[..., Any], *arguments: Any, padded_taps: bool = True) -> int:
@@ -40,7 +40,7 @@ def forward(
 
     Those of direct convolutions, whatever algorithm the network would use here.
     """
-    model = models.create(model_name, convolution="xla")
+    model = create(model_name, convolution="xla")
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     return count(

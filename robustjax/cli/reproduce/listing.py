@@ -1,0 +1,74 @@
+"""What `--list` shows: the tables and figures there are, what they cost, what of them is there."""
+
+from collections.abc import Mapping, Sequence
+
+from robustjax.papers import catalogue, cost
+from robustjax.papers.item import Experiment, Item
+from robustjax.papers.measured import cells_of, is_trained
+from robustjax.papers.planned import Networks, Request, networks_of
+from robustjax.papers.table import ours_text, published_text
+
+_RATES = (
+    f"hours at {cost.H100_FLOPS_PER_SECOND / 1e12:g} TFLOP/s (one H100, bfloat16, as standard "
+    f"training of ResNet-18 ran there) and {cost.CPU_FLOPS_PER_SECOND / 1e9:g} GFLOP/s (two CPU "
+    "cores), all steps of every attack taken: estimates, not measurements"
+)
+
+
+def text(items: Mapping[str, Item], request: Request, *, whole: bool) -> str:
+    """The list.
+
+    Args:
+      items: those to list; of none all are listed.
+      request: how they would be made, and where what is there lies.
+      whole: whether all papers are listed, one line an item; else each item with its rows.
+    """
+    listed = dict(items) if items else catalogue.items()
+    networks = Networks(request)
+    lines, papers = [], {paper.name: paper for paper in catalogue.PAPERS}
+    for name, item in listed.items():
+        paper = papers.pop(name.partition("/")[0], None)
+        if paper is not None:
+            lines += ["", f"{paper.authors}: {paper.title}"]
+        lines.append(f"  {name:<18} {item.title}")
+        lines.append(f"  {'':<18} {_state(name, item, request, networks)}")
+        if not whole:
+            lines += _rows(item, request, networks)
+    return "\n".join([*lines, "", _RATES]).lstrip("\n")
+
+
+def _state(name: str, item: Item, request: Request, networks: Networks) -> str:
+    if item.reason:
+        return f"cannot be had here: {item.reason}"
+    if isinstance(item.figure, Experiment):
+        done = (request.folder / name.replace("/", "_") / f"{item.figure.name}.json").exists()
+        return f"an experiment of minutes on a CPU, {'made' if done else 'not made'}"
+    needed = networks_of({name: (item, item.rows)}, request)
+    flops = cost.total_flops(needed)
+    cells = cells_of(item, item.rows, request, networks)
+    measured = sum(bool(cell.seen) for cell in cells)
+    parts = [
+        f"{len(item.rows)} rows",
+        f"{len(needed)} networks, {sum(is_trained(one.config) for one in needed)} trained",
+        *([f"{measured} of {len(cells)} cells measured"] if cells else []),
+        f"{flops:.1e} FLOP: {cost.hours(flops, cost.H100_FLOPS_PER_SECOND)} on an H100, "
+        f"{cost.hours(flops, cost.CPU_FLOPS_PER_SECOND)} on a CPU",
+    ]
+    return ", ".join(parts)
+
+
+def _rows(item: Item, request: Request, networks: Networks) -> Sequence[str]:
+    found: dict[str, list[str]] = {row.name: [] for row in item.rows}
+    for cell in cells_of(item, item.rows, request, networks):
+        published, ours = published_text(cell.published), ours_text(cell)
+        if published or ours:
+            found[cell.row].append(f"{cell.column} {published or '–'} (ours {ours or '–'})")
+    lines = []
+    for row in item.rows:
+        lines.append(f"  {'':<18}   {row.name}: {', '.join(found[row.name]) or 'no number'}")
+        if row.training is None:
+            lines.append(f"  {'':<18}     cannot be trained: {row.reason}")
+        else:
+            options = " ".join(f"--{name}={value}" for name, value in row.training.options)
+            lines.append(f"  {'':<18}     launch/{row.training.flag_file}.flags {options}")
+    return lines

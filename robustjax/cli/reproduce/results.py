@@ -1,0 +1,129 @@
+"""Writes what a table or figure came to: table.md, table.json, and the figure with its numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from robustjax import evaluation
+from robustjax.cli import app
+from robustjax.cli.start import CHECKOUT
+from robustjax.errors import UserError
+from robustjax.files import Path, write_whole
+from robustjax.papers import drawing
+from robustjax.papers.experiments import registry
+from robustjax.papers.item import Analysis, Experiment, Item, Row
+from robustjax.papers.measured import Cell, cells_of, is_trained
+from robustjax.papers.planned import Networks, Request
+from robustjax.papers.scale import FEWEST_EXAMPLES
+from robustjax.papers.table import to_markdown
+
+
+def write(name: str, item: Item, rows: Sequence[Row], request: Request, *, draws: bool) -> None:
+    """Writes and prints the table of an item, and draws it.
+
+    Args:
+      name: of the item, as "mart/table4".
+      item: the table or figure.
+      rows: those of its rows that are wanted.
+      request: how they were made.
+      draws: whether what computes, an experiment or an analysis of networks, is made as well.
+    """
+    folder = request.folder / name.replace("/", "_")
+    if isinstance(item.figure, Experiment):
+        if draws:
+            _experiment(item.figure, request, folder)
+        print(f"results of {name}: {folder}", file=sys.stderr)
+        return
+    networks = Networks(request)
+    cells = cells_of(item, rows, request, networks)
+    page = "\n".join([f"# {title(name, item, request)}", "", *_about(item), _table(item, cells)])
+    print(page)
+    write_whole(folder / "table.md", "\n".join([page, f"Made by `{app.command_line()}`.", ""]))
+    content = {
+        "item": name,
+        "scale": request.scale,
+        "options": request.options,
+        "seeds": request.seeds_of(item),
+        "command": app.command_line(),
+        "cells": [cell.to_json() for cell in cells],
+        "versions": evaluation.versions(),
+    }
+    write_whole(folder / "table.json", json.dumps(content, indent=2) + "\n")
+    if isinstance(item.figure, Analysis):
+        if draws:
+            _analyze(item.figure, rows, request, networks, folder)
+    else:
+        drawing.draw(item, rows, cells, request, networks, folder / "figure.png")
+    print(f"results of {name}: {folder}", file=sys.stderr)
+
+
+def title(name: str, item: Item, request: Request) -> str:
+    """The title of an item's table, which says of a shortened one that it is."""
+    shortened = ""
+    if request.scale != 1:
+        shortened = f" — a try at scale {request.scale:g}: fewer epochs and images than the paper's"
+    changed = f" — with {' '.join(request.options)}" if request.options else ""
+    return f"{name}: {item.title}{shortened}{changed}"
+
+
+def _about(item: Item) -> list[str]:
+    lines = [f"{item.where}. {item.note}".rstrip(), ""]
+    for row in item.rows:
+        if row.training is None:
+            lines += [f"{row.name} cannot be trained: {row.reason}", ""]
+    return lines
+
+
+def _table(item: Item, cells: Sequence[Cell]) -> str:
+    return to_markdown(item, cells) if item.columns else ""
+
+
+def _experiment(experiment: Experiment, request: Request, folder: Path) -> None:
+    """Runs an experiment with what of the training options it has among its settings."""
+    known = set(registry.setting_names(experiment.name))
+    given = [option.lstrip("-") for option in request.options]
+    assignments = [text for text in given if text.partition("=")[0] in known]
+    chosen = registry.settings(experiment.name, _last_of_each([*experiment.settings, *assignments]))
+    chosen = registry.shortened(chosen, request.scale)
+    registry.run(experiment.name, chosen, folder, lambda line: print(line, file=sys.stderr))
+    print((folder / f"{experiment.name}.md").read_text())
+
+
+def _last_of_each(assignments: Sequence[str]) -> list[str]:
+    found = dict(text.split("=", 1) for text in assignments)
+    return [f"{key}={value}" for key, value in found.items()]
+
+
+def _analyze(
+    analysis: Analysis, rows: Sequence[Row], request: Request, networks: Networks, folder: Path
+) -> None:
+    """Draws networks by launch/analyze.py, of the first seed."""
+    seed = (request.seeds or (1,))[0]
+    configs = [networks.config(row.training, seed) for row in rows if row.training is not None]
+    trained = [config for config in configs if is_trained(config)]
+    if not trained:
+        return
+    arguments = [argument for argument in analysis.arguments if _fits(argument, request)]
+    if request.scale != 1 and not any("--indices" in argument for argument in arguments):
+        arguments.append(f"--examples={max(round(10_000 * request.scale), FEWEST_EXAMPLES)}")
+    output = folder / "figure.png"
+    command = [
+        sys.executable, "-P", "-m", "robustjax.cli.analyze",
+        f"--workdirs={','.join(dict.fromkeys(config.workdir for config in trained))}",
+        f"--checkpoint={analysis.checkpoint}", f"--output={output}", *arguments,
+    ]  # fmt: skip
+    places = [CHECKOUT, os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+    if subprocess.run(command, env=environment, check=False).returncode:
+        raise UserError(f"{output} could not be drawn; what is said above says why")
+
+
+def _fits(argument: str, request: Request) -> bool:
+    """Whether an argument still means something: layers are those of the paper's network."""
+    return not (
+        argument.startswith("--layer=") and any("--model=" in one for one in request.options)
+    )
