@@ -24,7 +24,7 @@ LogitsFn = Callable[[jax.Array], jax.Array]
 Progress = Callable[[str, int, int], None]
 """Told the source, how many of all adversarial images are made, and of how many."""
 
-ACCEPTED = "fgsm, pgd-K, pgd-KxR (R restarts), cw-K, cw-KxR"
+ACCEPTED = "fgsm, fgsm-random, pgd-K, pgd-KxR (R restarts), cw-K, cw-KxR"
 
 
 class TransferMatrix(NamedTuple):
@@ -55,8 +55,8 @@ def parse_transfer_attack(name: str) -> AttackSpec:
         spec = parse_attack(name)
     except ValueError:
         spec = None
-    if spec is None or spec.kind not in ("fgsm", *STEPPED):
-        hint = did_you_mean(name, ("fgsm", "pgd-20", "cw-30"))
+    if spec is None or spec.kind not in ("fgsm", "fgsm-random", *STEPPED):
+        hint = did_you_mean(name, ("fgsm", "fgsm-random", "pgd-20", "cw-30"))
         raise UserError(f"attack={shown(name)}: accepted are {ACCEPTED}{hint}")
     return spec
 
