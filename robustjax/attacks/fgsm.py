@@ -73,7 +73,9 @@ def fgsm(
       threat: the norm ball, with a finite epsilon, and the box.
       loss: ascended; called as `loss(logits, target)`, gives `[B]`.
       target: defaults to the labels.
-      start: as for `pgd`. "clean" is the method as published.
+      start: as for `pgd`. "clean" is the method as published; "uniform" is `fgsm-random` by name,
+        the step that FAT's tables 1, 3 and 4 are of. From there it ends at full distance only in
+        the pixels whose start lay on the side that it steps to, and finds less.
 
     Returns:
       An `AttackResult`; backward_passes is 1 everywhere.
@@ -91,6 +93,7 @@ def fgsm(
       >>> print(result.success)
       [ True]
 
-    Source: Explaining and Harnessing Adversarial Examples (Goodfellow et al., 2015), section 4.
+    Source: Explaining and Harnessing Adversarial Examples (Goodfellow et al., 2015), section 4;
+      from a random start FAT (Zhang et al., 2020), table 3.
     """
     return FGSM(loss, start)(key, logits_fn, images, labels, threat, target=target)

@@ -107,10 +107,16 @@ def name_of(attack: Any) -> str:
     Raises:
       ValueError: it is none of the registry's, or has a setting that no name can say.
     """
-    for kind, entry in ENTRIES.items():
-        fixed = all(getattr(attack, field, None) == value for field, value in entry.fixed.items())
-        if type(attack) is entry.attack and fixed:
-            return _name(kind, entry, attack)
+    fitting = [
+        kind
+        for kind, entry in ENTRIES.items()
+        if type(attack) is entry.attack
+        and all(getattr(attack, field) == value for field, value in entry.fixed.items())
+    ]
+    if fitting:
+        # Of several, as of FGSM from a random start, the one that says most by itself.
+        kind = max(fitting, key=lambda kind: len(ENTRIES[kind].fixed))
+        return _name(kind, ENTRIES[kind], attack)
     raise UserError(f"{attack!r:.80} is no attack of the registry: {', '.join(ENTRIES)}")
 
 

@@ -53,6 +53,9 @@ class Entry(NamedTuple):
 ENTRIES: dict[str, Entry] = {
     "random": Entry(RandomNoise, "fgsm", ("draws",), form="random-N (of N points the worst)"),
     "fgsm": Entry(FGSM, "fgsm", form="fgsm"),
+    "fgsm-random": Entry(
+        FGSM, "fgsm", fixed={"start": "uniform"}, form="fgsm-random (from a random start)"
+    ),
     "pgd": Entry(PGD, "pgd", ("steps", "restarts"), 1, form="pgd-K, pgd-KxR (R restarts)"),
     "cw": Entry(CW, "cw", ("steps", "restarts"), 1, norms=("linf",), form="cw-K, cw-KxR"),
     "apgd-ce": Entry(APGD, "autoattack", fixed={"loss": "ce"}, form="apgd-ce"),

@@ -37,8 +37,9 @@ from robustjax.runs.resumable import Unfinished
 
 DESCRIPTION = """\
 Makes adversarial images of every source once and shows them to every target: the transfer matrix,
-whose diagonal is white-box. Writes transfer.json, transfer.md, transfer.csv and transfer.png. The
-same command goes on where it was interrupted.
+whose diagonal is white-box. Accuracy is counted on the adversarial images, as in the papers; beside
+it stands robust accuracy, for which the clean image has to be right too. Writes transfer.json,
+transfer.md, transfer.csv and transfer.png. The same command goes on where it was interrupted.
 
   python launch/transfer.py --workdirs=runs/standard,runs/trades,runs/mart --attack=pgd-20
   python launch/transfer.py --sources=runs/natural --targets=runs/trades,runs/mart --epsilon=0.03"""

@@ -24,7 +24,7 @@ LogitsFn = Callable[[jax.Array], jax.Array]
 Progress = Callable[[str, int, int], None]
 """Told the source, how many of all adversarial images are made, and of how many."""
 
-ACCEPTED = "fgsm, pgd-K, pgd-KxR (R restarts), cw-K, cw-KxR"
+ACCEPTED = "fgsm, fgsm-random, pgd-K, pgd-KxR (R restarts), cw-K, cw-KxR"
 
 
 class TransferMatrix(NamedTuple):
@@ -32,14 +32,23 @@ class TransferMatrix(NamedTuple):
 
     Attributes:
       clean: target -> bool [N], classified correctly as they are.
-      robust: source -> target -> bool [N], classified correctly by the target clean and at the
-        source's adversarial image. Where source and target are one network: white-box.
+      correct: source -> target -> bool [N], classified correctly by the target at the source's
+        adversarial image, whatever it says of the clean one. Where source and target are one
+        network: white-box.
       settings: of the attack, JSON.
     """
 
     clean: dict[str, np.ndarray]
-    robust: dict[str, dict[str, np.ndarray]]
+    correct: dict[str, dict[str, np.ndarray]]
     settings: dict[str, Any]
+
+    @property
+    def robust(self) -> dict[str, dict[str, np.ndarray]]:
+        """Source -> target -> bool [N], correct there and clean as well."""
+        return {
+            source: {target: right & self.clean[target] for target, right in by_target.items()}
+            for source, by_target in self.correct.items()
+        }
 
 
 def parse_transfer_attack(name: str) -> AttackSpec:
@@ -55,8 +64,8 @@ def parse_transfer_attack(name: str) -> AttackSpec:
         spec = parse_attack(name)
     except ValueError:
         spec = None
-    if spec is None or spec.kind not in ("fgsm", *STEPPED):
-        hint = did_you_mean(name, ("fgsm", "pgd-20", "cw-30"))
+    if spec is None or spec.kind not in ("fgsm", "fgsm-random", *STEPPED):
+        hint = did_you_mean(name, ("fgsm", "fgsm-random", "pgd-20", "cw-30"))
         raise UserError(f"attack={shown(name)}: accepted are {ACCEPTED}{hint}")
     return spec
 
@@ -100,8 +109,9 @@ def transfer_matrix(
         target.
 
     Source: MART (Wang et al., 2020), table 3; LRM (Summers & Dinneen, 2019), tables 2 and 4; SENSE
-      (Kim & Wang, 2019), table 4. The condition that the clean image is right as well is ours, as
-      for all accuracies of this package.
+      (Kim & Wang, 2019), table 4. They count accuracy on the adversarial images, which is
+      `correct`; that the clean image is right as well, `robust`, is ours, as for all robust
+      accuracies of this package.
     """
     spec = parse_transfer_attack(attack)
     if not sources or not targets:
@@ -110,7 +120,7 @@ def transfer_matrix(
     judge = _Judge(np.asarray(dataset.labels), batch_size)
     clean = {name: judge(logits_fn, clean_images) for name, logits_fn in targets.items()}
     total = len(sources) * len(dataset)
-    robust: dict[str, dict[str, np.ndarray]] = {}
+    correct: dict[str, dict[str, np.ndarray]] = {}
     settings: dict[str, Any] = {}
     for place, (source, source_fn) in enumerate(sources.items()):
 
@@ -133,11 +143,10 @@ def transfer_matrix(
         )
         settings = {"name": spec.name, **score.settings}
         assert score.images is not None  # They are kept.
-        robust[source] = {
-            target: clean[target] & judge(logits_fn, score.images)
-            for target, logits_fn in targets.items()
+        correct[source] = {
+            target: judge(logits_fn, score.images) for target, logits_fn in targets.items()
         }
-    return TransferMatrix(clean, robust, settings)
+    return TransferMatrix(clean, correct, settings)
 
 
 class _Judge(NamedTuple):
@@ -160,28 +169,36 @@ class _Judge(NamedTuple):
 def summarize(matrix: TransferMatrix, **about: Any) -> dict[str, Any]:
     """The content of transfer.json; accuracies are fractions of all examples.
 
+    Of each source and target `accuracy` is that on the adversarial images, as the papers count, and
+    `robust_accuracy` asks for the clean image as well. Files of earlier versions have the latter
+    alone, with its interval as interval_95.
+
     Args:
       matrix: of `transfer_matrix`.
       **about: what else is to be recorded.
     """
-    examples = len(next(iter(matrix.clean.values())))
+    examples, robust = len(next(iter(matrix.clean.values()))), matrix.robust
     return {
         "attack": matrix.settings,
         "examples": examples,
         "clean": {target: _share("accuracy", correct) for target, correct in matrix.clean.items()},
         "transfer": {
             source: {
-                target: {**_share("robust_accuracy", correct), "white_box": source == target}
+                target: {
+                    **_share("accuracy", correct),
+                    **_share("robust_accuracy", robust[source][target], "robust_interval_95"),
+                    "white_box": source == target,
+                }
                 for target, correct in by_target.items()
             }
-            for source, by_target in matrix.robust.items()
+            for source, by_target in matrix.correct.items()
         },
         **about,
     }
 
 
-def _share(name: str, correct: np.ndarray) -> dict[str, Any]:
+def _share(name: str, correct: np.ndarray, interval: str = "interval_95") -> dict[str, Any]:
     return {
         name: float(correct.mean()),
-        "interval_95": wilson_interval(int(correct.sum()), len(correct)),
+        interval: wilson_interval(int(correct.sum()), len(correct)),
     }

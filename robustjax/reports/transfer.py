@@ -17,36 +17,47 @@ def write(summary: Mapping[str, Any], folder: Path) -> Path:
 
 
 def to_markdown(summary: Mapping[str, Any]) -> str:
-    """The matrix as a table, and below it everything needed to repeat it."""
-    targets = list(summary["clean"])
-    attack = summary["attack"]
+    """The matrix as two tables, and below them everything needed to repeat it."""
     lines = [
-        f"# Transfer of {attack['name']} on {summary['examples']} examples",
+        f"# Transfer of {summary['attack']['name']} on {summary['examples']} examples",
         "",
         "Accuracy of each target (column) on the adversarial images of each source (row), with the "
-        "95 % interval, in per cent. An image counts if the target is right about it clean and "
-        "adversarial. Bold: source and target are one network (white-box).",
+        "95 % interval, in per cent: as the papers count, whatever the target says of the clean "
+        "image. Bold: source and target are one network (white-box).",
         "",
-        f"| source | {' | '.join(_cell(name) for name in targets)} |",
-        f"| --- |{' ---: |' * len(targets)}",
-        f"| clean images | {' | '.join(_percent(summary['clean'][name]) for name in targets)} |",
+        *_table(summary, "accuracy", "interval_95"),
+        "",
+        "Robust accuracy: an image counts only if the target is right about it clean as well.",
+        "",
+        *_table(summary, "robust_accuracy", "robust_interval_95"),
     ]
-    for source, by_target in summary["transfer"].items():
-        cells = (
-            f"**{_percent(entry)}**" if entry["white_box"] else _percent(entry)
-            for entry in (by_target[name] for name in targets)
-        )
-        lines.append(f"| {_cell(source)} | {' | '.join(cells)} |")
     rest = ("clean", "transfer", "examples", "runs")
     lines += ["", *(f"* {key}: {_plain(v)}" for key, v in summary.items() if key not in rest)]
     lines += [f"* {name}: {_plain(run)}" for name, run in summary.get("runs", {}).items()]
     return "\n".join(lines) + "\n"
 
 
-def _percent(entry: Mapping[str, Any]) -> str:
-    accuracy = entry.get("robust_accuracy", entry.get("accuracy"))
-    low, high = entry["interval_95"]
-    return f"{100 * accuracy:.2f} ({100 * low:.1f} to {100 * high:.1f})"
+def _table(summary: Mapping[str, Any], accuracy: str, interval: str) -> list[str]:
+    """The lines of the table of one of the two accuracies."""
+    targets = list(summary["clean"])
+    clean = (_percent(summary["clean"][name], "accuracy", "interval_95") for name in targets)
+    lines = [
+        f"| source | {' | '.join(_cell(name) for name in targets)} |",
+        f"| --- |{' ---: |' * len(targets)}",
+        f"| clean images | {' | '.join(clean)} |",
+    ]
+    for source, by_target in summary["transfer"].items():
+        cells = []
+        for entry in (by_target[name] for name in targets):
+            text = _percent(entry, accuracy, interval)
+            cells.append(f"**{text}**" if entry["white_box"] else text)
+        lines.append(f"| {_cell(source)} | {' | '.join(cells)} |")
+    return lines
+
+
+def _percent(entry: Mapping[str, Any], accuracy: str, interval: str) -> str:
+    low, high = entry[interval]
+    return f"{100 * entry[accuracy]:.2f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _cell(text: str) -> str:

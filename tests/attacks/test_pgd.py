@@ -73,6 +73,32 @@ def test_fgsm_reaches_it_in_one_step(norm):
     np.testing.assert_array_equal(result.backward_passes, 1)
 
 
+def test_fgsm_from_a_random_start_is_one_whole_step_projected():
+    """At any start it ends on the side that it steps to, at full distance in half of the pixels."""
+    weights = RANDOM.normal(size=3000).astype(np.float32)
+    images = RANDOM.uniform(size=(2, 3000)).astype(np.float32)
+
+    def network(images):
+        score = images @ weights
+        return jnp.stack([jnp.zeros_like(score), score], axis=1)
+
+    # The same draw, before the step.
+    threat, keys = ThreatModel("linf", 0.25, (0.0, 1.0)), jax.random.split(KEY, 2)
+    free = ThreatModel("linf", 0.25, None)
+    labels = np.array([0, 1])
+    found = attacks.create("fgsm-random")(keys, network, images, labels, threat)
+    begun = attacks.pgd(keys, network, images, labels, threat, steps=0).images
+    direction = np.where(labels == 0, 1, -1)[:, None] * np.sign(weights)
+    clean, begun = np.float64(images), np.float64(begun)
+    expected = np.clip(np.clip(begun + 0.25 * direction, clean - 0.25, clean + 0.25), 0, 1)
+    np.testing.assert_allclose(found.images, expected, atol=1e-6)
+    np.testing.assert_array_equal(found.backward_passes, 1)
+    moved = attacks.create("fgsm-random")(keys, network, images, labels, free).images - images
+    moved = np.asarray(moved * direction)
+    assert moved.min() > -1e-6 and abs(np.mean(moved > 0.25 - 1e-6) - 0.5) < 0.03
+    assert abs(moved.mean() - 0.75 * 0.25) < 0.005  # Half of it at ε, the rest uniform below.
+
+
 def test_cw_linf_follows_the_margin():
     # Where class 0 is lost by far, cross-entropy for label 2 prefers to lower class 2 alone; the
     # margin moves towards class 1, whose logit is the largest of the wrong ones.

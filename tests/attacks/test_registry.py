@@ -32,6 +32,7 @@ THREAT = attacks.ThreatModel("linf", 0.1)
 EXAMPLES = {
     "random-3": (attacks.random_noise, {"draws": 3}),
     "fgsm": (attacks.fgsm, {}),
+    "fgsm-random": (attacks.fgsm, {"start": "uniform"}),
     "pgd-3x2": (attacks.pgd, {"steps": 3, "restarts": 2}),
     "cw-3": (attacks.cw_linf, {"steps": 3}),
     "apgd-ce(steps=4)": (attacks.apgd, {"steps": 4}),
@@ -105,6 +106,9 @@ def test_names_say_what_values_say():
     own = attacks.create("pgd-7(step_size=2/255, start=clean)")
     assert own == attacks.PGD(steps=7, step_size=2 / 255, start="clean")
     assert attacks.create("cw-30(success=any)") == attacks.CW(success="any")
+    assert attacks.create("fgsm-random") == attacks.create("fgsm(start=uniform)")
+    assert naming.name_of(attacks.FGSM(start="uniform")) == "fgsm-random"
+    assert naming.name_of(attacks.FGSM(start="sign")) == "fgsm(start=sign)"
 
 
 @given(
@@ -143,6 +147,7 @@ def test_any_value_has_a_name(value):
         ("pgd-20()", "is no setting"),
         ("pgd-20(start=clean", "accepted are clean"),
         ("apgd-ce(loss=dlr)", "loss is given twice"),
+        ("fgsm-random(start=clean)", "start is given twice"),
         ("square(queries=0)", "queries=0: accepted are"),
         ("apgd-t(loss=ce)", "loss=ce: accepted are dlr, margin"),
     ],
@@ -155,7 +160,8 @@ def test_what_a_name_cannot_say_is_said(name, complaint):
 @pytest.mark.parametrize(
     ("name", "meant"),
     [("pgd", "pgd-20"), ("pdg-7", "pgd-7"), ("pgd-3x2x4", "pgd-3x2"), ("random-3x2", "random-3"),
-     ("PGD_20", "pgd-20"), ("agpd-t", "apgd-t"), ("cw", "cw-20"), ("fgms", "fgsm")],
+     ("PGD_20", "pgd-20"), ("agpd-t", "apgd-t"), ("cw", "cw-20"), ("fgms", "fgsm"),
+     ("fgsm-rand", "fgsm-random")],
 )  # fmt: skip
 def test_what_is_suggested_can_be_created(name, meant):
     with pytest.raises(ValueError, match=f"did you mean '{meant}'"):

@@ -51,6 +51,7 @@ def test_the_diagonal_is_what_evaluating_finds(launch, runs, tmp_path):
         name = f"seed{number}"
         entry = summary["transfer"][name][name]
         assert entry["robust_accuracy"] == alone["attacks"]["pgd-3"]["robust_accuracy"]
+        assert entry["accuracy"] >= entry["robust_accuracy"]
         assert summary["clean"][name]["accuracy"] == alone["clean_accuracy"]
         other = summary["transfer"][f"seed{1 - number}"][name]
         assert other["robust_accuracy"] >= entry["robust_accuracy"] and not other["white_box"]
@@ -69,9 +70,35 @@ def test_sources_and_targets_may_differ(launch, runs):
     summary = json.loads((folder / "transfer.json").read_text())
     assert list(summary["transfer"]) == ["seed0"]
     for name, entry in summary["transfer"]["seed0"].items():
-        assert entry["robust_accuracy"] == summary["clean"][name]["accuracy"]
+        clean = summary["clean"][name]["accuracy"]
+        assert entry["robust_accuracy"] == entry["accuracy"] == clean
     with open(folder / "transfer.csv") as file:
         assert [row["target"] for row in csv.DictReader(file)] == ["seed1", "seed0"] * 2
+
+
+def test_a_file_of_an_earlier_version_gives_way_or_is_kept(launch, runs, tmp_path):
+    """It has robust accuracies alone; what it was measured with is said as now."""
+    arguments = (
+        f"--workdirs={runs[0]}", "--attack=fgsm", "--checkpoint=latest", f"--output_dir={tmp_path}",
+    )  # fmt: skip
+    assert launch(*arguments, "--examples=40")[0] == 0
+    path = tmp_path / "transfer.json"
+    now = json.loads(path.read_text())
+    entry = now["transfer"]["seed0"]["seed0"]
+    earlier = {
+        "robust_accuracy": entry["robust_accuracy"],
+        "interval_95": entry["robust_interval_95"],
+        "white_box": True,
+    }
+    path.write_text(json.dumps({**now, "transfer": {"seed0": {"seed0": earlier}}}))
+    assert launch(*arguments, "--examples=40")[0] == 0
+    assert json.loads(path.read_text())["transfer"] == now["transfer"]
+    assert not list(tmp_path.glob("transfer.*.json"))
+    path.write_text(json.dumps({**now, "transfer": {"seed0": {"seed0": earlier}}}))
+    code, printed = launch(*arguments, "--examples=20")
+    assert code == 0 and "what it was before is" in printed.err
+    (kept,) = tmp_path.glob("transfer.*.json")
+    assert json.loads(kept.read_text())["transfer"]["seed0"]["seed0"] == earlier
 
 
 def test_runs_that_do_not_belong_together_are_refused(launch, runs, tmp_path):

@@ -330,6 +330,19 @@ def test_protocols_are_those_of_the_papers():
     assert trades.epsilon == 0.031 and trades.attack == attacks.PGD(20, 0.003, start="clean")
     sense = protocols.protocol_attacks("sense", "mnist")[1]
     assert sense.epsilon == 0.3 and sense.attack == attacks.PGD(500, 0.01, restarts=20)
+    of_fat = {
+        name: {spec.name: spec for spec in protocols.protocol_attacks(name, "cifar10")}
+        for name in ("fat", "fat_trades", "fat_trades_random", "fat_mart")
+    }
+    for name, specs in of_fat.items():
+        # Table 2 alone is without a random start, of FGSM as of the others.
+        start = "clean" if name == "fat_trades" else "uniform"
+        assert {spec.attack.start for spec in specs.values() if spec.attack} == {start}, name
+    assert of_fat["fat_trades_random"]["pgd-20"].attack == attacks.PGD(20, 0.003)
+    assert of_fat["fat_trades_random"]["fgsm-random"].epsilon == 0.031
+    mart = {spec.name: spec for spec in protocols.protocol_attacks("mart_wrn", "cifar10")}
+    assert list(mart) == ["clean", "fgsm-random", "pgd-20", "pgd-100", "cw-30"]
+    assert mart["fgsm-random"].attack == attacks.FGSM(start="uniform")
     with pytest.raises(ValueError, match="protocol=pnas: accepted are trades, "):
         protocols.protocol_attacks("pnas", "cifar10")
     with pytest.raises(ValueError, match="protocol=nap is for cifar10, and the run was trained"):

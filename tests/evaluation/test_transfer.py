@@ -61,18 +61,33 @@ def test_the_matrix_is_that_of_the_closed_form(dataset, attack):
         moved = clean_images + EPSILON * np.sign(towards_other).reshape(clean_images.shape)
         for target in WEIGHTS:
             clean = margins(WEIGHTS[target], clean_images, labels) > 0
-            right = clean & (margins(WEIGHTS[target], moved, labels) > 0)
-            np.testing.assert_array_equal(found.robust[source][target], right)
+            right = margins(WEIGHTS[target], moved, labels) > 0
+            np.testing.assert_array_equal(found.correct[source][target], right)
+            np.testing.assert_array_equal(found.robust[source][target], clean & right)
             np.testing.assert_array_equal(found.clean[target], clean)
     accuracies = {name: found.robust["a"][name].mean() for name in WEIGHTS}
     assert accuracies["a"] < min(accuracies["b"], accuracies["c"])
 
 
-def test_an_image_that_attack_corrects_does_not_count(dataset):
+def test_an_image_that_an_attack_corrects_counts_as_correct_and_not_as_robust(dataset):
     """The source is the target's opposite: its attack moves images to the target's right side."""
     opposite = {"-a": partial(-WEIGHTS["a"])}
     found = matrix_of(dataset, sources=opposite, targets={"a": NETWORKS["a"]})
     np.testing.assert_array_equal(found.robust["-a"]["a"], found.clean["a"])
+    margin = margins(WEIGHTS["a"], dataset.images / 255.0, dataset.labels)
+    gained = EPSILON * np.abs(np.float64(WEIGHTS["a"][:, 0] - WEIGHTS["a"][:, 1])).sum()
+    np.testing.assert_array_equal(found.correct["-a"]["a"], margin + gained > 0)
+    assert found.correct["-a"]["a"].sum() > found.clean["a"].sum()
+    (entry,) = transfers.summarize(found)["transfer"]["-a"].values()
+    assert entry["accuracy"] > entry["robust_accuracy"] == found.clean["a"].mean()
+
+
+def test_a_random_start_is_weaker_on_the_network_that_it_attacks(dataset):
+    found = matrix_of(dataset, "fgsm-random").correct
+    whole = matrix_of(dataset, "fgsm").correct
+    for name in WEIGHTS:
+        assert np.all(found[name][name] >= whole[name][name])
+    assert found["a"]["a"].sum() > whole["a"]["a"].sum()
 
 
 def test_transfer_between_identical_networks_is_white_box(dataset):
@@ -121,7 +136,7 @@ def test_progress_runs_over_all_sources_and_an_interrupted_matrix_goes_on(datase
 
 @pytest.mark.parametrize("name", ["apgd-ce", "square", "autoattack", "clean", "pgd", "pgd-0"])
 def test_other_attacks_are_refused(dataset, name):
-    with pytest.raises(ValueError, match=f"attack={name}: accepted are fgsm, pgd-K"):
+    with pytest.raises(ValueError, match=f"attack={name}: accepted are fgsm, fgsm-random, pgd-K"):
         matrix_of(dataset, name)
 
 
@@ -141,14 +156,25 @@ def test_the_report_and_the_figure_hold_the_same_numbers(dataset, tmp_path):
         rows = {(row["source"], row["target"]): row for row in csv.DictReader(file)}
     assert len(rows) == 2 + 3 * 2
     text = (tmp_path / "transfer.md").read_text()
-    for source, by_target in found.robust.items():
-        for target, robust in by_target.items():
-            share = robust.sum() / 40
-            entry = summary["transfer"][source][target]
-            assert entry["robust_accuracy"] == float(rows[source, target]["accuracy"]) == share
-            assert entry["interval_95"][0] <= share <= entry["interval_95"][1]
-            assert entry["white_box"] == (source == target)
-            assert f"{100 * share:.2f} (" in text
+    tables = [part for part in text.split("\n\n") if part.startswith("| source")]
+    for table, prefix, counted in zip(
+        tables, ("", "robust_"), (found.correct, found.robust), strict=True
+    ):
+        for source, by_target in counted.items():
+            for target, right in by_target.items():
+                share = right.sum() / 40
+                entry, row = summary["transfer"][source][target], rows[source, target]
+                assert entry[f"{prefix}accuracy"] == float(row[f"{prefix}accuracy"]) == share
+                low, high = (float(row[f"{prefix}{end}_95"]) for end in ("low", "high"))
+                assert [low, high] == list(entry[f"{prefix}interval_95"])
+                assert low <= share <= high
+                assert entry["white_box"] == (source == target)
+                assert f"{100 * share:.2f} (" in table
+    assert any(
+        entry["accuracy"] > entry["robust_accuracy"]
+        for by_target in summary["transfer"].values()
+        for entry in by_target.values()
+    )
     assert summary["clean"]["$b"]["accuracy"] == found.clean["$b"].mean()
     assert "runs/a\\|1" in text and "method trades" in text and "epsilon 0.05" in text
-    assert text.count("| **") == 2
+    assert [table.count("| **") for table in tables] == [2, 2]

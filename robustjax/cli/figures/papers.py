@@ -103,7 +103,7 @@ PAPER_FIGURES = (
         (
             "--flagfile=launch/fat_resnet18.flags --learning_rate=0.1 --step_size=0.007 "
             "--grid=tau=0,1,2,3,4,5,6,7,8,9,10 --grid=model=fat_small_cnn,resnet_18 "
-            "--seeds=0,1,2,3,4 --attacks=clean,fgsm,pgd-10,pgd-20,pgd-100,cw-30 "
+            "--seeds=0,1,2,3,4 --attacks=clean,fgsm-random,pgd-10,pgd-20,pgd-100,cw-30 "
             "--attack_step_size=0.003 --sweep_dir=sweeps/fat_4",
         ),
         "--kind=sweep --sweep_dirs=sweeps/fat_4",

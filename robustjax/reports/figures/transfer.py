@@ -11,7 +11,9 @@ from robustjax.reports.figures.canvas import save, write_numbers
 
 
 def heat_map(summary: Mapping[str, Any], path: Path) -> Path:
-    """Draws the matrix with its numbers inside; the .csv of the same name holds them too.
+    """Draws the accuracies, as the papers count them, with their numbers inside.
+
+    The .csv of the same name holds them too, and beside them the robust accuracies.
 
     Args:
       summary: of `summarize`.
@@ -20,7 +22,7 @@ def heat_map(summary: Mapping[str, Any], path: Path) -> Path:
     targets, sources = list(summary["clean"]), list(summary["transfer"])
     rows = [[100 * summary["clean"][target]["accuracy"] for target in targets]]
     rows += [
-        [100 * summary["transfer"][source][target]["robust_accuracy"] for target in targets]
+        [100 * summary["transfer"][source][target]["accuracy"] for target in targets]
         for source in sources
     ]
     longest = max(map(len, (*sources, *targets)))
@@ -49,20 +51,28 @@ def heat_map(summary: Mapping[str, Any], path: Path) -> Path:
     axes.spines[:].set_visible(False)
     attack = summary["attack"]
     axes.set_title(
-        f"accuracy under {attack['name']}, {attack['norm']} ball of {attack['epsilon']:.4g} "
+        f"accuracy on images of {attack['name']}, {attack['norm']} ball of {attack['epsilon']:.4g} "
         "(red: white-box)",
         fontsize="medium",
         wrap=True,
     )
     figure.colorbar(image, label="accuracy (%)")
+    head = ["source", "target", "accuracy", "low_95", "high_95"]
+    head += ["robust_accuracy", "robust_low_95", "robust_high_95"]
+    # Of clean images both are one.
     numbers = [
-        (name, target, entry["accuracy"], *entry["interval_95"])
-        for name, (target, entry) in (("", item) for item in summary["clean"].items())
+        ("", target, *2 * (entry["accuracy"], *entry["interval_95"]))
+        for target, entry in summary["clean"].items()
     ]
     numbers += [
-        (source, target, entry["robust_accuracy"], *entry["interval_95"])
+        (
+            source,
+            target,
+            *(entry["accuracy"], *entry["interval_95"]),
+            *(entry["robust_accuracy"], *entry["robust_interval_95"]),
+        )
         for source, by_target in summary["transfer"].items()
         for target, entry in by_target.items()
     ]
-    write_numbers(path, ("source", "target", "accuracy", "low_95", "high_95"), numbers)
+    write_numbers(path, head, numbers)
     return save(figure, path)

@@ -269,6 +269,15 @@ def test_checks_and_transfer_attacks_are_shown_whatever_their_form(pages):
     assert tables[("", "a", "b")] == [["a", "12.50 %", "50.00 %"]]
 
 
+def test_transfer_accuracies_of_this_version_and_of_earlier_ones_are_shown():
+    earlier = {"robust_accuracy": 0.125, "interval_95": [0.1, 0.15], "white_box": False}
+    now = {**earlier, "accuracy": 0.25, "interval_95": [0.2, 0.3]}
+    for entry in (earlier, {**now, "robust_interval_95": [0.1, 0.15]}):
+        run = RunFolder("x", "x", {}, transfer={"transfer": {"a": {"b": entry}}})
+        text = Page(page_of_run(run)).text
+        assert "12.50 %" in text and ("25.00 %" in text) == ("accuracy" in entry)
+
+
 def test_of_the_values_of_a_file_only_tables_go_without_a_name_before_them():
     table = {"row": {"column": 1}}
     run = RunFolder("x", "x", {}, diagnosis={"first": {"t": table, "k": 1}, "second": table})
