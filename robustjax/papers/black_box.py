@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
@@ -36,6 +37,7 @@ class Pair(NamedTuple):
       epsilon: radius of the ball.
       examples: the first so many of the test set; 0: all.
       checkpoint: "latest" or "best", of both.
+      sets: how often the images are made, each time from other starts.
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class Pair(NamedTuple):
     epsilon: float
     examples: int
     checkpoint: str
+    sets: int
 
     @property
     def path(self) -> Path:
@@ -82,6 +85,7 @@ def pair_of(
         epsilon,
         wanted.examples,
         wanted.checkpoint,
+        column.sets,
     )
 
 
@@ -149,26 +153,32 @@ def measure(group: Sequence[Pair], batch_size: int = 0) -> None:
                 f"{name} was trained on {target.config.dataset}, and is shown images made on "
                 f"{first.source.name}, of {source.config.dataset}"
             )
-    matrix = transfer_matrix(
-        first.attack,
-        jax.random.key(0),
-        {"source": source.logits_fn},
-        {name: target.logits_fn for name, target in targets.items()},
-        source.test_set,
-        source.threat(first.epsilon),
-        batch_size=min(batch_size or source.config.batch_size, len(source.test_set)),
-    )
+    size = min(batch_size or source.config.batch_size, len(source.test_set))
+    matrices = [
+        transfer_matrix(
+            first.attack,
+            jax.random.key(number),
+            {"source": source.logits_fn},
+            {name: target.logits_fn for name, target in targets.items()},
+            source.test_set,
+            source.threat(first.epsilon),
+            batch_size=size,
+        )
+        for number in range(first.sets)
+    ]
     for pair in group:
-        right = matrix.correct["source"][pair.target.name]
+        name = pair.target.name
+        right = np.logical_and.reduce([one.correct["source"][name] for one in matrices])
         content = {
             "source": pair.source.name,
             "target": pair.target.name,
             "checkpoint": pair.checkpoint,
-            "attack": matrix.settings,
+            "attack": matrices[0].settings,
+            "sets": pair.sets,
             "examples": len(right),
             "accuracy": float(right.mean()),
             "interval_95": wilson_interval(int(right.sum()), len(right)),
-            "robust_accuracy": float(matrix.robust["source"][pair.target.name].mean()),
+            "robust_accuracy": float((right & matrices[0].clean[name]).mean()),
             "seconds": round(time.monotonic() - started, 1),
             "versions": versions(),
         }

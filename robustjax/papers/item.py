@@ -80,6 +80,8 @@ class Column:
       checkpoint: "latest" (the last epoch) or "best" (by robust accuracy on held-out images).
       examples: the first so many of the test set; 0: all.
       source: the network whose adversarial images are shown to the row's (black box).
+      sets: of a black box: how often they are made, each time from other starts; what counts is to
+        be right about all of them.
       quantity: "accuracy", "error" (what is left to 100 %), or a key of metrics.jsonl, whose mean
         over the epochs is shown ("mean_backward_passes"), and of "elapsed_seconds" the last.
     """
@@ -90,6 +92,7 @@ class Column:
     checkpoint: str = LATEST
     examples: int = 0
     source: Training | None = None
+    sets: int = 1
     quantity: str = "accuracy"
 
     def but(self, **changes: Any) -> Column:
@@ -149,7 +152,8 @@ class Row:
     @property
     def name(self) -> str:
         """The label, of a figure behind that of its line; no two rows of an item have one."""
-        return f"{self.line}: {self.label}" if self.line and self.line != self.label else self.label
+        apart = self.line and not self.label.startswith(self.line)
+        return f"{self.line}: {self.label}" if apart else self.label
 
     def column(self, column: Column) -> Column:
         """A column of the item as it is for this row."""
