@@ -227,6 +227,12 @@ class TrainConfig:
         "run",
         changes_training=False,
     )
+    measure_attack: str = _option(
+        "",
+        "attack that measures robust accuracy after each epoch, as 'pgd-20(step_size=0.8/255)' or "
+        "fgsm-random; PGD of --measure_steps if not given",
+        "run",
+    )
     measure_steps: int = _option(
         10,
         "steps of the PGD that measures robust accuracy after each epoch; of the size that "

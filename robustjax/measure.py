@@ -1,9 +1,10 @@
-"""The small attack that scores a set of examples during training: clean and PGD accuracy.
+"""The small attack that scores a set of examples during training: clean and robust accuracy.
 
 It runs mapped over the same devices as the train step. Evaluations to be published go through
 `robustjax.evaluation`.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import attacks, data, parallel
+from robustjax.attacks.attack import Attack
 from robustjax.attacks.engine.rows import misclassified
 from robustjax.models.forward import forward
+from robustjax.step_size import ReachWarning
 
 PyTree = Any
 
@@ -31,8 +34,7 @@ def make_measure(
     devices: Sequence[jax.Device],
     threat: attacks.ThreatModel,
     *,
-    steps: int,
-    step_size: float,
+    attack: Attack,
     batch_size: int,
 ) -> Callable[[PyTree, data.Dataset, jax.Array], Accuracy]:
     """Compiles the measurement once for every set of this image size.
@@ -41,8 +43,7 @@ def make_measure(
       model: the Flax network, called with train=False.
       devices: this process's devices; every process of the run measures its share of each batch.
       threat: the norm ball and the box.
-      steps: of PGD on the cross-entropy, one uniform start.
-      step_size: of PGD, in the units of the norm.
+      attack: with its step size, if it has one; called in a traced program.
       batch_size: over all devices; the last batch is padded and masked.
 
     Returns:
@@ -66,9 +67,9 @@ def make_measure(
         images = data.to_float(images)
         keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
         clean = ~misclassified(logits_fn(images), labels)
-        result = attacks.pgd(
-            keys, logits_fn, images, labels, threat, steps=steps, step_size=step_size
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReachWarning)  # Training said it at its start.
+            result = attack(keys, logits_fn, images, labels, threat)
         robust = clean & ~result.success
         return jax.lax.psum((jnp.sum(clean & counted), jnp.sum(robust & counted)), parallel.AXIS)
 

@@ -22,8 +22,18 @@ class Linear(nn.Module):
 WEIGHTS = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
 
 
-@pytest.mark.parametrize("num_devices", [1, 4])
-def test_accuracies_are_those_of_the_closed_form_whatever_the_padding(num_devices):
+@pytest.mark.parametrize(
+    ("num_devices", "attack"),
+    [
+        (1, attacks.PGD(4, EPSILON)),
+        (4, attacks.PGD(4, EPSILON)),
+        (4, attacks.create("fgsm")),
+        (4, attacks.create("pgd-2x2", step_size=2 * EPSILON)),
+        (4, attacks.create("cw-2", step_size=2 * EPSILON)),
+    ],
+    ids=["pgd, one device", "pgd", "fgsm", "pgd with restarts", "cw"],
+)
+def test_accuracies_are_those_of_the_closed_form_whatever_the_padding(num_devices, attack):
     rng = np.random.default_rng(1)
     # Away from the borders of the box; 27 is no multiple of the batch.
     images = rng.integers(60, 196, (27, 2, 2, 1), dtype=np.uint8)
@@ -37,8 +47,7 @@ def test_accuracies_are_those_of_the_closed_form_whatever_the_padding(num_device
         Linear(),
         devices,
         attacks.ThreatModel("linf", EPSILON),
-        steps=4,
-        step_size=EPSILON,
+        attack=attack,
         batch_size=8,
     )
     variables = {"params": {"Dense_0": {"kernel": jnp.asarray(WEIGHTS)}}}
@@ -57,7 +66,6 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused():
             Linear(),
             parallel.local_devices(4),
             attacks.ThreatModel(),
-            steps=1,
-            step_size=0.1,
+            attack=attacks.PGD(1, 0.1),
             batch_size=6,
         )

@@ -79,9 +79,17 @@ ENTRIES: dict[str, Entry] = {
 }
 
 
-def accepted() -> str:
-    """How names are written, for messages and help."""
-    return ", ".join(entry.form for entry in ENTRIES.values())
+GRADIENT_STEPS = ("fgsm", "fgsm-random", "pgd", "cw")
+"""Take as many gradient steps on every example as their name says, and leave none of them alone."""
+
+
+def accepted(kinds: Sequence[str] | None = None) -> str:
+    """How names are written, for messages and help.
+
+    Args:
+      kinds: of attacks; all if not given.
+    """
+    return ", ".join(ENTRIES[kind].form for kind in (ENTRIES if kinds is None else kinds))
 
 
 def names() -> tuple[str, ...]:

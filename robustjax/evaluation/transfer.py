@@ -11,11 +11,12 @@ import numpy as np
 
 from robustjax import attacks, data
 from robustjax.arguments import did_you_mean, shown
+from robustjax.attacks import registry
 from robustjax.attacks.engine.model import clean_logits
 from robustjax.attacks.engine.rows import predicted
 from robustjax.batching import batches_of_one_shape
 from robustjax.errors import UserError
-from robustjax.evaluation.spec import STEPPED, AttackSpec, parse_attack
+from robustjax.evaluation.spec import AttackSpec, parse_attack
 from robustjax.evaluation.suite import run_attack, wilson_interval
 from robustjax.runs.resumable import Unfinished
 
@@ -24,7 +25,7 @@ LogitsFn = Callable[[jax.Array], jax.Array]
 Progress = Callable[[str, int, int], None]
 """Told the source, how many of all adversarial images are made, and of how many."""
 
-ACCEPTED = "fgsm, fgsm-random, pgd-K, pgd-KxR (R restarts), cw-K, cw-KxR"
+ACCEPTED = registry.accepted(registry.GRADIENT_STEPS)
 
 
 class TransferMatrix(NamedTuple):
@@ -64,7 +65,7 @@ def parse_transfer_attack(name: str) -> AttackSpec:
         spec = parse_attack(name)
     except ValueError:
         spec = None
-    if spec is None or spec.kind not in ("fgsm", "fgsm-random", *STEPPED):
+    if spec is None or spec.kind not in registry.GRADIENT_STEPS:
         hint = did_you_mean(name, ("fgsm", "fgsm-random", "pgd-20", "cw-30"))
         raise UserError(f"attack={shown(name)}: accepted are {ACCEPTED}{hint}")
     return spec

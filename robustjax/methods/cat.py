@@ -53,7 +53,7 @@ def create(
       attack_batch_norm: "eval", or "train" as in the authors' code.
 
     The authors' code measures the accuracy under PGD of the current strength where here it is that
-    of `measure_steps` steps, waits besides for 90 % on the attacked training images, goes back to
+    of `measure_attack`, waits besides for 90 % on the attacked training images, goes back to
     the best weights of a strength before the next, and quantises the validation images; none of
     these is offered.
 

@@ -12,12 +12,13 @@ import numpy as np
 import optax
 
 from robustjax import data, methods, models, parallel
-from robustjax.arguments import LARGEST_COUNT
+from robustjax.arguments import LARGEST_COUNT, shown
 from robustjax.config import TrainConfig
 from robustjax.digest import digest
 from robustjax.epoch_schedule import parse_schedule
 from robustjax.errors import UserError
 from robustjax.step_size import reach_complaint
+from robustjax.training.measure_attack import require_measurable, short_reach
 from robustjax.training.optimizer import create_optimizer
 from robustjax.training.schedules import learning_rate_schedule, warmed_up
 from robustjax.training.step import StepSettings, make_train_step, microbatch
@@ -80,6 +81,8 @@ class Experiment:
                 f"train_split={config.train_split}: the images that evaluations measure on are "
                 "trained on"
             ]
+        if short_reach(config):
+            found.append(f"measure_attack={shown(config.measure_attack)}: {short_reach(config)}")
         if config.step_size is None or "step_size" not in self.method.goes_by:
             return found
         radius = config.epsilon
@@ -141,6 +144,7 @@ def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Expe
     _require_labels(config, method, train_set)
     height, width, channels = train_set.images.shape[1:]
     require_units(config, height * width * channels)
+    require_measurable(config, train_set.num_classes)
     augmentation = (
         data.Augmentation.parse(config.augmentation)
         if config.augmentation
@@ -212,6 +216,7 @@ def check_experiment(config: TrainConfig) -> None:
 
 def _require_fitting_options(config: TrainConfig, method: methods.Method) -> None:
     """Refuses options that the method, or another option, cannot go with."""
+    require_measurable(config)
     require_units(config)
     if "steps" in method.goes_by:
         counts = parse_schedule(config.steps_schedule).values if config.steps_schedule else ()

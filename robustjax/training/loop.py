@@ -101,6 +101,8 @@ def train(
         log = MetricsLog(folder / METRICS, writes=is_main, rows=beginning.rows)
         run = _Run(experiment, devices, beginning)
         total_steps = config.epochs * experiment.steps_per_epoch
+        if run.step < total_steps:
+            say(run.measured_by)
         progress = Progress(total_steps, run.step, config.epochs, stream)
         rows = []
         with contextlib.closing(progress):
@@ -140,6 +142,11 @@ class _Run:
         self._train_step = experiment.train_step(devices)
         self._accuracy = EpochAccuracy(experiment, devices)
         self._data_digest = experiment.data_digest()
+
+    @property
+    def measured_by(self) -> str:
+        """One line: what measures robust accuracy after each epoch."""
+        return self._accuracy.description
 
     def host_state(self) -> TrainState:
         """The state as NumPy arrays."""

@@ -8,8 +8,8 @@ import jax
 
 from robustjax import attacks
 from robustjax.measure import make_measure
-from robustjax.step_size import default_step_size
 from robustjax.training.experiment import Experiment
+from robustjax.training.measure_attack import describe, measuring_attack
 
 PyTree = Any
 
@@ -20,6 +20,9 @@ class EpochAccuracy:
     Args:
       experiment: names the sets, and the attack.
       devices: of this process, that share the examples.
+
+    Attributes:
+      description: one line, what measures and on what.
     """
 
     def __init__(self, experiment: Experiment, devices: Sequence[jax.Device]) -> None:
@@ -28,14 +31,17 @@ class EpochAccuracy:
             experiment.model,
             devices,
             attacks.ThreatModel(config.norm, config.test_epsilon),
-            steps=config.measure_steps,
-            step_size=default_step_size(config.test_epsilon, config.measure_steps),
+            attack=measuring_attack(config),
             batch_size=config.batch_size,
         )
-        self._sets = {
-            "train": experiment.train_set.sample(config.measure_examples),
-            "holdout": experiment.holdout_set,
-        }
+        sample, held_out = (
+            experiment.train_set.sample(config.measure_examples),
+            experiment.holdout_set,
+        )
+        self._sets = {"train": sample, "holdout": held_out}
+        self.description = describe(
+            config, len(sample), None if held_out is None else len(held_out)
+        )
 
     def of(self, variables: PyTree, key: jax.Array) -> dict[str, float | None]:
         """The accuracies as a row of metrics.jsonl names them; None where nothing is held out.

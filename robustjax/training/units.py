@@ -8,6 +8,7 @@ from robustjax.arguments import is_number
 from robustjax.config import TrainConfig
 from robustjax.epoch_schedule import parse_schedule
 from robustjax.errors import UserError
+from robustjax.training.measure_attack import own_distances
 
 _LENGTHS = ("d_max", "min_epsilon", "growth")
 """Hyper-parameters of methods that are distances between images."""
@@ -58,6 +59,7 @@ def _distances(config: TrainConfig) -> Iterator[tuple[str, float]]:
         value = getattr(config, name)
         if value is not None:
             yield f"{name}={value:g}", value
+    yield from own_distances(config).items()
     given: dict[str, Any] = {"epsilon_schedule": config.epsilon_schedule or None}
     given |= {name: config.hyperparameters().get(name) for name in _LENGTHS}
     for name, value in given.items():

@@ -298,6 +298,10 @@ def test_axes():
         ("--sweep_dir=s --seeds=1,1", "would share the folder"),
         ("--sweep_dir=s --method=trades --grid=beta=1 --grid=beta=2", "a flag is swept twice"),
         ("--sweep_dir=s --grid=flagfile=launch/nothing.flags", "nothing"),
+        (
+            "--sweep_dir=s --grid=measure_attack=fgsm,square",
+            "'measure_attack=square': --measure_attack=square: accepted are fgsm, fgsm-random",
+        ),
         ("--sweep_dir=s --seeds=a", "--seeds=a: accepted are whole numbers"),
         ("--sweep_dir=s --seeds=", "--seeds= is empty"),
         ("--sweep_dir=s --seed=5", "--seed: what each run of a sweep has follows from --seeds"),

@@ -136,7 +136,7 @@ def test_progress_runs_over_all_sources_and_an_interrupted_matrix_goes_on(datase
 
 @pytest.mark.parametrize("name", ["apgd-ce", "square", "autoattack", "clean", "pgd", "pgd-0"])
 def test_other_attacks_are_refused(dataset, name):
-    with pytest.raises(ValueError, match=f"attack={name}: accepted are fgsm, fgsm-random, pgd-K"):
+    with pytest.raises(ValueError, match=f"attack={name}: accepted are fgsm, fgsm-random .* pgd-K"):
         matrix_of(dataset, name)
 
 
