@@ -130,6 +130,8 @@ PLAUSIBLE = {
     "set": ("start=uniform", "tau=0,1@2", "beta=nan", "beta=1e400", "c=0.5..x@3", "start=None"),
     "classes": ("3,5", "3,3", "0.5", "10", "1e300"),
     "decay_epochs": ("75,90", "90,75", "0", "1e-9", "5e8"),
+    "measure_attack": ("fgsm-random", "pgd-2147483647", "cw-2x2(start=clean)", "pgd-2(noise=1e300)",
+                       "pgd-2(loss=dlr)", "pgd-2(step_size=1e-400)", "spsa", "pgd-2(" + "x" * 300),
     **{name: field.metadata["choices"] for name, field in OPTIONS.items()
        if field.metadata["choices"]},
 }  # fmt: skip

@@ -216,8 +216,8 @@ def check_experiment(config: TrainConfig) -> None:
 
 def _require_fitting_options(config: TrainConfig, method: methods.Method) -> None:
     """Refuses options that the method, or another option, cannot go with."""
-    require_measurable(config)
     require_units(config)
+    require_measurable(config)
     if "steps" in method.goes_by:
         counts = parse_schedule(config.steps_schedule).values if config.steps_schedule else ()
         if config.steps == 0 or (counts and not any(counts)):

@@ -13,7 +13,7 @@ from robustjax.attacks import naming, registry
 from robustjax.attacks.attack import Attack
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
-from robustjax.step_size import ReachWarning, default_step_size, reach_complaint
+from robustjax.step_size import default_step_size, reach_complaint
 
 ACCEPTED = registry.accepted(registry.GRADIENT_STEPS)
 
@@ -73,8 +73,8 @@ def require_measurable(config: TrainConfig, num_classes: int = 10) -> None:
     usual = TrainConfig.measure_steps
     if config.measure_steps != usual:
         raise UserError(
-            f"measure_steps={config.measure_steps}: measure_attack={shown(text)} says how many steps "
-            f"there are; accepted beside it is {usual}, the default"
+            f"measure_steps={config.measure_steps}: measure_attack={shown(text)} says how many "
+            f"steps there are; accepted beside it is {usual}, the default"
         )
     images = jax.ShapeDtypeStruct((2, 8, 8, 1), np.float32)
     labels = jax.ShapeDtypeStruct((2,), np.int32)
@@ -88,7 +88,7 @@ def require_measurable(config: TrainConfig, num_classes: int = 10) -> None:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ReachWarning)  # The experiment's warnings say it.
+            warnings.simplefilter("ignore")  # Short steps are among the experiment's warnings.
             jax.eval_shape(attacked, images, labels)
     except ValueError as error:
         raise UserError(f"measure_attack={shown(text)}: not accepted ({error})") from None
@@ -132,7 +132,8 @@ def _named(config: TrainConfig) -> naming.Named:
         kind = naming.parse(plain).kind
     except ValueError:
         kind = ""
-    if kind not in registry.GRADIENT_STEPS:
+    closed = text == plain or text.endswith(")")
+    if kind not in registry.GRADIENT_STEPS or not closed:
         hint = did_you_mean(plain, ("fgsm", "fgsm-random", "pgd-20", "cw-30"))
         raise UserError(f"measure_attack={shown(text)}: accepted are {ACCEPTED}{hint}")
     try:
