@@ -165,8 +165,9 @@ def spsa(
       2018), Algorithm 1 with Adam. `samples` counts as the first author's code in CleverHans does,
       which starts at a random point of the ball, stops at a given loss, and has 128 samples by
       default; AdverTorch counts the n directions, so that its samples are half of those here, and
-      shares them among the images of a batch. 100 steps with 8192 samples are what NAP (2021)
-      reports; its code asks AdverTorch for 100 steps with the default of 128.
+      shares them among the images of a batch. 100 steps and 8192 are the numbers in the code of
+      NAP's authors (test_spsa.py), whose paper does not evaluate SPSA; there 8192 is the size of
+      AdverTorch's batches, and the samples are its default, 128.
     """
     return SPSA(steps, samples, delta, learning_rate, chunk)(key, logits_fn, images, labels, threat)
 
