@@ -9,7 +9,6 @@ from robustjax import attacks, methods
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
-FIGURES = (ROOT / "docs" / "figures.md").read_text()
 
 
 def test_the_snippet_for_notebooks_runs():
@@ -36,16 +35,16 @@ def test_what_it_names_exists():
         assert (ROOT / path).exists(), path
     for path in re.findall(r"\]\(([\w./]+)\)", TEXT):
         assert (ROOT / path).exists(), path
-    for path in re.findall(r"--flagfile=(launch/\w+\.flags)", TEXT + FIGURES):
+    for path in re.findall(r"--flagfile=(launch/\w+\.flags)", TEXT):
         assert (ROOT / path).exists(), path
 
 
 def test_every_flag_it_names_exists():
     from absl import flags
 
-    from robustjax.cli import diagnose, evaluate, experiment, report, transfer, verify
+    from robustjax.cli import diagnose, evaluate, experiment, figures, report, transfer, verify
     from robustjax.cli.analyze import command as analyze
-    from robustjax.cli.figures import command as figures
+    from robustjax.cli.reproduce import command as reproduce
     from robustjax.cli.sweep import command as sweep
     from robustjax.flags import define_flags
 
@@ -53,7 +52,7 @@ def test_every_flag_it_names_exists():
     define_flags(values)
     known = set(values) | {"flagfile", "help", "workdir"}
     modules = (analyze, diagnose, evaluate, experiment, figures, report, transfer, verify)
-    for groups in (*(module.GROUPS for module in modules), sweep.OWN_GROUPS):
+    for groups in (*(module.GROUPS for module in modules), sweep.OWN_GROUPS, reproduce.OWN_GROUPS):
         known |= {name for group in groups.values() for name in group}
-    named = set(re.findall(r"(?<![\w-])--(\w+)", TEXT + FIGURES))
+    named = set(re.findall(r"(?<![\w-])--(\w+)", TEXT))
     assert named <= known, named - known

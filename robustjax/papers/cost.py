@@ -95,5 +95,5 @@ def hours(operations: float, flops_per_second: float) -> str:
     seconds = operations / flops_per_second
     for unit, size in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
         if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
+            return f"{seconds / size:,.{1 if seconds < 10 * size else 0}f} {unit}"
     return f"{seconds:.2g} s"

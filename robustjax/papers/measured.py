@@ -3,10 +3,10 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from scipy import stats
+from scipy import special
 
 from robustjax.config import TrainConfig
 from robustjax.files import Path
@@ -68,7 +68,11 @@ class Cell:
         if deviation is None:
             (only,) = self.seen.values()
             return only.interval
-        half = stats.t.ppf(0.975, len(self.seen) - 1) * deviation / math.sqrt(len(self.seen))
+        half = (
+            float(special.stdtrit(len(self.seen) - 1, 0.975))
+            * deviation
+            / math.sqrt(len(self.seen))
+        )
         return (mean - half, mean + half)
 
     @property
@@ -95,6 +99,15 @@ class Cell:
             "difference": self.difference,
             "seeds": {str(seed): one._asdict() for seed, one in self.seen.items()},
         }
+
+    @staticmethod
+    def seen_from_json(content: Mapping[str, Any]) -> dict[int, Seen]:
+        """What each seed's network has, from `to_json`."""
+        found = {}
+        for seed, one in content["seeds"].items():
+            interval = one["interval"] and (one["interval"][0], one["interval"][1])
+            found[int(seed)] = Seen(one["value"], interval, one["examples"])
+        return found
 
 
 def cells_of(

@@ -136,14 +136,19 @@ class Networks:
         return dataclasses.replace(config, workdir=str(workdir)), start
 
 
-def networks_of(items: Mapping[str, tuple[Item, Sequence[Row]]], request: Request) -> list[Network]:
+def networks_of(
+    items: Mapping[str, tuple[Item, Sequence[Row]]],
+    request: Request,
+    networks: Networks | None = None,
+) -> list[Network]:
     """The networks that some items need, each after the one that it begins with.
 
     Args:
       items: name, as "mart/table4" -> the item, and those of its rows that are wanted.
       request: how they are to be made.
+      networks: that were found before with this request.
     """
-    networks, wanted = Networks(request), _Wanted()
+    networks, wanted = networks or Networks(request), _Wanted()
     for name, (item, rows) in items.items():
         for seed in request.seeds_of(item):
             for row in rows:

@@ -2,21 +2,15 @@
 
 import csv
 import re
-import shlex
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from absl import flags
 
 from robustjax import data, training
-from robustjax.analysis.layer_features import layer_names
 from robustjax.cli.analyze import command as analyze
 from robustjax.cli.evaluate import evaluate_run
 from robustjax.config import TrainConfig
-from robustjax.flags import config_from_flags, define_flags
-from robustjax.training.experiment import create_method, create_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -204,45 +198,3 @@ def test_folders_are_asked_for(launch, run):
     ):
         code, printed = launch(*arguments)
         assert code == 1 and message in printed.err and "Traceback" not in printed.err
-
-
-def documented():
-    """The commands of docs/figures.md that analyse runs, and the runs that they name."""
-    text = (ROOT / "docs" / "figures.md").read_text()
-    return [
-        line for line in text.splitlines() if "`launch/analyze.py" in line and line.startswith("|")
-    ]
-
-
-@pytest.mark.parametrize("line", documented(), ids=lambda line: line.split(" | ")[0][2:])
-def test_the_commands_of_the_documentation_are_accepted(line, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    commands = [shlex.split(command) for command in re.findall(r"`(launch/[^`]+)`", line)]
-    made = {}
-    for launcher, *arguments in commands:
-        values = flags.FlagValues()
-        monkeypatch.setattr(flags, "FLAGS", values)
-        if launcher == "launch/train.py":
-            define_flags(values)
-            assert values(["train", *arguments])[1:] == []
-            config = config_from_flags(values)
-            create_method(config)
-            made[config.workdir] = create_model(config, num_classes=len(config.classes) or 10)
-        else:
-            assert launcher == "launch/analyze.py"
-            analyze.define_analysis_flags(values)
-            assert values(["analyze", *arguments])[1:] == []
-            kind = analyze.KINDS[values.kind]
-            analyze._check_flags(kind)
-            analyze._attack(kind)
-            assert set(values.workdirs) <= set(made)
-            if values.layer:
-                (workdir,) = values.workdirs
-                images = np.zeros((1, 32, 32, 3), np.float32)
-                variables = jax.eval_shape(made[workdir].init, jax.random.key(0), images)
-                assert values.layer in layer_names(made[workdir], variables, images)
-
-
-def test_the_documentation_has_a_command_for_every_kind():
-    lines = "\n".join(documented())
-    assert all(f"--kind={kind} " in lines for kind in analyze.KINDS)

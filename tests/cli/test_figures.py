@@ -3,17 +3,12 @@
 import csv
 import functools
 import json
-import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags
 
-from robustjax.cli.figures import command as figures
-from robustjax.cli.figures.papers import PAPER_FIGURES, list_figures, to_markdown
-from robustjax.cli.sweep import command as sweep
-from robustjax.cli.sweep.plan import planned_runs
+from robustjax.cli import figures
 from robustjax.runs.log import KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,27 +136,3 @@ def test_every_mistake_is_one_sentence_that_names_the_folder(launch, tmp_path):
         assert code == 1 and message in printed.err, printed.err
         assert printed.err.startswith("error: ") and "Traceback" not in printed.err
     assert not list(tmp_path.rglob("*.png"))
-
-
-@pytest.mark.parametrize("entry", PAPER_FIGURES, ids=lambda entry: entry.figure.split(",")[0])
-def test_the_commands_of_the_papers_figures_are_accepted(monkeypatch, entry):
-    monkeypatch.chdir(ROOT)
-    folders = []
-    for arguments in entry.training:
-        values = flags.FlagValues()
-        sweep.define_sweep_flags(values)
-        assert values(["sweep", *shlex.split(arguments)])[1:] == []
-        plan = planned_runs(Path(values.sweep_dir), values.grid, values.seeds, values)
-        assert len(plan) > 1
-        folders.append(values.sweep_dir)
-    values = flags.FlagValues()
-    figures.define_figure_flags(values)
-    assert values(["figures", *shlex.split(entry.drawing)])[1:] == []
-    assert set(values.sweep_dirs) <= set(folders)
-
-
-def test_help_and_documentation_list_the_papers_figures():
-    documented = (ROOT / "docs" / "figures.md").read_text()
-    assert to_markdown() in documented
-    for paper in ("MART", "NAP", "FAT", "SENSE", "LRM", "TRADES"):
-        assert f"\n{paper}" in "\n" + list_figures()

@@ -37,7 +37,7 @@ Any flag of launch/train.py overrides what the paper says, as --precision=bfloat
 
 OWN_GROUPS = {
     "what": ["item", "rows", "seeds", "list", "report_only"],
-    "how": ["workdir", "scale", "parallel", "attack_batch_size"],
+    "how": ["workdir", "results_dir", "scale", "parallel", "attack_batch_size"],
 }
 
 DEFAULT_WORKDIR = "reproduced"
@@ -67,6 +67,10 @@ def define(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string(
         "scale", "1", "of epochs and test images, more than 0 to 1, for a try", flag_values=values
     )
+    flags.DEFINE_string(
+        "results_dir", "", "that tables and figures go to; --workdir if not given",
+        flag_values=values,
+    )  # fmt: skip
     flags.DEFINE_integer(
         "parallel", 1, "networks at the same time, each with its share of the cores",
         flag_values=values,
@@ -80,19 +84,24 @@ def _main() -> None:
     values = flags.FLAGS
     request = _request()
     if values.list:
-        print(listing.text(catalogue.chosen(values.item), request, whole=not values.item))
+        for line in listing.lines(catalogue.chosen(values.item), request, whole=not values.item):
+            print(line, flush=True)
         return
     if not values.item:
         raise UserError("--item is not given; --list shows the tables and figures there are")
     chosen = _with_rows(catalogue.chosen(values.item), values.rows)
     require_writable(request.folder, f"--workdir={request.folder}", folders=(RUNS,))
+    output = request.folder
+    if values.results_dir:
+        output = require_writable(values.results_dir, f"--results_dir={values.results_dir}")
     failures: Mapping[Path, str] = {}
     if not values.report_only:
         networks = networks_of(chosen, request)
         require_accepted(networks, training.check_experiment)
         failures = running.run(chosen, networks, request, values.parallel, values.attack_batch_size)
     for name, (item, rows) in chosen.items():
-        results.write(name, item, rows, request, draws=not values.report_only)
+        folder = output / name.replace("/", "_")
+        results.write(name, item, rows, request, folder, draws=not values.report_only)
     if failures:
         lines = [f"{folder.name}: {error}" for folder, error in failures.items()]
         raise UserError(f"{len(failures)} networks failed: " + "; ".join(lines))

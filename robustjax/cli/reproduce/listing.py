@@ -1,6 +1,6 @@
 """What `--list` shows: the tables and figures there are, what they cost, what of them is there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from robustjax.papers import catalogue, cost
 from robustjax.papers.item import Experiment, Item
@@ -15,8 +15,8 @@ _RATES = (
 )
 
 
-def text(items: Mapping[str, Item], request: Request, *, whole: bool) -> str:
-    """The list.
+def lines(items: Mapping[str, Item], request: Request, *, whole: bool) -> Iterator[str]:
+    """The lines of the list, as they are found; all papers take some seconds.
 
     Args:
       items: those to list; of none all are listed.
@@ -25,16 +25,17 @@ def text(items: Mapping[str, Item], request: Request, *, whole: bool) -> str:
     """
     listed = dict(items) if items else catalogue.items()
     networks = Networks(request)
-    lines, papers = [], {paper.name: paper for paper in catalogue.PAPERS}
+    papers = {paper.name: paper for paper in catalogue.PAPERS}
     for name, item in listed.items():
         paper = papers.pop(name.partition("/")[0], None)
         if paper is not None:
-            lines += ["", f"{paper.authors}: {paper.title}"]
-        lines.append(f"  {name:<18} {item.title}")
-        lines.append(f"  {'':<18} {_state(name, item, request, networks)}")
+            yield f"{paper.authors}: {paper.title}"
+        yield f"  {name:<22} {item.title}"
+        yield f"  {'':<22}   {_state(name, item, request, networks)}"
         if not whole:
-            lines += _rows(item, request, networks)
-    return "\n".join([*lines, "", _RATES]).lstrip("\n")
+            yield from _rows(item, request, networks)
+    yield ""
+    yield _RATES
 
 
 def _state(name: str, item: Item, request: Request, networks: Networks) -> str:
@@ -43,7 +44,7 @@ def _state(name: str, item: Item, request: Request, networks: Networks) -> str:
     if isinstance(item.figure, Experiment):
         done = (request.folder / name.replace("/", "_") / f"{item.figure.name}.json").exists()
         return f"an experiment of minutes on a CPU, {'made' if done else 'not made'}"
-    needed = networks_of({name: (item, item.rows)}, request)
+    needed = networks_of({name: (item, item.rows)}, request, networks)
     flops = cost.total_flops(needed)
     cells = cells_of(item, item.rows, request, networks)
     measured = sum(bool(cell.seen) for cell in cells)
@@ -63,12 +64,12 @@ def _rows(item: Item, request: Request, networks: Networks) -> Sequence[str]:
         published, ours = published_text(cell.published), ours_text(cell)
         if published or ours:
             found[cell.row].append(f"{cell.column} {published or '–'} (ours {ours or '–'})")
-    lines = []
+    listed = []
     for row in item.rows:
-        lines.append(f"  {'':<18}   {row.name}: {', '.join(found[row.name]) or 'no number'}")
+        listed.append(f"  {'':<22}   {row.name}: {', '.join(found[row.name]) or 'no number'}")
         if row.training is None:
-            lines.append(f"  {'':<18}     cannot be trained: {row.reason}")
+            listed.append(f"  {'':<22}     cannot be trained: {row.reason}")
         else:
             options = " ".join(f"--{name}={value}" for name, value in row.training.options)
-            lines.append(f"  {'':<18}     launch/{row.training.flag_file}.flags {options}")
-    return lines
+            listed.append(f"  {'':<22}     launch/{row.training.flag_file}.flags {options}")
+    return listed

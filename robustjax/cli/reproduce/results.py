@@ -22,7 +22,9 @@ from robustjax.papers.scale import FEWEST_EXAMPLES
 from robustjax.papers.table import to_markdown
 
 
-def write(name: str, item: Item, rows: Sequence[Row], request: Request, *, draws: bool) -> None:
+def write(
+    name: str, item: Item, rows: Sequence[Row], request: Request, folder: Path, *, draws: bool
+) -> None:
     """Writes and prints the table of an item, and draws it.
 
     Args:
@@ -30,9 +32,9 @@ def write(name: str, item: Item, rows: Sequence[Row], request: Request, *, draws
       item: the table or figure.
       rows: those of its rows that are wanted.
       request: how they were made.
+      folder: of the results, which is made.
       draws: whether what computes, an experiment or an analysis of networks, is made as well.
     """
-    folder = request.folder / name.replace("/", "_")
     if isinstance(item.figure, Experiment):
         if draws:
             _experiment(item.figure, request, folder)

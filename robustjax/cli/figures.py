@@ -1,4 +1,4 @@
-"""`launch/figures.py`: the figures that the papers draw from training, from the logs of runs."""
+"""`launch/figures.py`: figures of the logs of runs and sweeps."""
 
 import sys
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from typing import Any
 from absl import flags
 
 from robustjax.cli import app, checks
-from robustjax.cli.figures.papers import list_figures
 from robustjax.errors import UserError
 from robustjax.files import Path
 from robustjax.flags import define_choice
@@ -31,9 +30,7 @@ and epoch. Both take runs, or sweeps, of which each setting is a line: the media
 sweep: accuracy against the swept value, one line for each sweep and each value of its other flags;
 bars if no swept flag has numbers.
 
-The figures of the papers, as the commands that train what they show and the one that draws it:
-
-"""
+The papers' own figures are made by launch/reproduce.py."""
 
 GROUPS = {"figure": ["kind", "workdirs", "sweep_dirs", "x", "output"]}
 
@@ -42,7 +39,7 @@ KINDS = ("curves", "backward_passes", "sweep")
 
 def main() -> None:
     """Parses the command line and draws."""
-    app.run(_main, define_figure_flags, description=DESCRIPTION + list_figures(), groups=GROUPS)
+    app.run(_main, define_figure_flags, description=DESCRIPTION, groups=GROUPS)
 
 
 def define_figure_flags(values: flags.FlagValues = flags.FLAGS) -> None:
