@@ -51,8 +51,10 @@ def test_every_flag_it_names_exists():
     values = flags.FlagValues()
     define_flags(values)
     known = set(values) | {"flagfile", "help", "workdir"}
-    modules = (analyze, diagnose, evaluate, experiment, figures, report, transfer, verify)
-    for groups in (*(module.GROUPS for module in modules), sweep.OWN_GROUPS, reproduce.OWN_GROUPS):
+    modules = (
+        analyze, diagnose, evaluate, experiment, figures, report, reproduce, transfer, verify,
+    )  # fmt: skip
+    for groups in (*(module.GROUPS for module in modules), sweep.OWN_GROUPS):
         known |= {name for group in groups.values() for name in group}
     named = set(re.findall(r"(?<![\w-])--(\w+)", TEXT))
     assert named <= known, named - known

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from robustjax import attacks, losses
 from robustjax.files import Path
 from robustjax.papers.item import Equation, Experiment, Item, Paper
 from robustjax.papers.measured import Cell
@@ -52,8 +53,10 @@ def _name_of(function: Callable[..., Any]) -> str:
     module = inspect.getmodule(function)
     name = function.__qualname__
     assert module is not None
-    package, _, _ = module.__name__.removeprefix("robustjax.").partition(".")
-    return f"{package}.{name}" if package in ("losses", "attacks") else f"{module.__name__}.{name}"
+    for package in (losses, attacks):
+        if getattr(package, name, None) is function:
+            return f"{package.__name__.removeprefix('robustjax.')}.{name}"
+    return f"{module.__name__}.{name}"
 
 
 def _section(paper: Paper, item: Item, results: Path, link: str) -> list[str]:

@@ -35,7 +35,7 @@ that shows it, the same command goes on where it was interrupted, and several ma
 
 Any flag of launch/train.py overrides what the paper says, as --precision=bfloat16 or --model=..."""
 
-OWN_GROUPS = {
+GROUPS = {
     "what": ["item", "rows", "seeds", "list", "report_only"],
     "how": ["workdir", "results_dir", "scale", "parallel", "attack_batch_size"],
 }
@@ -49,7 +49,7 @@ def main() -> None:
         f"training, {title}": [name for name in names if name not in ("workdir", "seed")]
         for title, names in train_groups().items()
     }
-    app.run(_main, define, description=DESCRIPTION, groups={**OWN_GROUPS, **training_groups})
+    app.run(_main, define, description=DESCRIPTION, groups={**GROUPS, **training_groups})
 
 
 def define(values: flags.FlagValues = flags.FLAGS) -> None:

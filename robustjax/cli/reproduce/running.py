@@ -52,7 +52,7 @@ def run(
         missing = missing_evaluations(by_folder[planned.run.workdir])
         return [_options(one, batch_size) for one in missing]
 
-    with _Claims(by_folder, failures) as claims:
+    with Claims(by_folder, failures) as claims:
         run_all(waiting, evaluations, parallel, failures, claims.give_back, claims.turn)
     pairs = black_box.pairs_of(items, Networks(request), request)
     possible = [pair for pair in pairs if not {pair.source, pair.target} & set(failures)]
@@ -78,7 +78,7 @@ def _options(one: Evaluation, batch_size: int) -> dict[str, object]:
     }
 
 
-class _Claims:
+class Claims:
     """The networks that this process is at; others leave them alone.
 
     A claim is a file beside the network's folder whose lock ends with its process, so that what a
@@ -90,7 +90,7 @@ class _Claims:
         self._held: dict[Path, Lock] = {}
         self._told: set[Path] = set()
 
-    def __enter__(self) -> _Claims:
+    def __enter__(self) -> Claims:
         return self
 
     def __exit__(self, *_: object) -> None:
