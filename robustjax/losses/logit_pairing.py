@@ -2,9 +2,12 @@
 
 import jax.numpy as jnp
 
-from robustjax.arguments import arrays
+from robustjax.arguments import arrays, require_choice
+from robustjax.losses._logits import log_softmax
 from robustjax.losses.classification import cross_entropy
 from robustjax.shapes import Coefficient, Labels, Logits, PerExample
+
+PAIRS = ("logits", "probabilities")
 
 
 def adversarial_logit_pairing(
@@ -14,6 +17,7 @@ def adversarial_logit_pairing(
     *,
     weight: Coefficient = 0.5,
     alpha: Coefficient = 0.0,
+    pairs: str = "logits",
 ) -> PerExample:
     """ALP: the mixed cross-entropy plus the squared distance of clean and adversarial logits.
 
@@ -27,13 +31,16 @@ def adversarial_logit_pairing(
       weight: λ >= 0, a scalar or [B]; may be traced. (The code of Kannan et al. (2018) takes the
         mean over the classes instead of the sum: there λ stands for λ / K here.)
       alpha: share of the clean cross-entropy, in [0, 1]; LRM's comparison has 0 (section 5.2).
+      pairs: "logits", or "probabilities": ‖p − p′‖² of the softmax predictions in place of
+        ‖z − z′‖², as MART (Wang et al., 2020) prints ALP (alpha 0) and CLP (alpha 1) in table 1.
 
     Returns:
       [B], the loss per example.
 
     Raises:
-      ValueError: shapes or types that do not fit, a label outside [0, K), or a weight or alpha that
-        is not accepted. Under `jax.jit`, where values are unknown, such a label gives NaN.
+      ValueError: shapes or types that do not fit, a label outside [0, K), or a weight, alpha or
+        pairs that is not accepted. Under `jax.jit`, where values are unknown, such a label gives
+        NaN.
 
     Example:
       >>> import jax
@@ -58,9 +65,17 @@ def adversarial_logit_pairing(
     alpha = arrays.checked_coefficient(
         "adversarial_logit_pairing: alpha", alpha, shape=shape, dtype=dtype, maximum=1
     )
+    require_choice("adversarial_logit_pairing: pairs", pairs, PAIRS)
+    distance = logit_pairing(clean_logits, adversarial_logits)
+    if pairs == "probabilities":
+        distance = logit_pairing(*map(_probabilities, (clean_logits, adversarial_logits)))
     clean = alpha * cross_entropy(clean_logits, labels)
     adversarial = (1 - alpha) * cross_entropy(adversarial_logits, labels)
-    return clean + adversarial + weight * logit_pairing(clean_logits, adversarial_logits)
+    return clean + adversarial + weight * distance
+
+
+def _probabilities(logits: Logits) -> Logits:
+    return jnp.exp(log_softmax(logits))
 
 
 def logit_pairing(logits: Logits, other_logits: Logits) -> PerExample:

@@ -32,6 +32,7 @@ def create(
     *,
     weight: Scalar = 0.5,
     alpha: Scalar = 0.0,
+    pairs: str = "logits",
     start: str = "uniform",
     attack_labels: str = "given",
     mean_over_classes: bool = False,
@@ -48,6 +49,8 @@ def create(
     Args:
       weight: λ; a number or a schedule. 0.5 on CIFAR-10, 5 on CIFAR-100 in LRM.
       alpha: α, share of the clean loss; 0.5 in the authors' code, the usual value of eq. 1.
+      pairs: "logits", or "probabilities", as MART (Wang et al., 2020) prints this loss in table 1,
+        and with alpha 1 what it calls CLP.
       start: PGD's start: "uniform", "gaussian", "sign" or "clean".
       attack_labels: "given", or "predicted" as in the authors' code: the attack leads away from the
         network's own prediction.
@@ -72,6 +75,7 @@ def create(
 
     Source: Kannan et al. (2018), section 3; LRM (Summers and Dinneen, 2019), eqs. 2 and 9.
     """
+    require_choice("pairs", pairs, ("logits", "probabilities"))
     require_choice("start", start, STARTS)
     require_choice("attack_labels", attack_labels, ("given", "predicted"))
     require_choice("mean_over_classes", mean_over_classes, (True, False))
@@ -100,6 +104,7 @@ def create(
             outer.batch.labels,
             weight=outer.scalars["weight"] / classes,
             alpha=outer.scalars["alpha"],
+            pairs=pairs,
         )
         squeezed = losses.logit_squeezing(clean_logits) + losses.logit_squeezing(logits)
         return Objective(loss + outer.scalars["squeezing"] * squeezed, network.statistics)

@@ -71,8 +71,8 @@ _CIFAR10: dict[str, Training] = {
     "Dynamic": _instead("mart", "dynamic", fosc="0.5..0@100", **_SECTION_4_2),
     "TRADES": _instead("mart", "trades", beta=4, **_SECTION_4_2),
     "MART": trained("mart", **_SECTION_4_2),
-    "ALP": _instead("mart", "alp", alpha=0, **_SECTION_4_2),
-    "CLP": _instead("mart", "alp", alpha=1, **_SECTION_4_2),
+    "ALP": _instead("mart", "alp", alpha=0, pairs="probabilities", **_SECTION_4_2),
+    "CLP": _instead("mart", "alp", alpha=1, pairs="probabilities", **_SECTION_4_2),
 }
 
 _MNIST: dict[str, Training] = {
@@ -264,10 +264,9 @@ ITEMS: tuple[Item, ...] = (
         ),
         columns=_WHITE_BOX["cifar10"],
         note="The paper prints formulas and measures nothing here: the columns are ours, those of "
-        "table 2. Its ALP and CLP pair probabilities, for which there is no option; their rows "
-        "pair logits, as Kannan et al. (2018), by --method=alp with its weight of 0.5 (the paper "
-        "has none): CE(x̂) with --alpha=0, and CE(x), the paper's CLP, with --alpha=1. The MMA row "
-        "also has MMA's third of clean loss and leaves out examples beyond d_max.",
+        "table 2. Its ALP and CLP pair probabilities (--pairs=probabilities), Kannan et al. (2018) "
+        "logits; CLP there is CE(x) and the pairing with x̂ (--alpha=1). λ is not said: 0.5. MMA's "
+        "row also has its third of clean loss and leaves out examples beyond d_max.",
     ),
     Item(
         name="fig2a",

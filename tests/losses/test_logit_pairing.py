@@ -53,6 +53,17 @@ def test_the_value_is_equations_2_and_9(soft, options):
     np.testing.assert_allclose(found, weight * square - (targets * scored).sum(-1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_probabilities_are_paired_as_table_1_of_mart_has_alp_and_clp(alpha):
+    clean, adversarial, labels = draw(2.0)
+    found = losses.adversarial_logit_pairing(
+        clean, adversarial, labels, weight=0.7, alpha=alpha, pairs="probabilities"
+    )
+    p, q = softmax(clean), softmax(adversarial)
+    scored = (q if alpha == 0 else p)[np.arange(16), labels]
+    np.testing.assert_allclose(found, 0.7 * ((p - q) ** 2).sum(-1) - np.log(scored), rtol=1e-5)
+
+
 def test_the_coefficients_may_be_traced():
     clean, adversarial, labels = draw(1.0)
     loss = jax.jit(
@@ -84,6 +95,7 @@ def test_pairing_sees_only_the_difference_and_squeezing_is_pairing_with_zero(sca
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"pairs": "logit"}, "adversarial_logit_pairing: pairs=logit: .*did you mean 'logits'"),
         ({"alpha": 2}, "adversarial_logit_pairing: alpha=2: accepted are 0 to 1"),
         ({"weight": -1}, "adversarial_logit_pairing: weight=-1: accepted are finite numbers, 0 or"),
     ],

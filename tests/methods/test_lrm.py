@@ -185,6 +185,16 @@ def test_the_outer_loss_of_alp_is_equation_2(mean_over_classes, concatenate, pro
     np.testing.assert_allclose(mean, problem.statistics_after(*passes), rtol=1e-5)
 
 
+def test_alp_may_pair_probabilities(problem, formulas):
+    perturbation = displaced(problem)
+    clean = formulas.softmax(problem.logits(problem.clean, "train"))
+    logits = problem.logits(perturbation.images, "train")
+    expected = formulas.cross_entropy(logits, problem.labels)
+    expected += 0.5 * ((clean - formulas.softmax(logits)) ** 2).sum(axis=1)
+    found = outer(problem, methods.create("alp", pairs="probabilities"), perturbation)
+    np.testing.assert_allclose(found.loss, expected, rtol=2e-5)
+
+
 def test_alp_is_half_the_square_and_adversarial_images_alone_by_default(problem, formulas):
     perturbation = displaced(problem)
     clean = problem.logits(problem.clean, "train")

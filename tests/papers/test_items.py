@@ -173,6 +173,14 @@ def test_naps_baselines_have_lambda_8_and_the_best_checkpoint_under_pgd_20():
     assert ITEMS["nap/table6"].seeds == (1, 2, 3, 4)
 
 
+def test_marts_table_1_pairs_probabilities_its_clp_beside_the_clean_loss():
+    for name, alpha in (("ALP", 0), ("CLP", 1)):
+        found = config(row("mart/table1", name))
+        assert found.method == "alp"
+        assert found.hyperparameters()["pairs"] == "probabilities"
+        assert found.hyperparameters()["alpha"] == alpha
+
+
 def test_mart_has_its_baselines_its_transfer_and_both_epochs():
     for name in ("table2_mnist", "table2_cifar10", "table3_mnist", "table3_cifar10"):
         found = {row.name: config(row) for row in ITEMS[f"mart/{name}"].rows}
