@@ -1,5 +1,6 @@
 """Logit pairing and squeezing: squared distances between logits, and of logits to zero."""
 
+import jax
 import jax.numpy as jnp
 
 from robustjax.arguments import arrays, require_choice
@@ -74,7 +75,7 @@ def adversarial_logit_pairing(
     return clean + adversarial + weight * distance
 
 
-def _probabilities(logits: Logits) -> Logits:
+def _probabilities(logits: jax.Array) -> jax.Array:
     return jnp.exp(log_softmax(logits))
 
 

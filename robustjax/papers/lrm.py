@@ -451,7 +451,7 @@ _DIFFERENCES = (
     "natural training speaks for a narrow one; the other reading, of 64 channels up, is "
     "--model=resnet_18.",
     "The smaller 8-layer ResNet of SVHN is cifar_resnet_8 in these tables, of 16 to 64 channels as "
-    "the network of CIFAR; launch/lrm_svhn.flags has the other reading, resnet_8.",
+    "the network of CIFAR; the other reading is resnet_8.",
     "The number of PGD's steps in training is not stated; it is 10 here, from a uniform start, "
     "with running statistics in batch norm.",
     "The ratio of 0.125 or 0.95 between the adversarial loss and the pairing loss has two readings "

@@ -61,9 +61,7 @@ def _rows(
     )
 
 
-# Section 4.2. The paper has no third drop of the learning rate, which launch/mart.flags takes from
-# the authors' code.
-_SECTION_4_2: dict[str, Any] = {"decay_epochs": "75,90", "holdout": 0}
+_SECTION_4_2: dict[str, Any] = {"holdout": 0}
 
 _CIFAR10: dict[str, Training] = {
     "Standard": _instead("mart", "standard", **_SECTION_4_2),
@@ -462,8 +460,7 @@ same loss is minimised on both sets, that of the pseudo-labelled one times γ.""
         "Whether the attack uses running or batch statistics is not said; here running ones, as in "
         "the code, and clean and adversarial images are forwarded one after the other.",
         "The number of epochs is not said; 120, as in the code for ResNet-18. There the learning "
-        "rate falls once more after epoch 100, as in launch/mart.flags; the tables here have the "
-        "two drops of section 4.2.",
+        "rate falls once more after epoch 100; here it has the two drops of section 4.2.",
         "For WRN-34-10 the code has weight decay 7e-4 and 90 epochs, of which the paper says "
         "nothing; here the settings of section 4.1.",
         "There is no code for MNIST, for the ablations or for images without labels.",

@@ -1,5 +1,6 @@
 """What a sweep found: the runs of each setting gathered over the seeds, as numbers and a table."""
 
+import functools
 import json
 import math
 import statistics
@@ -11,7 +12,8 @@ import numpy as np
 from robustjax.arguments import is_finite, is_number
 from robustjax.errors import UserError
 from robustjax.evaluation.accumulated import earlier_records
-from robustjax.evaluation.spec import STEPPED, parse_attack
+from robustjax.evaluation.protocols import protocol_attacks
+from robustjax.evaluation.spec import STEPPED, AttackSpec, parse_attack
 from robustjax.evaluation.summary import MEASURED
 from robustjax.files import Path, read_json
 from robustjax.runs.evaluations import CLEAN, WORST_CASE, Evaluations, Record, Selection
@@ -61,6 +63,8 @@ class Wanted(NamedTuple):
       epsilon: radius of the ball.
       step_size: of PGD and CW; None: what follows from the radius.
       epochs: how long the run is to have been trained.
+      protocol: whose attacks they are, with its radius, steps and examples; "" if no paper's.
+      dataset: of the run.
     """
 
     attacks: Sequence[str]
@@ -69,9 +73,13 @@ class Wanted(NamedTuple):
     epsilon: float
     step_size: float | None
     epochs: int
+    protocol: str = ""
+    dataset: str = ""
 
     def selection(self, attack: str) -> Selection:
         """What a record of one of the attacks has to be."""
+        if self.protocol:
+            return self._of_protocol(attack)
         settings: dict[str, Any] = {} if attack == CLEAN else {"epsilon": self.epsilon}
         spec = parse_attack(attack)
         if spec.kind in STEPPED:
@@ -81,12 +89,25 @@ class Wanted(NamedTuple):
             settings["step_size"] = found[0]
         return Selection(attack, self.examples or math.inf, self.checkpoint, self.epochs, settings)
 
+    def _of_protocol(self, attack: str) -> Selection:
+        spec = _in_protocol(self.protocol, self.dataset)[attack]
+        settings: dict[str, Any] = {} if spec.attack is None else {"epsilon": spec.epsilon}
+        if spec.kind in STEPPED:
+            settings |= {name: getattr(spec.attack, name) for name in ("step_size", "start")}
+        examples = min(self.examples or math.inf, spec.examples or math.inf)
+        return Selection(attack, examples, self.checkpoint, self.epochs, settings)
+
 
 class Spread(NamedTuple):
     """A figure over seeds: its centre and its sample standard deviation (0 for one seed)."""
 
     centre: float
     deviation: float
+
+
+@functools.cache
+def _in_protocol(protocol: str, dataset: str) -> dict[str, AttackSpec]:
+    return {spec.name: spec for spec in protocol_attacks(protocol, dataset)}
 
 
 def label(name: str, value: str) -> str:

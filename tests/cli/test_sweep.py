@@ -307,6 +307,9 @@ def test_axes():
         ("--sweep_dir=s --seed=5", "--seed: what each run of a sweep has follows from --seeds"),
         ("--sweep_dir=s --workdir=x", "--workdir: what each run of a sweep has follows from"),
         ("--sweep_dir=s --attacks=", "--attacks= is empty"),
+        ("--sweep_dir=s --attacks=clean --protocol=mart", "--attacks: --protocol=mart says what it"),
+        ("--sweep_dir=s --dataset=digits --protocol=mart", "--protocol=mart is for cifar10, mnist"),
+        ("--sweep_dir=s --protocol=marrt", "did you mean 'mart'"),
         ("--sweep_dir=s --norm=l2 --epsilon=0.5 --attacks=spsa-1x2", "--attacks=spsa-1x2: it is"),
         ("--sweep_dir=s --classes=3,5 --attacks=apgd-dlr", "--attacks=apgd-dlr: it needs 3"),
         ("--sweep_dir=s --attack_step_size=8", "--attack_step_size=8: within a distance of 8"),
@@ -328,6 +331,25 @@ def test_each_mistake_is_one_sentence_and_starts_nothing(
     assert message in printed.err and "Traceback" not in printed.err
     assert printed.err.startswith("error: ")
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_a_protocol_says_what_the_runs_of_a_sweep_are_attacked_by(launch, tmp_path, data_dir):
+    command = (
+        "--flagfile=launch/sense_mnist_natural.flags", "--model=sense_mnist_cnn_1", "--epochs=1",
+        "--train_examples=256", "--holdout=0", "--batch_size=64", f"--data_dir={data_dir}",
+        "--protocol=sense", "--examples=10", f"--sweep_dir={tmp_path}",
+    )  # fmt: skip
+    code, printed = launch(*command)
+    assert code == 0, printed.err
+    (setting,) = json.loads((tmp_path / "sweep.json").read_text())["settings"]
+    (run,) = setting["runs"]
+    assert set(setting["accuracy"]) == {"clean", "pgd-500x20", "worst case"}
+    assert run["attacks"]["pgd-500x20"]["step_size"] == 0.01
+    assert run["attacks"]["pgd-500x20"]["epsilon"] == 0.3 and run["examples"] == 10
+    code, printed = launch(*command)
+    assert code == 0 and "1 of 1 runs are done" in printed.err
+    assert launch(f"--sweep_dir={tmp_path}", "--report_only")[0] == 0
 
 
 def test_the_median_is_not_the_mean():

@@ -186,7 +186,7 @@ def test_without_a_projection_a_start_in_the_ball_makes_no_sense(name):
     [
         ("fat", 120, {0: 0, 49: 0, 50: 1, 89: 1, 90: 2, 119: 2}, (59, 89, 109)),
         ("fat_trades", 85, {29: 0, 30: 1, 50: 2, 69: 2, 70: 3}, (74,)),
-        ("fat_mart", 90, {19: 0, 20: 1, 40: 2, 60: 3, 80: 4}, (59,)),
+        ("fat_mart", 90, {19: 0, 20: 1, 40: 2, 60: 3, 80: 4}, (59, 89)),
     ],
 )
 def test_the_flag_files_hold_the_papers_settings(file, epochs, tau, drops):

@@ -290,7 +290,7 @@ PAPER = {
     },
     "lrm_svhn": {
         "dataset": "svhn", "train_split": "train+extra", "augmentation": "crop4",
-        "model": "resnet_8", "epsilon": 12 / 255, "step_size": 3 / 255, "epochs": 101,
+        "model": "cifar_resnet_8", "epsilon": 12 / 255, "step_size": 3 / 255, "epochs": 101,
         "learning_rate": 0.001, "decay_epochs": (5, 80), "decay_factors": (10, 0.1),
         "warmup_epochs": 0, "method": "lrm", "label_smoothing": 0.2, "mixing": "mixup",
         "hyperparameters": {"pairing_ratio": 0.95, "squeezing": 1e-4},

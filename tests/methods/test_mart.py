@@ -125,7 +125,7 @@ CIFAR = {**SHARED, "dataset": "cifar10", "epsilon": 8 / 255, "step_size": 2 / 25
 PAPER = {
     "mart": {
         **CIFAR, "model": "resnet_18", "learning_rate": 0.01, "weight_decay": 3.5e-3,
-        "decay_epochs": (75, 90, 100), "decay_factors": (0.1,), "beta": 5,
+        "decay_epochs": (75, 90), "decay_factors": (0.1,), "beta": 5,
     },
     "mart_ablation": {
         **CIFAR, "model": "resnet_18", "learning_rate": 0.1, "weight_decay": 2e-4,

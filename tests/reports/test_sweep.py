@@ -73,6 +73,15 @@ def test_an_evaluation_counts_only_if_it_is_the_one_asked_for(tmp_path, changed,
     assert sweep.is_evaluated(run, WANTED._replace(**changed)) is expected
 
 
+def test_a_protocol_wants_its_own_radius_steps_and_examples():
+    wanted = Wanted([], 0, "latest", 0.1, None, 3, "lrm", "cifar10")
+    selection = wanted.selection("pgd-20")
+    assert selection.settings == {"epsilon": 0.03, "step_size": 0.0078, "start": "uniform"}
+    assert wanted.selection("clean").settings == {}
+    assert wanted.selection("spsa").examples == 1000
+    assert wanted._replace(examples=50).selection("spsa").examples == 50
+
+
 def test_more_examples_than_there_are_is_all_of_them(tmp_path):
     run = SweepRun({}, 0, write_run(tmp_path / "run"))
     path = run.workdir / "evaluation.json"

@@ -23,7 +23,8 @@ from robustjax.cli.sweep.processes import run_all
 from robustjax.cli.train import train_groups
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
-from robustjax.evaluation.spec import require_possible
+from robustjax.evaluation import protocols
+from robustjax.evaluation.spec import AttackSpec, require_possible
 from robustjax.files import Path, read_json, require_writable, write_whole
 from robustjax.flags import define_attacks, define_choice, define_flags
 from robustjax.reports import sweep as results
@@ -52,8 +53,15 @@ its folder and its log in DIR/runs."""
 
 OWN_GROUPS = {
     "sweep": ["sweep_dir", "grid", "seeds", "parallel", "report_only", "center"],
-    "evaluation": ["attacks", "examples", "attack_step_size", "checkpoint", "attack_batch_size"],
-}
+    "evaluation": [
+        "attacks",
+        "protocol",
+        "examples",
+        "attack_step_size",
+        "checkpoint",
+        "attack_batch_size",
+    ],
+}  # fmt: skip
 
 
 _LOCK = "sweep.lock"
@@ -80,7 +88,12 @@ def define_sweep_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         "report_only", False, "only make the table and figure of what is there", flag_values=values
     )
     define_choice("center", "median", tuple(results.CENTRES), "over the seeds", values)
-    define_attacks(["clean", "pgd-20"], f"accepted are {evaluation.accepted_attacks()}", values)
+    accepted = f"accepted are {evaluation.accepted_attacks()} [clean,pgd-20]"
+    define_attacks(None, accepted, values)
+    flags.DEFINE_string(
+        "protocol", "", f"in place of --attacks, a paper's: {', '.join(protocols.PROTOCOLS)}",
+        flag_values=values,
+    )  # fmt: skip
     flags.DEFINE_integer("examples", 0, "the first N of the test set; 0: all", flag_values=values)
     flags.DEFINE_string(
         "attack_step_size",
@@ -149,7 +162,8 @@ def _sweep(folder: Path, plan: Sequence[PlannedRun], record: dict[str, Any]) -> 
         if len(waiting) < len(plan):
             print(f"{len(plan) - len(waiting)} of {len(plan)} runs are done", file=sys.stderr)
         options = {
-            "attack_names": values.attacks,
+            "attack_names": [] if values.protocol else _attacks(),
+            "protocol": values.protocol,
             "examples": values.examples,
             "checkpoint": values.checkpoint,
             "batch_size": values.attack_batch_size,
@@ -172,11 +186,16 @@ def _check_options() -> None:
     for name, instead in (("seed", "--seeds"), ("workdir", "--sweep_dir")):
         if app.is_typed(name):
             raise UserError(f"--{name}: what each run of a sweep has follows from {instead}")
-    if not values.attacks:
+    if values.attacks == []:
         raise UserError("--attacks= is empty: accepted are names, as clean,pgd-20")
+    for name in ("attacks", "attack_step_size"):
+        if values.protocol and values[name].value:
+            raise UserError(
+                f"--{name}: --protocol={values.protocol} says what it is; give one of the two"
+            )
     if not values.seeds:
         raise UserError("--seeds= is empty: accepted are whole numbers, as 0,1,2")
-    for name in values.attacks:
+    for name in _attacks():
         evaluation.parse_attack(name)
     if values.attack_step_size:
         try:
@@ -187,6 +206,13 @@ def _check_options() -> None:
         require_finite("--attack_step_size", step_size, 0, accepted=accepted)
 
 
+def _attacks() -> list[str]:
+    """The attacks by name that the flags ask for, where no protocol says them."""
+    return flags.FLAGS.attacks or list(_DEFAULT_ATTACKS)
+
+
+_DEFAULT_ATTACKS = ("clean", "pgd-20")
+
 _MOST_CLASSES = 10
 """Enough for every attack; how many a data set has is not known before it is read."""
 
@@ -194,9 +220,12 @@ _MOST_CLASSES = 10
 def _check_attacks(plan: Sequence[PlannedRun]) -> None:
     """Refuses attacks that a run cannot be evaluated with, before any is trained."""
     values = flags.FLAGS
-    specs = [evaluation.parse_attack(name) for name in values.attacks]
+    by_name = [evaluation.parse_attack(name) for name in _attacks()]
     for run, config in plan:
         try:
+            specs: Sequence[AttackSpec] = by_name
+            if values.protocol:
+                specs = protocols.protocol_attacks(values.protocol, config.dataset)
             for spec in specs:
                 require_possible(spec, config.norm, len(config.classes) or _MOST_CLASSES)
             if config.allow_whole_box:
@@ -217,13 +246,19 @@ def _wanted(config: TrainConfig) -> results.Wanted:
     """The evaluation that a run is to have."""
     values = flags.FLAGS
     step_size = parse_number(values.attack_step_size) if values.attack_step_size else None
+    attacks = _attacks()
+    if values.protocol:
+        specs = protocols.protocol_attacks(values.protocol, config.dataset)
+        attacks = [spec.name for spec in specs]
     return results.Wanted(
-        values.attacks,
+        attacks,
         values.examples,
         values.checkpoint,
         config.test_epsilon,
         step_size,
         config.epochs,
+        values.protocol,
+        config.dataset,
     )
 
 

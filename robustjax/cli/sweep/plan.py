@@ -17,6 +17,7 @@ from robustjax.arguments import (
 from robustjax.cli import flag_files
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
+from robustjax.evaluation.protocols import protocol_attacks
 from robustjax.evaluation.spec import parse_attack
 from robustjax.files import Path
 from robustjax.flags import config_from_flags, define_flags, own_hyperparameters, read_flags
@@ -153,6 +154,8 @@ def _wanted(entry: Mapping[str, Any]) -> Wanted:
     wanted = Wanted(**entry)
     for attack in wanted.attacks:
         parse_attack(attack)
+    if wanted.protocol:
+        protocol_attacks(wanted.protocol, wanted.dataset)
     require_choice("checkpoint", wanted.checkpoint, ("best", "latest"))
     require_whole("examples", wanted.examples)
     require_whole("epochs", wanted.epochs)
