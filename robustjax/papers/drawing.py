@@ -42,7 +42,7 @@ def draw(
         lines = {row.name: _logs(row, item, request, networks) for row in rows}
         there = {name: runs for name, runs in lines.items() if runs}
         return quantities_of_runs(there, item.figure.keys, path, item.title) if there else None
-    measured = [cell for cell in cells if cell.mean is not None]
+    measured = [cell for cell in cells if cell.ours is not None]
     if not measured:
         return None
     if isinstance(item.figure, Points):
@@ -82,7 +82,7 @@ def _points(
             )
             _draw_line(panel, placed, line or "ours", number)
             numbers += [
-                (line, head, x, cell.mean, cell.deviation or 0.0, cell.paper) for x, cell in placed
+                (line, head, x, cell.ours, cell.deviation or 0.0, cell.paper) for x, cell in placed
             ]
         panel.set(title=head, xlabel=points.x_label, ylabel="accuracy (%)")
         panel.grid(alpha=0.3)
@@ -101,7 +101,7 @@ def _draw_line(panel: Axes, placed: Sequence[tuple[float, Cell]], line: str, num
     style = line_style(number)
     panel.errorbar(
         [x for x, _ in placed],
-        [cell.mean or 0.0 for _, cell in placed],
+        [cell.ours or 0.0 for _, cell in placed],
         yerr=[cell.deviation or 0.0 for _, cell in placed],
         marker="o",
         markersize=3,
@@ -139,7 +139,7 @@ def _bars(item: Item, cells: Sequence[Cell], path: Path) -> Path:
         heights = [number + (place + 0.5) * height - 0.425 for number, _ in found]
         axes.barh(
             heights,
-            [cell.mean or 0.0 for _, cell in found],
+            [cell.ours or 0.0 for _, cell in found],
             height,
             xerr=[cell.deviation or 0.0 for _, cell in found],
             error_kw={"linewidth": 0.8},
@@ -156,6 +156,6 @@ def _bars(item: Item, cells: Sequence[Cell], path: Path) -> Path:
     axes.set(xlabel="ours; black: the paper's", title=item.title)
     axes.grid(axis="x", alpha=0.3)
     add_legend(figure, len(heads))
-    numbers = [(c.row, c.column, c.mean, c.deviation or 0.0, c.paper) for c in cells]
+    numbers = [(c.row, c.column, c.ours, c.deviation or 0.0, c.paper) for c in cells]
     write_numbers(path, ("row", "column", "ours", "deviation", "paper"), numbers)
     return save(figure, path)

@@ -225,6 +225,7 @@ class Item:
       rows: in the paper's order.
       columns: of a table, or the panels of `Points`.
       seeds: that each row is trained with; the paper's number of repetitions.
+      centre: "mean" or "median" over the seeds, as the paper has it.
       figure: how it is drawn; None of a table.
       note: what a reader should know: what the paper leaves open, where its code differs, what
         stands in for what.
@@ -237,6 +238,7 @@ class Item:
     rows: tuple[Row, ...] = ()
     columns: tuple[Column, ...] = ()
     seeds: tuple[int, ...] = (1,)
+    centre: str = "mean"
     figure: Figure | None = None
     note: str = ""
     reason: str = ""

@@ -13,6 +13,7 @@ from robustjax.files import Path
 from robustjax.papers import black_box
 from robustjax.papers.item import Column, Item, Published, Row
 from robustjax.papers.planned import Evaluation, Network, Networks, Request, evaluation_of
+from robustjax.reports.sweep import CENTRES
 from robustjax.runs.evaluations import CLEAN, Evaluations, Record, Selection
 from robustjax.runs.log import read_rows
 from robustjax.runs.names import METRICS
@@ -41,17 +42,20 @@ class Cell:
       column: its head.
       published: the paper's number; None where it has none.
       seen: seed -> what was measured.
+      centre: "mean" or "median" over the seeds, as the paper has it.
     """
 
     row: str
     column: str
     published: Published | None
     seen: dict[int, Seen]
+    centre: str = "mean"
 
     @property
-    def mean(self) -> float | None:
-        """Over the seeds; None where nothing is measured."""
-        return statistics.fmean(one.value for one in self.seen.values()) if self.seen else None
+    def ours(self) -> float | None:
+        """The mean or median over the seeds; None where nothing is measured."""
+        values = [one.value for one in self.seen.values()]
+        return CENTRES[self.centre](values) if values else None
 
     @property
     def deviation(self) -> float | None:
@@ -62,17 +66,11 @@ class Cell:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 %: of the mean over several seeds (Student), of one network over its examples."""
-        mean, deviation = self.mean, self.deviation
-        if mean is None:
-            return None
+        values, deviation = [one.value for one in self.seen.values()], self.deviation
         if deviation is None:
-            (only,) = self.seen.values()
-            return only.interval
-        half = (
-            float(special.stdtrit(len(self.seen) - 1, 0.975))
-            * deviation
-            / math.sqrt(len(self.seen))
-        )
+            return next((one.interval for one in self.seen.values()), None)
+        mean, degrees = statistics.fmean(values), len(values) - 1
+        half = float(special.stdtrit(degrees, 0.975)) * deviation / math.sqrt(len(values))
         return (mean - half, mean + half)
 
     @property
@@ -84,8 +82,8 @@ class Cell:
     @property
     def difference(self) -> float | None:
         """Ours minus the paper's, where there are both."""
-        mean, paper = self.mean, self.paper
-        return None if mean is None or paper is None else mean - paper
+        ours, paper = self.ours, self.paper
+        return None if ours is None or paper is None else ours - paper
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""
@@ -93,7 +91,8 @@ class Cell:
             "row": self.row,
             "column": self.column,
             "published": self.published,
-            "mean": self.mean,
+            "ours": self.ours,
+            "centre": self.centre,
             "deviation": self.deviation,
             "interval_95": self.interval,
             "difference": self.difference,
@@ -131,7 +130,9 @@ def cells_of(
                 one = reader.read(row, column, seed)
                 if one is not None:
                     seen[seed] = one
-            found.append(Cell(row.name, column.name, row.published.get(column.name), seen))
+            found.append(
+                Cell(row.name, column.name, row.published.get(column.name), seen, item.centre)
+            )
     return found
 
 

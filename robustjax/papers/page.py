@@ -105,13 +105,13 @@ def _cells(item: Item, measured: Mapping[str, Any]) -> Sequence[Cell]:
     for row, column in item.cells():
         content = found.get((row.name, column.name), {"seeds": {}})
         seen = Cell.seen_from_json(content)
-        cells.append(Cell(row.name, column.name, row.published.get(column.name), seen))
+        cells.append(Cell(row.name, column.name, row.published.get(column.name), seen, item.centre))
     return cells
 
 
 def _how_measured(measured: Mapping[str, Any]) -> str:
     scale, options, seeds = measured["scale"], measured["options"], measured["seeds"]
-    parts = [f"seeds {', '.join(map(str, seeds))}"]
+    parts = [f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"]
     if scale != 1:
         parts.append(f"**a try at scale {scale:g}**: fewer epochs and images than the paper's")
     if options:

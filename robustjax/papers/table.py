@@ -16,11 +16,12 @@ def to_markdown(item: Item, cells: Sequence[Cell]) -> str:
       cells: of `measured.cells_of`.
     """
     lines = [
-        "In per cent where it is an accuracy; ours / the paper's.",
+        f"In per cent where it is an accuracy; ours / the paper's; {item.centre} ± sample standard "
+        "deviation of several seeds.",
         "",
         *as_in_paper(item, cells),
     ]
-    measured = [cell for cell in cells if cell.mean is not None]
+    measured = [cell for cell in cells if cell.ours is not None]
     if measured:
         lines += ["", *_each(measured)]
     return "\n".join(lines) + "\n"
@@ -62,11 +63,11 @@ def _both(cell: Cell | None) -> str:
 
 
 def ours_text(cell: Cell) -> str:
-    """The mean, with the deviation where there are several seeds; "" where nothing is measured."""
-    if cell.mean is None:
+    """Ours, with the deviation where there are several seeds; "" where nothing is measured."""
+    if cell.ours is None:
         return _NOTHING
     deviation = _NOTHING if cell.deviation is None else f" ± {cell.deviation:.2f}"
-    return f"{cell.mean:.2f}{deviation}"
+    return f"{cell.ours:.2f}{deviation}"
 
 
 def published_text(published: Published | None) -> str:

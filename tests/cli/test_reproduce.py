@@ -93,10 +93,10 @@ def test_a_table_has_the_papers_numbers_ours_and_the_difference(made):
     assert cells["FGSM"]["published"] == 54.7 and cells["Natural"]["published"] == 86.9
     for cell in cells.values():
         (seed,) = cell["seeds"].values()
-        assert cell["mean"] == seed["value"] and seed["examples"] == 10
-        assert cell["difference"] == pytest.approx(cell["mean"] - cell["published"])
+        assert cell["ours"] == seed["value"] and seed["examples"] == 10
+        assert cell["difference"] == pytest.approx(cell["ours"] - cell["published"])
         low, high = cell["interval_95"]
-        assert 0 <= low <= cell["mean"] <= high <= 100
+        assert 0 <= low <= cell["ours"] <= high <= 100
     page = (folder / "lrm_table1" / "table.md").read_text()
     assert "a try at scale 0.01" in page.splitlines()[0] and "86.9" in page
     assert page.splitlines()[0] in ran.stdout
@@ -108,7 +108,7 @@ def test_a_table_has_the_papers_numbers_ours_and_the_difference(made):
 def test_black_box_cells_are_measured_on_independent_networks(made):
     folder, _ = made
     table = json.loads((folder / "lrm_section5_3" / "table.json").read_text())
-    assert all(cell["mean"] is not None for cell in table["cells"])
+    assert all(cell["ours"] is not None for cell in table["cells"])
     pairs = [json.loads(path.read_text()) for path in (folder / "black_box").glob("*.json")]
     assert len(pairs) == 2
     for pair in pairs:
@@ -200,7 +200,7 @@ def test_every_item_runs_end_to_end_on_digits(name, reproduced):
     assert list(folder.glob("*.png")), ran.stderr[-3000:]
     if item.columns:
         cells = json.loads((folder / "table.json").read_text())["cells"]
-        missing = [(cell["row"], cell["column"]) for cell in cells if cell["mean"] is None]
+        missing = [(cell["row"], cell["column"]) for cell in cells if cell["ours"] is None]
         assert cells and not missing
 
 

@@ -307,7 +307,7 @@ def test_axes():
         ("--sweep_dir=s --seed=5", "--seed: what each run of a sweep has follows from --seeds"),
         ("--sweep_dir=s --workdir=x", "--workdir: what each run of a sweep has follows from"),
         ("--sweep_dir=s --attacks=", "--attacks= is empty"),
-        ("--sweep_dir=s --attacks=clean --protocol=mart", "--attacks: --protocol=mart says what it"),
+        ("--sweep_dir=s --attacks=clean --protocol=mart", "--attacks: --protocol=mart says"),
         ("--sweep_dir=s --dataset=digits --protocol=mart", "--protocol=mart is for cifar10, mnist"),
         ("--sweep_dir=s --protocol=marrt", "did you mean 'mart'"),
         ("--sweep_dir=s --norm=l2 --epsilon=0.5 --attacks=spsa-1x2", "--attacks=spsa-1x2: it is"),

@@ -223,6 +223,7 @@ def test_fats_tables_are_of_the_last_epoch_over_seeds_and_of_radii_8_and_16_of_2
         item = ITEMS[f"fat/{name}"]
         assert len(item.seeds) == number
         assert {column.checkpoint for column in item.columns} == {LATEST}
+        assert item.centre == "median"
         ours = [config(row).epsilon for row in item.rows if row.name.startswith("FAT")]
         assert set(ours) == {8 / 255, 16 / 255}
 

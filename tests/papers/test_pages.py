@@ -46,7 +46,7 @@ def test_a_table_has_ours_the_papers_and_the_difference():
         ),
         Cell("b", "PGD", (40.0, 0.5), {1: Seen(43.0, (35.0, 51.0), 100)}),
     ]
-    assert (cells[0].mean, cells[0].difference) == (50.0, 0.0)
+    assert (cells[0].ours, cells[0].difference) == (50.0, 0.0)
     assert cells[0].deviation == pytest.approx(8**0.5)
     low, high = cells[0].interval  # Student's t of one degree of freedom: 12.706 standard errors
     assert (low, high) == pytest.approx((50 - 12.706 * 2, 50 + 12.706 * 2), abs=1e-2)
