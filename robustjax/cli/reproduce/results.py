@@ -18,7 +18,7 @@ from robustjax.papers.experiments import registry
 from robustjax.papers.item import Analysis, Experiment, Item, Row
 from robustjax.papers.measured import Cell, cells_of, is_trained
 from robustjax.papers.planned import Networks, Request
-from robustjax.papers.scale import FEWEST_EXAMPLES
+from robustjax.papers.scale import FEWEST_EXAMPLES, test_images
 from robustjax.papers.table import to_markdown
 
 
@@ -110,8 +110,10 @@ def _analyze(
     if not trained:
         return
     arguments = [argument for argument in analysis.arguments if _fits(argument, request)]
-    if request.scale != 1 and not any("--indices" in argument for argument in arguments):
-        arguments.append(f"--examples={max(round(10_000 * request.scale), FEWEST_EXAMPLES)}")
+    if request.scale != 1:
+        given = dict(argument.lstrip("-").partition("=")[::2] for argument in arguments)
+        whole = int(given.get("examples", test_images(trained[0])))
+        arguments.append(f"--examples={max(round(whole * request.scale), FEWEST_EXAMPLES)}")
     output = folder / "figure.png"
     command = [
         sys.executable, "-P", "-m", "robustjax.cli.analyze",
