@@ -89,15 +89,12 @@ def _experiment(experiment: Experiment, request: Request, folder: Path) -> None:
     known = set(registry.setting_names(experiment.name))
     given = [option.lstrip("-") for option in request.options]
     assignments = [text for text in given if text.partition("=")[0] in known]
-    chosen = registry.settings(experiment.name, _last_of_each([*experiment.settings, *assignments]))
-    chosen = registry.shortened(chosen, request.scale)
+    whole = registry.settings(experiment.name, experiment.settings)
+    chosen = registry.settings(
+        experiment.name, assignments, registry.shortened(whole, request.scale)
+    )
     registry.run(experiment.name, chosen, folder, lambda line: print(line, file=sys.stderr))
     print((folder / f"{experiment.name}.md").read_text())
-
-
-def _last_of_each(assignments: Sequence[str]) -> list[str]:
-    found = dict(text.split("=", 1) for text in assignments)
-    return [f"{key}={value}" for key, value in found.items()]
 
 
 def _analyze(
