@@ -18,8 +18,11 @@ from robustjax.papers.experiments import registry
 from robustjax.papers.item import Analysis, Experiment, Item, Row
 from robustjax.papers.measured import Cell, cells_of, is_trained
 from robustjax.papers.planned import Networks, Request
-from robustjax.papers.scale import FEWEST_EXAMPLES, test_images
+from robustjax.papers.scale import test_images
 from robustjax.papers.table import to_markdown
+
+_FEWEST_DRAWN = 50
+"""Images that an analysis looks at, however small the scale is."""
 
 
 def write(
@@ -110,7 +113,7 @@ def _analyze(
     if request.scale != 1:
         given = dict(argument.lstrip("-").partition("=")[::2] for argument in arguments)
         whole = int(given.get("examples", test_images(trained[0])))
-        arguments.append(f"--examples={max(round(whole * request.scale), FEWEST_EXAMPLES)}")
+        arguments.append(f"--examples={max(round(whole * request.scale), _FEWEST_DRAWN)}")
     output = folder / "figure.png"
     command = [
         sys.executable, "-P", "-m", "robustjax.cli.analyze",
