@@ -129,6 +129,16 @@ def test_what_is_there_is_not_made_again_and_another_item_shares_it(made):
     assert after == before
 
 
+def test_several_rows_may_be_given_between_commas(launch, tmp_path):
+    code, _ = launch(
+        "--item=mart/table4,fat/fig4", "--rows=MART,TRADES", "--rows=Small CNN, τ = 0",
+        "--report_only", f"--workdir={tmp_path}",
+    )  # fmt: skip
+    assert code == 0
+    table = (tmp_path / "mart_table4" / "table.md").read_text()
+    assert "| MART |" in table and "| TRADES |" in table and "| Dynamic |" not in table
+
+
 def test_a_report_alone_trains_nothing(launch, tmp_path):
     output = tmp_path / "results"
     code, printed = launch(
@@ -166,8 +176,10 @@ def test_a_network_waits_for_what_it_begins_with_and_is_left_out_where_that_fail
     networks, (start, other) = planned
     with running.Claims(networks, {}) as claims:
         assert claims.turn(other) is Turn.WAIT
-    with running.Claims(networks, {start.run.workdir: "it failed"}) as claims:
+    failures = {start.run.workdir: "it failed"}
+    with running.Claims(networks, failures) as claims:
         assert claims.turn(other) is Turn.SKIP
+    assert f"{start.run.workdir.name}, which it begins with" in failures[other.run.workdir]
 
 
 def of_each_kind():
