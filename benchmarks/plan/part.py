@@ -27,6 +27,7 @@ class Part:
       environment: variables that it gets beside this process's own.
       read: what `output` has to say; it may not be there yet.
       missing: says what it cannot do without and is not there; "" if nothing.
+      log: what the command prints; beside the output if None.
       continues: whether the command goes on from an output that an earlier call has left.
     """
 
@@ -37,6 +38,7 @@ class Part:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     read: Callable[[Path], Content | None] = read_content
     missing: Callable[[], str] = lambda: ""
+    log: Path | None = None
     continues: bool = False
 
 

@@ -43,7 +43,8 @@ def markdown(
             for name in contents:
                 lines.append(f"`{found[step.name][name]['command']}`  ")
             lines += ["", _SECTIONS[step.name](contents, device, found), ""]
-        lines += [*_missing(step, found[step.name], left_out), ""]
+        if missing := _missing(step, found[step.name], left_out):
+            lines += [*missing, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

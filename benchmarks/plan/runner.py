@@ -134,10 +134,11 @@ def run_command(part: Part, limit: float, keep: Callable[[Content | None], None]
       limit: seconds.
       keep: is given what the command has written, now and then and at its end.
     """
-    part.output.parent.mkdir(parents=True, exist_ok=True)
     if not part.continues:
+        part.output.parent.mkdir(parents=True, exist_ok=True)
         part.output.unlink(missing_ok=True)
-    log = part.output.with_suffix(".log")
+    log = part.log or part.output.with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with log.open("w+b") as stream:
         # A group of its own, but no session: it is not to outlive the machine's loan.

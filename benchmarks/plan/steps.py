@@ -184,6 +184,7 @@ def _speed_run(place: Place) -> list[Part]:
         dataclasses.replace(
             training_part,
             output=place.run / METRICS,
+            log=training_part.output.with_suffix(".log"),
             read=read_metrics,
             missing=missing,
             continues=True,
@@ -191,6 +192,7 @@ def _speed_run(place: Place) -> list[Part]:
         dataclasses.replace(
             evaluation_part,
             output=place.run / "evaluation.json",
+            log=evaluation_part.output.with_suffix(".log"),
             read=read_evaluation,
             missing=functools.partial(_run_is_missing, place),
             continues=True,

@@ -151,6 +151,23 @@ def test_a_command_is_ended_in_time_and_what_it_wrote_is_kept(tmp_path):
     assert kept[-1] == {"rows": [0]}
 
 
+def test_a_folder_that_the_command_makes_is_left_alone_and_what_it_holds_stays(tmp_path):
+    output = tmp_path / "run" / "rows.json"
+    command = (
+        sys.executable,
+        "-c",
+        f"import os, sys; sys.exit(os.path.exists({str(output.parent)!r}))",
+    )
+    ours = Part("run", 1.0, command, output, log=tmp_path / "run.log", continues=True)
+    assert runner.run_command(ours, 100, lambda content: None).state == DONE
+    assert not output.parent.exists() and ours.log.exists()
+    output.parent.mkdir()
+    output.write_text('{"rows": [1]}')
+    kept = []
+    runner.run_command(ours, 100, kept.append)
+    assert kept[-1] == {"rows": [1]}
+
+
 def test_a_command_that_fails_says_why(tmp_path):
     kept = []
     ended = runner.run_command(writer(tmp_path, 0, "out of memory"), 100, kept.append)
@@ -385,7 +402,7 @@ def test_there_is_a_sentence_where_no_gpu_is(tmp_path):
 
 @pytest.mark.slow
 def test_the_rehearsal_runs_every_step_and_a_second_one_none(tmp_path):
-    command = [sys.executable, "-m", "benchmarks", "gpu_plan", "--rehearse"]
+    command = [sys.executable, "-m", "benchmarks", "gpu_plan", "--rehearse", "--minutes=90"]
     command += [f"--output={tmp_path / 'found'}", f"--work_dir={tmp_path / 'work'}"]
     first, second = (
         subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
