@@ -6,6 +6,7 @@ The minutes are estimates for an H100 from arithmetic; nothing here has been tim
 import dataclasses
 import functools
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ TESTS = (
 
 CHUNKS = "8,4,2"
 """Of early stopping: parts of the batch."""
+
+
+_QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+"""Nothing is timed in earnest in a rehearsal."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,11 +324,19 @@ def _part(
         "TORCHINDUCTOR_COMPILE_THREADS": "8",
     }
     if place.rehearse:
-        shared |= {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+        shared |= {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+            "XLA_FLAGS": _QUICK_TO_COMPILE,
+        }
+    own = dict(environment or {})
+    flags = [part["XLA_FLAGS"] for part in (os.environ, shared, own) if "XLA_FLAGS" in part]
+    if flags:
+        own["XLA_FLAGS"] = " ".join(flags)
     return Part(
         name=name,
         minutes=minutes,
         command=(sys.executable, *arguments),
         output=place.work / "measured" / f"{name}.json",
-        environment={**shared, **(environment or {})},
+        environment={**shared, **own},
     )
