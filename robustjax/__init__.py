@@ -17,6 +17,7 @@ _SUBPACKAGES = (
     "data",
     "diagnosis",
     "evaluation",
+    "interop",
     "losses",
     "methods",
     "models",

@@ -94,6 +94,22 @@ class TrainConfig:
         "network",
         choices=("", "relu", "leaky_relu", "silu"),
     )
+    mean: tuple[float, ...] = _option(
+        (),
+        "of each channel, subtracted from the images inside the network, as 0.4914,0.4822,0.4465; "
+        "the network's own if not given",
+        "network",
+    )
+    std: tuple[float, ...] = _option(
+        (), "of each channel, by which they are divided then; goes with --mean", "network"
+    )
+    stride_padding: str = _option(
+        "",
+        "zeros of convolutions with a stride: on every side (torch), or as TensorFlow's and JAX's "
+        "SAME has them (same); the network's own if not given",
+        "network",
+        choices=("", "torch", "same"),
+    )
     batch_norm: str = _option(
         "global",
         "batch statistics over all devices (global) or each device's own (per_device)",
@@ -298,6 +314,11 @@ class TrainConfig:
         """
         given = self.step_size
         return default_step_size(epsilon, int(steps)) if given is None else given
+
+    def network_options(self) -> dict[str, Any]:
+        """What is set of the network's own options, as `models.create` takes it."""
+        names = ("activation", "mean", "std", "stride_padding")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     def hyperparameters(self) -> dict[str, Any]:
         """The method's own hyper-parameters that the options set."""

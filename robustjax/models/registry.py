@@ -213,10 +213,10 @@ def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
     Args:
         name: one of `names()`, or of their patterns: "wide_resnet_22_3", "cifar_resnet_14".
         num_classes: number of logits, at least 2.
-        **options: of every network `activation`, `dtype`, `axis_name`, `mean`, `std` and
-            `normalization` (see `robustjax.models.layers.Layers`; the defaults are the network's
-            own); where the network has them, `dropout`, a rate in [0, 1), and `remat`, of the
-            residual networks (see `robustjax.models.blocks`).
+        **options: of every network `activation`, `dtype`, `axis_name`, `mean`, `std`,
+            `normalization` and `stride_padding` (see `robustjax.models.layers.Layers`; the
+            defaults are the network's own); where the network has them, `dropout`, a
+            rate in [0, 1), and `remat`, of the residual networks (see `robustjax.models.blocks`).
 
     Returns:
         A Flax module, hashable.

@@ -309,7 +309,7 @@ def create_model(config: TrainConfig, num_classes: int, *, mapped: bool = False)
       num_classes: number of logits.
       mapped: whether it will run mapped over devices, where global batch norm averages.
     """
-    options: dict[str, Any] = {"activation": config.activation} if config.activation else {}
+    options = config.network_options()
     try:
         if config.remat and models.has_option(config.model, "remat"):
             options["remat"] = True

@@ -16,7 +16,7 @@ FLOORS = (
     ("errors", "shapes"),
     ("arguments", "batching", "digest", "files", "parallel", "platforms", "progress", "step_size"),
     ("npz", "text", "losses", "models"),
-    ("attacks", "epoch_schedule"),
+    ("attacks", "epoch_schedule", "interop"),
     ("methods", "data", "config_checks"),
     ("config", "measure"),
     ("flags",),
