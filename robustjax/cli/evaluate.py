@@ -42,7 +42,7 @@ interrupted.
   python launch/evaluate.py --protocol=help      the papers' evaluations"""
 
 GROUPS = {
-    "what": ["workdir", "checkpoint", "attacks", "protocol", "examples", "data_dir"],
+    "what": ["workdir", "checkpoint", "model", "attacks", "protocol", "examples", "data_dir"],
     "attack": ["epsilon", "step_size", "start", "success", "allow_whole_box"],
     "run": ["batch_size", "devices", "cpu_devices", "seed", "save_images"],
 }
@@ -70,6 +70,7 @@ def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     count = functools.partial(flags.DEFINE_integer, flag_values=values)
     text("workdir", "", "the folder of the run")
     text("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
+    checks.define_model_of_run(values)
     accepted = f"accepted are {evaluation.accepted_attacks()} [clean,pgd-20]"
     define_attacks(None, accepted, values)
     text("protocol", "", f"a paper's: {', '.join(protocols.PROTOCOLS)}; or help")
