@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -113,9 +114,19 @@ def _experiment(experiment: Experiment, request: Request, work: Path, folder: Pa
     registry.run(experiment.name, chosen, work, lambda line: print(line, file=sys.stderr))
     print((work / f"{experiment.name}.md").read_text())
     if folder != work:
-        for path in work.iterdir():
-            if path.suffix in _RESULTS:
-                write_whole(folder / path.name, path.read_bytes())
+        for path in _own_results(work):
+            write_whole(folder / path.name, path.read_bytes())
+
+
+def _own_results(work: Path) -> list[Path]:
+    """What of an experiment's folder is of the item that the folder is named after.
+
+    Several items may have one experiment, which then draws the figures of all of them.
+    """
+    found = [path for path in work.iterdir() if path.suffix in _RESULTS]
+    number = re.sub(r"\D", "", work.name.rpartition("_fig")[2])
+    own = [path for path in found if path.stem.endswith(f"_figure_{number}")]
+    return [path for path in found if not own or path.suffix != ".png" or path in own]
 
 
 def _analyze(
