@@ -16,6 +16,9 @@ from robustjax.errors import UserError
 from robustjax.step_size import default_step_size
 from robustjax.text import Value, format_value, parse_literal
 
+IMPORTED = "imported"
+"""In place of the method, where weights were trained elsewhere."""
+
 
 def _option(
     default: Value | None,
@@ -322,6 +325,11 @@ class TrainConfig:
         given = self.step_size
         return default_step_size(epsilon, int(steps)) if given is None else given
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether the weights were trained elsewhere, so that nothing of a training is known."""
+        return self.method == IMPORTED
+
     def network_options(self) -> dict[str, Any]:
         """What is set of the network's own options, as `models.create` takes it."""
         names = ("activation", "mean", "std", "stride_padding")
@@ -365,10 +373,15 @@ class TrainConfig:
         return {**options, **self.hyperparameters()}
 
     def to_flags(self) -> str:
-        """The text of a flag file that repeats this experiment."""
+        """The text of a flag file that repeats this experiment; of imported weights what is known.
+
+        Nothing is said there of a training that this library has not made.
+        """
         lines = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if self.is_imported and field.name not in _OF_IMPORTED:
+                continue
             if not field.metadata["recorded"] or (value == field.default and value in (None, ())):
                 continue
             if option_types()[field.name] is bool:
@@ -378,6 +391,13 @@ class TrainConfig:
             else:
                 lines.append(f"--{field.name}={format_value(value)}")
         return "\n".join(lines) + "\n"
+
+
+_OF_IMPORTED = (
+    "method", "norm", "epsilon", "allow_whole_box", "model", "activation", "mean", "std",
+    "stride_padding", "dataset", "data_dir", "holdout",
+)  # fmt: skip
+"""What flags.txt says of weights that were trained elsewhere."""
 
 
 @functools.cache

@@ -328,6 +328,11 @@ def create_model(config: TrainConfig, num_classes: int, *, mapped: bool = False)
 
 def create_method(config: TrainConfig) -> methods.Method:
     """The training method of an experiment, hyper-parameters applied."""
+    if config.is_imported:
+        raise UserError(
+            f"method={config.method}: the weights were trained elsewhere, and cannot be trained on "
+            "as they were; begin a run with them by init_from=DIR, in another workdir"
+        )
     try:
         return methods.create(config.method, **config.hyperparameters())
     except own_code.OwnCodeError:

@@ -34,6 +34,8 @@ _LOGGED = {
 def training(run: RunFolder) -> dict[str, Any]:
     """The facts of training, its curves, and the log; or how it goes on."""
     rows, resume = run.rows, Commands(resume_command(run))
+    if run.origin is not None:
+        return {"elsewhere": True}
     if not rows:
         return {"log": None, "resume": resume}
     last = rows[-1]
