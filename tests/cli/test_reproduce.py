@@ -57,6 +57,7 @@ def test_the_list_has_every_item_its_cost_and_why_some_cannot_be_had(launch, pap
 def test_the_rows_of_an_item_are_listed_with_the_published_numbers(launch):
     code, printed = launch("--list", "--item=mart/table5a,lrm/table1")
     assert code == 0
+    assert "none of its 3 rows can be trained here" in printed.out
     assert "80 Million Tiny Images" in printed.out and "61.88" in printed.out
     assert "launch/lrm.flags" in printed.out and "nap/table1" not in printed.out
 
