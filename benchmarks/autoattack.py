@@ -93,10 +93,10 @@ def main() -> None:
             subject = _subject(name)
         for row in measure(subject, kind, rate, progress):
             rows.append(row)
-            progress.say("  " + "  ".join(_entries(row)))
+            progress.say("  " + "  ".join(entries(row)))
             results.write(values.output, environment, rows)
     progress.close()
-    print(table.markdown(HEADER, [_entries(row) for row in rows]))
+    print(table.markdown(HEADER, [entries(row) for row in rows]))
     if any((row["cpu_share_of_others"] or 0) > WORTH_A_WARNING for row in rows):
         print("Other processes used the CPU meanwhile: these ratios are not to be trusted.")
 
@@ -244,7 +244,7 @@ HEADER = (
 )  # fmt: skip
 
 
-def _entries(row: Row) -> list[str]:
+def entries(row: Row) -> list[str]:
     """One row of the table."""
     ours, theirs = row["robustjax"], row.get("torchattacks")
     share = 100 * row["floor_seconds"] / ours["seconds"]

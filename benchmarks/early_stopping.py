@@ -15,7 +15,7 @@ from absl import flags
 
 from benchmarks import early_stopping_cases as cases
 from benchmarks import peers, precision, results, step_flags, table
-from benchmarks.early_stopping_attack import FORMS, Found, LibraryAttack
+from benchmarks.early_stopping_attack import FORMS, IN_PARTS, Found, LibraryAttack
 from benchmarks.early_stopping_cases import Case
 from benchmarks.neighbours import WORTH_A_WARNING, Neighbours
 from benchmarks.progress import Progress
@@ -40,10 +40,11 @@ stops the examples is a budget each with a mean of m steps, or FAT's rule with i
 its own m. The compacted form is to take at most ((m + 1) / K + 0.1) of the time of the whole one
 and to find what the masked one finds. PyTorch's loop drops what has stopped from its batch in every
 step, as FAT's authors do, beside PyTorch's own PGD-K. The sides take turns; a ratio is the median
-of the ratios of the rounds."""
+of the ratios of the rounds. With --chunks the compacted form is timed in chunks of these parts of
+the batch too, beside the masked one."""
 
 GROUPS = {
-    "what": ["models", "mean_steps", "spread", "taus", "precision"],
+    "what": ["models", "mean_steps", "spread", "taus", "chunks", "precision"],
     "size": ["batch_sizes", "steps", "image_size"],
     "run": ["peer", "threads", "rounds", "seed", "output"],
 }
@@ -51,7 +52,7 @@ GROUPS = {
 EQUAL_PIXELS = 0.995
 """The share of pixels in which the compacted form is to agree with the masked one bit for bit."""
 
-PRECISIONS = ("float32", "tf32")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 Row = dict[str, Any]
 
@@ -62,10 +63,13 @@ def define_flags() -> None:
     flags.DEFINE_list("mean_steps", ["2", "4", "6", "8", "10"], "m of the budgets, at most K each")
     flags.DEFINE_string("spread", "uniform", f"of the budgets: {' or '.join(cases.SPREADS)}")
     flags.DEFINE_list("taus", ["0", "1", "2", "3"], "of FAT's rule; empty: budgets alone")
+    flags.DEFINE_list("chunks", [], "as 8,4,2: an eighth, a quarter and a half of the batch")
     flags.DEFINE_list("batch_sizes", ["128", "256"], "images that are attacked together")
     flags.DEFINE_integer("steps", 10, "steps of the attack, K")
     flags.DEFINE_integer("image_size", 32, "height and width of the images")
-    flags.DEFINE_string("precision", None, "float32 or, on NVIDIA GPUs and there the default, tf32")
+    flags.DEFINE_string(
+        "precision", None, "float32, bfloat16 or, on NVIDIA GPUs and there the default, tf32"
+    )
     flags.DEFINE_bool("peer", True, "PyTorch; --nopeer times the library alone")
     flags.DEFINE_integer("threads", None, "of PyTorch on the CPU; as many as cores if not given")
     flags.DEFINE_integer("rounds", 5, "how often each side is timed")
@@ -89,7 +93,7 @@ def main() -> None:
     compilation.enable_cache()
     environment = results.environment()
     print(results.describe(environment), flush=True)
-    sides = len(FORMS) + 2 * values.peer
+    sides = len(_forms()) + 2 * values.peer
     progress = Progress(
         len(settings), len(settings) * (len(means) + len(taus)) * sides * (values.rounds + 1)
     )
@@ -105,11 +109,13 @@ def main() -> None:
         )
         for row in _measure(setting, chosen, progress):
             rows.append(row)
-            progress.say("  " + "  ".join(_entries(row)))
+            progress.say("  " + "  ".join(entries(row)))
             results.write(values.output, environment, rows)
         jax.clear_caches()
     progress.close()
-    print(table.markdown(HEADER, [_entries(row) for row in rows]))
+    print(table.markdown(HEADER, [entries(row) for row in rows]))
+    if values.chunks:
+        print(chunk_table(rows))
     if any((row["cpu_share_of_others"] or 0) > WORTH_A_WARNING for row in rows):
         print("Other processes used the CPU meanwhile: these ratios are not to be trusted.")
 
@@ -122,11 +128,11 @@ def _measure(setting: Setting, chosen: Sequence[Case], progress: Progress) -> It
         library = LibraryAttack(workload)
         peer = _peer(workload) if values.peer else None
         for case in {case.tau is None: case for case in chosen}.values():
-            for form in FORMS:
+            for form in _forms():
                 library.wait(form, case)
     for case in chosen:
         masked, compacted = (library.run(form, case) for form in ("masked", "compacted"))
-        sides = {form: Side(partial(library.wait, form, case)) for form in FORMS}
+        sides = {form: Side(partial(library.wait, form, case)) for form in _forms()}
         if peer is not None:
             sides["torch whole"] = Side(peer.whole)
             sides["torch shrinking"] = Side(partial(peer.shrinking, case.budget, case.tau))
@@ -162,6 +168,7 @@ def _agreement(masked: Found, compacted: Found) -> Row:
 def _ratios(seconds: dict[str, list[float]]) -> Row:
     """The times of the forms over each other, round by round."""
     pairs = [("compacted", "whole"), ("masked", "whole")]
+    pairs += [(form, "masked") for form in seconds if form.startswith(IN_PARTS)]
     if "torch whole" in seconds:
         pairs += [("torch shrinking", "torch whole"), ("compacted", "torch shrinking")]
     return {
@@ -170,6 +177,44 @@ def _ratios(seconds: dict[str, list[float]]) -> Row:
         )
         for one, other in pairs
     }
+
+
+def _forms() -> tuple[str, ...]:
+    """The forms that are timed."""
+    return (*FORMS, *(f"{IN_PARTS}{parts}" for parts in _numbers("chunks", lowest=1)))
+
+
+def chunk_ratios(row: Row) -> dict[str, dict[str, float]]:
+    """Part of the batch, as "1/4" -> the time of the compacted form in such chunks over masked."""
+    before, after = IN_PARTS.replace(" ", "_"), "_over_masked"
+    return {
+        f"1/{name.removeprefix(before).removesuffix(after)}": value
+        for name, value in row.items()
+        if name.startswith(before)
+    }
+
+
+def chunk_table(rows: Sequence[Row]) -> str:
+    """How long the compacted form takes beside the masked one, chunk by chunk.
+
+    Args:
+      rows: of one call, with the same chunks.
+    """
+    header = ["network", "batch", "stopped by", "m"]
+    header += [f"chunks of {part} / masked" for part in chunk_ratios(rows[0])]
+    return table.markdown(
+        header,
+        [
+            [
+                row["model"],
+                str(row["batch_size"]),
+                row["case"],
+                f"{row['mean_steps']:.2f}",
+                *(_spread(ratio) for ratio in chunk_ratios(row).values()),
+            ]
+            for row in rows
+        ],
+    )
 
 
 def _settings() -> list[Setting]:
@@ -236,7 +281,7 @@ HEADER = (
 )  # fmt: skip
 
 
-def _entries(row: Row) -> list[str]:
+def entries(row: Row) -> list[str]:
     """One row of the table."""
     equal = 100 * row["equal_pixels"]
     return [

@@ -1,6 +1,9 @@
 """The library's side of the early-stopping benchmark: one attack on one batch, in three forms."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +12,15 @@ import numpy as np
 from benchmarks.early_stopping_cases import Case
 from benchmarks.workload import NUM_CLASSES, Workload
 from robustjax import attacks
+from robustjax.attacks.engine import cpu, run
 from robustjax.data import to_float
 from robustjax.training.experiment import create_model
 
 FORMS = ("whole", "masked", "compacted")
 """PGD-K without a stop, the scan that computes what has stopped too, and the loop that does not."""
+
+IN_PARTS = "compacted 1/"
+"""With a number: compacted, in chunks that are this part of the batch."""
 
 
 class Found(NamedTuple):
@@ -48,11 +55,11 @@ class LibraryAttack:
                 workload.labels,
             )
         )
-        self._compiled = jax.jit(self._attack, static_argnames=("steps", "independent_rows"))
+        self._compiled = jax.jit(self._attack, static_argnames=("steps", "form"))
 
     def starts(self) -> np.ndarray:
         """Where the attack starts, float32 [B, H, W, 3]."""
-        return np.asarray(self._compiled(*self._batch, None, None, steps=0)[0])
+        return np.asarray(self._compiled(*self._batch, None, None, steps=0, form="whole")[0])
 
     def run(self, form: str, case: Case) -> Found:
         """Runs a form of the attack on a case; returns what it found."""
@@ -69,7 +76,7 @@ class LibraryAttack:
             None if budget is None else jnp.asarray(budget),
             None if tau is None else jnp.int32(tau),
             steps=self._steps,
-            independent_rows=form == "compacted",
+            form=form,
         )
 
     def _attack(
@@ -82,18 +89,37 @@ class LibraryAttack:
         tau: jax.Array | None,
         *,
         steps: int,
-        independent_rows: bool = False,
+        form: str,
     ) -> tuple[jax.Array, jax.Array]:
-        result = attacks.pgd(
-            key,
-            lambda images: self._model.apply(variables, images, train=False),
-            images,
-            labels,
-            self._threat,
-            steps=steps,
-            step_size=self._step_size,
-            stop=None if tau is None else attacks.stopping.misclassified(tau),
-            budget=budget,
-            independent_rows=independent_rows,
-        )
+        parts = int(form.removeprefix(IN_PARTS)) if form.startswith(IN_PARTS) else None
+        with _chunks(parts):
+            result = attacks.pgd(
+                key,
+                lambda images: self._model.apply(variables, images, train=False),
+                images,
+                labels,
+                self._threat,
+                steps=steps,
+                step_size=self._step_size,
+                stop=None if tau is None else attacks.stopping.misclassified(tau),
+                budget=budget,
+                independent_rows=form.startswith("compacted"),
+            )
         return result.images, result.backward_passes
+
+
+@contextlib.contextmanager
+def _chunks(parts: int | None) -> Iterator[None]:
+    """What is traced inside has chunks that are a part of the batch; the library's own if None."""
+    if parts is None:
+        yield
+        return
+
+    def rows_of_a_chunk(batch_size: int) -> int:
+        return -(-batch_size // parts)
+
+    with (
+        mock.patch.object(run, "_rows_of_a_chunk", rows_of_a_chunk),
+        mock.patch.object(cpu, "rows_of_a_chunk", rows_of_a_chunk),
+    ):
+        yield

@@ -3,14 +3,16 @@
 import dataclasses
 import itertools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
 
 from benchmarks import precision, results, step_flags, table
+from benchmarks.timing import Side, alternate, paired_ratio
 from robustjax import methods, parallel
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
@@ -28,12 +30,13 @@ The library's own train step is made from the options of launch/train.py and com
 platform, but not run: the figures are those of XLA's plan of the device's memory. The peak is
 arguments, outputs (where they do not take the place of arguments) and temporaries. Work is the
 step's convolutions and matrix products beside those of the plain step, not its time. XLA plans each
-platform's memory in another way: compile where the training is to run."""
+platform's memory in another way: compile where the training is to run. With --rounds the steps are
+run too, in turns, on random images."""
 
 GROUPS = {
     "what": ["models", "methods", "precision", "microbatch"],
     "size": ["batch_size", "steps", "image_size"],
-    "run": ["output"],
+    "run": ["rounds", "output"],
 }
 
 Row = dict[str, Any]
@@ -52,6 +55,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("batch_size", 128, "images in a step")
     flags.DEFINE_integer("steps", 10, "steps of the attack, K")
     flags.DEFINE_integer("image_size", 32, "height and width of the images")
+    flags.DEFINE_integer("rounds", 0, "how often each step is run; 0: it is compiled alone")
     flags.DEFINE_string("output", "", "a JSON file for the results; none if not given")
 
 
@@ -68,13 +72,36 @@ def main() -> None:
         precision.set_up(kind)
         try:
             plain = _config(kind, network, method)
-            for config in (plain, *_savings(plain)):
-                rows.append(measure(config, values.image_size) | {"precision": kind})
-                print("  " + "  ".join(_entries(rows[-1], rows)), flush=True)
+            configs = (plain, *_savings(plain))
+            sides = {}
+            for config in configs:
+                compiled = compile_step(config, values.image_size)
+                rows.append(compiled.row | {"precision": kind})
+                print("  " + "  ".join(entries(rows[-1], rows)), flush=True)
+                results.write(values.output, environment, rows)
+                if values.rounds:
+                    sides[len(rows) - 1] = _side(compiled)
+            if values.rounds:
+                for number, seconds in alternate(sides, values.rounds).items():
+                    rows[number]["seconds_of_rounds"] = seconds
                 results.write(values.output, environment, rows)
         except ValueError as error:
             raise UserError(str(error)) from error
-    print(table.markdown(HEADER, [_entries(row, rows) for row in rows]))
+    print(table.markdown(HEADER, [entries(row, rows) for row in rows]))
+
+
+class CompiledStep(NamedTuple):
+    """The mapped train step of an experiment.
+
+    Attributes:
+      row: the memory, in bytes, that XLA plans for it, and its work.
+      step: takes what `Experiment.train_step` does.
+      experiment: whose step it is.
+    """
+
+    row: Row
+    step: Callable[..., Any]
+    experiment: Experiment
 
 
 def measure(config: TrainConfig, image_size: int) -> Row:
@@ -89,10 +116,17 @@ def measure(config: TrainConfig, image_size: int) -> Row:
     Raises:
       ValueError: an option has a value that is not accepted; the message names the flag.
     """
-    step, arguments = _step_and_arguments(config, image_size)
-    plan = step.lower(*arguments).compile().memory_analysis()
+    return compile_step(config, image_size).row
+
+
+def compile_step(config: TrainConfig, image_size: int) -> CompiledStep:
+    """Compiles the train step; arguments and errors are those of `measure`."""
+    experiment = _experiment(config, image_size)
+    step, arguments = _step_and_arguments(experiment)
+    compiled = step.lower(*arguments).compile()
+    plan = compiled.memory_analysis()
     outputs = plan.output_size_in_bytes - plan.alias_size_in_bytes
-    return {
+    row = {
         "model": config.model,
         "method": config.method,
         "batch_size": config.batch_size,
@@ -105,13 +139,13 @@ def measure(config: TrainConfig, image_size: int) -> Row:
         "peak_bytes": plan.argument_size_in_bytes + outputs + plan.temp_size_in_bytes,
         "flops": flops.count(step, *arguments),
     }
+    return CompiledStep(row, compiled, experiment)
 
 
-def _step_and_arguments(config: TrainConfig, image_size: int) -> tuple[Any, tuple[Any, ...]]:
+def _step_and_arguments(experiment: Experiment) -> tuple[Any, tuple[Any, ...]]:
     """The mapped step of an experiment as training makes it, and the shapes of its arguments."""
-    experiment = _experiment(config, image_size)
     step = experiment.train_step(parallel.local_devices(1))
-    rows = config.batch_size
+    rows = experiment.config.batch_size
     batch = RawBatch(
         images=np.zeros((rows, *experiment.train_set.images.shape[1:]), np.uint8),
         labels=np.zeros(rows, np.int32),
@@ -123,7 +157,30 @@ def _step_and_arguments(config: TrainConfig, image_size: int) -> tuple[Any, tupl
         (jax.eval_shape(experiment.initial_state), batch),
     )
     scalars = {name: np.float32(value) for name, value in experiment.scalars_at(0).items()}
-    return step, (*mapped, scalars, jax.random.key(config.seed))
+    return step, (*mapped, scalars, jax.random.key(experiment.config.seed))
+
+
+def _side(compiled: CompiledStep) -> Side:
+    """The step on random images, from the experiment's first state on."""
+    experiment = compiled.experiment
+    rows, random = experiment.config.batch_size, np.random.default_rng(experiment.config.seed)
+    batch = RawBatch(
+        images=random.integers(0, 256, (rows, *experiment.train_set.images.shape[1:]), np.uint8),
+        labels=np.arange(rows, dtype=np.int32) % NUM_CLASSES,
+        index=np.arange(rows, dtype=np.int32),
+        weight=np.ones(rows, np.float32),
+    )
+    mapped = parallel.split_over_devices(batch, 1)
+    scalars = {name: np.float32(value) for name, value in experiment.scalars_at(0).items()}
+    key = jax.random.key(experiment.config.seed)
+    state = parallel.replicate(experiment.initial_state(), parallel.local_devices(1))
+
+    def run() -> None:
+        nonlocal state
+        state, loss = compiled.step(state, mapped, scalars, key)
+        jax.block_until_ready((state, loss))
+
+    return Side(run)
 
 
 def _experiment(config: TrainConfig, image_size: int) -> Experiment:
@@ -172,11 +229,11 @@ def _savings(plain: TrainConfig) -> list[TrainConfig]:
 
 HEADER = (
     "network", "method", "precision", "options", "arguments, MiB", "outputs", "temporaries",
-    "peak", "of the plain peak", "work",
+    "peak", "of the plain peak", "work", "time",
 )  # fmt: skip
 
 
-def _entries(row: Row, rows: list[Row]) -> list[str]:
+def entries(row: Row, rows: list[Row]) -> list[str]:
     """One row of the table."""
     same = ("model", "method", "precision")
     plain = next(other for other in rows if all(other[name] == row[name] for name in same))
@@ -189,4 +246,13 @@ def _entries(row: Row, rows: list[Row]) -> list[str]:
         *(f"{row[name] / MEBIBYTE:.1f}" for name in names),
         f"{100 * row['peak_bytes'] / plain['peak_bytes']:.0f} %",
         f"{row['flops'] / plain['flops']:.2f}",
+        _time(row, plain),
     ]
+
+
+def _time(row: Row, plain: Row) -> str:
+    """The time of a step over the plain one's."""
+    if "seconds_of_rounds" not in row:
+        return "-"
+    ratio = paired_ratio(row["seconds_of_rounds"], plain["seconds_of_rounds"])
+    return f"{ratio.median:.2f}"

@@ -28,6 +28,9 @@ counts where the fusion's name says."""
 
 GROUPS = step_flags.GROUPS
 
+_KERNEL_NAME = 60
+"""Characters of a kernel's name that the table has."""
+
 WHOLE, WITHOUT_ATTACK, REST = "whole step", "without the attack's steps", "optimiser and the rest"
 
 
@@ -52,7 +55,7 @@ def main() -> None:
             row = _profile(setting, rate, progress)
             rows.append(row)
             print(f"\n{setting.model} {setting.method} {precision}, batch {setting.batch_size}")
-            print(_tables(row), flush=True)
+            print(tables(row), flush=True)
             results.write(values.output, environment, rows)
     progress.close()
 
@@ -72,6 +75,7 @@ def _profile(setting: Setting, rate: float, progress: Progress) -> dict[str, Any
     whole = steps[WHOLE]
     whole.reset()
     program = whole.program()
+    seen = trace.events(whole.run)
     row = {
         **dataclasses.asdict(setting),
         "matrix_gflop_per_second": rate / 1e9,
@@ -79,7 +83,8 @@ def _profile(setting: Setting, rate: float, progress: Progress) -> dict[str, Any
         "cpu_share_of_others": neighbours.share,
         "seconds_of_rounds": seconds,
         "parts": _parts(workload, seconds, steps_taken, rate),
-        "traced_seconds": trace.by_kind(whole.run, program),
+        "traced_seconds": trace.by_kind(seen, program),
+        "kernel_seconds": trace.by_kernel(seen),
     }
     jax.clear_caches()
     return row
@@ -120,7 +125,8 @@ def _parts(
     }
 
 
-def _tables(row: dict[str, Any]) -> str:
+def tables(row: dict[str, Any]) -> str:
+    """The parts of a step, its kinds of operation and, on a GPU, its kernels."""
     parts = [
         [
             name,
@@ -140,9 +146,19 @@ def _tables(row: dict[str, Any]) -> str:
     traced = row["traced_seconds"]
     if not traced:
         return f"{text}\n(the profiler saw no operations)"
-    whole = sum(traced.values())
-    kinds = [
-        [name, f"{seconds:.3g}", f"{100 * seconds / whole:.0f} %"]
-        for name, seconds in traced.items()
-    ]
-    return f"{text}\n{table.markdown(('kind', 'seconds, all threads', 'share'), kinds)}"
+    text += "\n" + _shares(traced, ("kind", "seconds, all threads", "share"))
+    kernels = row["kernel_seconds"]
+    if kernels:
+        shown = {f"`{name[:_KERNEL_NAME]}`": seconds for name, seconds in kernels.items()}
+        whole = sum(traced.values())
+        text += "\n" + _shares(shown, ("kernel", "seconds", "of what was traced"), whole)
+    return text
+
+
+def _shares(
+    seconds: dict[str, float], header: tuple[str, str, str], whole: float | None = None
+) -> str:
+    """A table of seconds, each beside its share of the whole, their sum if that is not given."""
+    whole = whole or sum(seconds.values())
+    rows = [[name, f"{own:.3g}", f"{100 * own / whole:.0f} %"] for name, own in seconds.items()]
+    return table.markdown(header, rows)

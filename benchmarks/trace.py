@@ -6,8 +6,9 @@ The trace names XLA's instructions; the compiled program says which JAX operatio
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -16,33 +17,81 @@ PRODUCT, COPY, REST = "matrix products", "copies and transposes", "everything el
 
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (?:\([^=]*?\)|\S+) ([\w-]+)\(")
 _SOURCE = re.compile(r'op_name="([^"]*)"')
+_GPU = "/device:GPU"
 # These hold other instructions, which the trace has too.
 _CONTAINERS = ("while", "conditional", "call")
 
 
-def by_kind(run: Callable[[], object], program: str) -> dict[str, float]:
-    """Seconds of one run by kind of operation, added over the threads that worked.
+class Event(NamedTuple):
+    """Something that the profiler saw.
+
+    Attributes:
+      where: the name of the device or the host.
+      name: of the event; on a GPU that of the kernel.
+      instruction: of XLA, that it belongs to; "" if unknown.
+      seconds: that it took.
+    """
+
+    where: str
+    name: str
+    instruction: str
+    seconds: float
+
+
+def events(run: Callable[[], object]) -> list[Event]:
+    """What the profiler sees of one run.
 
     Args:
-      run: runs the program once and returns when it is done.
-      program: the HLO text of the compiled program that `run` spends its time in.
+      run: runs a program once and returns when it is done.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            run()
+        return [
+            Event(
+                plane.name,
+                event.name,
+                str(dict(event.stats).get("hlo_op", "")),
+                event.duration_ns / 1e9,
+            )
+            for path in Path(folder).rglob("*.xplane.pb")
+            for plane in jax.profiler.ProfileData.from_file(str(path)).planes
+            for line in plane.lines
+            for event in line.events
+        ]
+
+
+def by_kind(seen: Iterable[Event], program: str) -> dict[str, float]:
+    """Seconds by kind of operation, added over the threads that worked.
+
+    Args:
+      seen: in one run.
+      program: the HLO text of the compiled program that the run spent its time in.
 
     Returns:
       Kind -> seconds, the longest first. Empty where the profiler saw no instruction.
     """
     kinds = instruction_kinds(program)
     seconds: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
-            run()
-        for path in Path(folder).rglob("*.xplane.pb"):
-            for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
-                for line in plane.lines:
-                    for event in line.events:
-                        name = dict(event.stats).get("hlo_op")
-                        if name in kinds and kinds[name] is not None:
-                            seconds[kinds[name]] += event.duration_ns / 1e9
+    for event in seen:
+        kind = kinds.get(event.instruction)
+        if kind is not None:
+            seconds[kind] += event.seconds
     return dict(seconds.most_common())
+
+
+def by_kernel(seen: Iterable[Event], most: int = 20) -> dict[str, float]:
+    """Kernel of a GPU -> seconds, the longest first; empty on a CPU.
+
+    Args:
+      seen: in one run.
+      most: how many kernels.
+    """
+    seconds: Counter[str] = Counter()
+    for event in seen:
+        if event.where.startswith(_GPU):
+            seconds[event.name] += event.seconds
+    return dict(seconds.most_common(most))
 
 
 def instruction_kinds(program: str) -> dict[str, str | None]:

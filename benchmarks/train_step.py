@@ -73,10 +73,10 @@ def main() -> None:
             jax.clear_caches()
             peers.forget(wanted)
             rows += new
-            progress.say("\n".join("  " + "  ".join(_entries(row)[3:]) for row in new))
+            progress.say("\n".join("  " + "  ".join(entries(row)[3:]) for row in new))
             results.write(flags.FLAGS.output, environment, rows)
     progress.close()
-    print(table.markdown(HEADER, [_entries(row) for row in rows]))
+    print(table.markdown(HEADER, [entries(row) for row in rows]))
     _warn_of_neighbours(rows)
     refused = [row for row in rows if row["refused"]]
     for row in refused:
@@ -190,7 +190,7 @@ HEADER = (
 )  # fmt: skip
 
 
-def _entries(row: Row) -> list[str]:
+def entries(row: Row) -> list[str]:
     """One row of the table."""
     start = [row["model"], row["method"], row["precision"], row["side"]]
     if row["refused"]:

@@ -9,6 +9,7 @@ import functools
 import typing
 from typing import Any
 
+from robustjax import own_code
 from robustjax.arguments import plain
 from robustjax.config_checks import check_option, require, require_schedule
 from robustjax.errors import UserError
@@ -54,7 +55,11 @@ def _option(
 class TrainConfig:
     """Every option of `launch/train.py`; the help texts below are the documentation."""
 
-    method: str = _option("standard", "training method, see --method=help", "method")
+    method: str = _option(
+        "standard",
+        "training method, see --method=help; or your own, package.module:create",
+        "method",
+    )
     beta: float | str | None = _option(
         None, "weight of the regulariser, for methods with one; or a schedule, as 1..6@10", "method"
     )
@@ -90,7 +95,9 @@ class TrainConfig:
         changes_training=False,
     )
 
-    model: str = _option("resnet_18", "network, see --model=help", "network")
+    model: str = _option(
+        "resnet_18", "network, see --model=help; or your own, package.module:build", "network"
+    )
     activation: str = _option(
         "",
         "relu, leaky_relu or silu; the network's own if not given",
@@ -300,7 +307,7 @@ class TrainConfig:
         require(0 <= strength < 1, "label_smoothing", strength, "0 to less than 1")
         require(self.mixing_alpha > 0, "mixing_alpha", self.mixing_alpha, "more than 0")
         assigned = dict(_assignment(text) for text in self.set)
-        ordered = tuple(f"{name}={assigned[name]}" for name in sorted(assigned))
+        ordered = tuple(_assigned(name, assigned[name]) for name in sorted(assigned))
         object.__setattr__(self, "set", ordered)
 
     @property
@@ -335,7 +342,8 @@ class TrainConfig:
             given["beta"] = self.beta
         if self.attack_batch_norm:
             given["attack_batch_norm"] = self.attack_batch_norm
-        given |= {name: parse_literal(text) for name, text in map(_assignment, self.set)}
+        for name, text in map(_assignment, self.set):
+            given[name] = text if own_code.is_own(text) else parse_literal(text)
         return given
 
     def differences(self, other: "TrainConfig") -> list[str]:
@@ -402,4 +410,13 @@ def _assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise UserError(f"set={text}: accepted is NAME=VALUE")
-    return name, value
+    return name, _marked_like(text, value)
+
+
+def _assigned(name: str, value: str) -> str:
+    return _marked_like(value, f"{name}={value}")
+
+
+def _marked_like(original: str, text: str) -> str:
+    """A part of a text, or more of it, as one that was read from a file if the whole was."""
+    return own_code.FromFile(text) if isinstance(original, own_code.FromFile) else text

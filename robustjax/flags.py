@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from robustjax import methods
+from robustjax import methods, own_code
 from robustjax.arguments import did_you_mean
 from robustjax.config import TrainConfig, option_types
 from robustjax.epoch_schedule import parse_schedule
@@ -77,6 +77,9 @@ def define_options(names: Sequence[str], values: flags.FlagValues, **defaults: A
 def config_from_flags(values: flags.FlagValues = flags.FLAGS) -> TrainConfig:
     """The experiment that the parsed flags describe.
 
+    A name of code that no person has given in this process (`own_code.trust`) stands in a file;
+    it is marked as that, and is not run.
+
     Raises:
       ValueError: an option has a value that is not accepted.
     """
@@ -88,7 +91,9 @@ def config_from_flags(values: flags.FlagValues = flags.FLAGS) -> TrainConfig:
         for name in own_hyperparameters()
         if values[name].value is not None
     ]
-    given["set"] = (*(given["set"] or ()), *by_name)
+    given["set"] = tuple(own_code.as_read(text) for text in (*(given["set"] or ()), *by_name))
+    for name in ("model", "method"):
+        given[name] = own_code.as_read(given[name])
     return TrainConfig(**given)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from absl import flags
 
+from robustjax import own_code
 from robustjax.arguments import nearest, shown
 from robustjax.cli import flag_files
 from robustjax.cli.start import INTERRUPTED
@@ -45,6 +46,7 @@ def run(
     sys.unraisablehook = _unraisablehook
     _said.clear()
     _typed[:] = arguments
+    own_code.trust_command_line(arguments)
     define_flags()
     if any(argument in HELP for argument in arguments):
         print(help_text(description, groups, values))

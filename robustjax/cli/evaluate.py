@@ -13,7 +13,7 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from robustjax import evaluation, parallel, reports
+from robustjax import evaluation, own_code, parallel, reports
 from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_whole
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.import_weights.command import (
@@ -136,7 +136,10 @@ def _main() -> None:
 def _check_flags() -> None:
     values = flags.FLAGS
     if not values.weights:
-        for name in given_flags(values, ("entry",)):
+        given = given_flags(values, ("entry",))
+        if own_code.is_own(given.get("model", "")):  # Of the run's flags.txt.
+            del given["model"]
+        for name in given:
             raise UserError(f"--{name}: a run says itself what it is; it goes with --weights=FILE")
         if not values.workdir:
             raise UserError(

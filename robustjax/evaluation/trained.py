@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustjax import attacks, data, training
+from robustjax import attacks, data, own_code, training
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
 from robustjax.models.forward import forward
@@ -80,6 +80,8 @@ def load_network(
     where = f"workdir={workdir} data_dir={place}"
     try:
         num_classes = run.num_classes(test_set.images.shape[1:])
+    except own_code.OwnCodeError:
+        raise
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
     if test_set.labels.max() >= num_classes:

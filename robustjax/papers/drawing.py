@@ -92,7 +92,8 @@ def _points(
         panel.set_visible(False)
     if len(lines) > 1:
         add_legend(figure, len(lines))
-    figure.suptitle(item.title)
+    is_published = any(cell.paper is not None for cell in cells)
+    figure.suptitle(f"{item.title}; hollow: the paper's" if is_published else item.title)
     write_numbers(path, ("line", "column", "x", "ours", "deviation", "paper"), numbers)
     return save(figure, path)
 

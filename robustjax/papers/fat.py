@@ -358,7 +358,7 @@ LAYERS = {
         41: "fc",
     },
 }
-CLASSES = {"WRN-40-4, deer, horse and truck": ("--classes=deer,horse,truck",)}
+CLASSES = {"WRN-40-4, deer, horse and truck": ("--classes=4,7,9",)}
 SMALL_CNN, WRN_40_4 = NATURALLY_TRAINED
 
 

@@ -470,7 +470,7 @@ _DIFFERENCES = (
     "code of Kannan et al. (2018) takes the mean (--mean_over_classes=true), by which 0.5 on 10 "
     "classes and 5 on 100 weigh each square alike.",
     "The strength of label smoothing in the tables is not stated. It is 0.75 here, the only one "
-    "beside 0.01 that the paper shows; launch/label_smoothing.flags has 0.5.",
+    "beside 0.01 that the paper shows.",
     "Steps of 0.0078 are 2/255 rounded. These tables have the printed number in training and "
     "evaluation, the flag files 2/255.",
     "On SVHN momentum, weight decay, batch size and ALP's weight are not stated: those of "

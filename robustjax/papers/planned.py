@@ -17,6 +17,7 @@ from robustjax.files import Path
 from robustjax.flags import config_from_flags, define_flags
 from robustjax.papers.item import Column, Item, Row, Training
 from robustjax.papers.scale import scaled, scaled_examples
+from robustjax.runs.evaluations import CLEAN
 from robustjax.text import parse_number
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
@@ -198,9 +199,23 @@ class _Wanted:
 
 
 def _grouped(attacks: Mapping[Evaluation, Iterable[str]]) -> tuple[Evaluation, ...]:
-    return tuple(
+    """Each evaluation with its attacks; clean images, of any radius, are in whichever there is."""
+    found = [
         evaluation._replace(attacks=_each_once(names)) for evaluation, names in attacks.items()
-    )
+    ]
+    for clean in [one for one in found if one.attacks == (CLEAN,)]:
+        others = [number for number, one in enumerate(found) if _is_beside(one, clean)]
+        if others:
+            host = found[others[0]]
+            found[others[0]] = host._replace(attacks=_each_once((CLEAN, *host.attacks)))
+            found.remove(clean)
+    return tuple(found)
+
+
+def _is_beside(one: Evaluation, other: Evaluation) -> bool:
+    """Whether two evaluations are of the same weights and images, one in another ball."""
+    same = (one.checkpoint, one.examples) == (other.checkpoint, other.examples)
+    return same and one.epsilon != other.epsilon
 
 
 def _each_once(names: Iterable[str]) -> tuple[str, ...]:

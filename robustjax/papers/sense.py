@@ -449,7 +449,7 @@ _FIRST_ITEMS = (
         "section 1",
         rows=(Row("natural training", trained("natural", holdout=0)),),
         figure=Analysis(
-            ("--kind=examples", "--classes=ship", "--attack=pgd-20", "--epsilon=8/255", "--count=1")
+            ("--kind=examples", "--classes=8", "--attack=pgd-20", "--epsilon=8/255", "--count=1")
         ),
         note="The paper calls the network state of the art and says neither which it is nor how "
         "large the perturbation; there a ship of confidence 100 % becomes an airplane of 99.95 %. "

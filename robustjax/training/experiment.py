@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from robustjax import data, methods, models, parallel
+from robustjax import data, methods, models, own_code, parallel
 from robustjax.arguments import LARGEST_COUNT, shown
 from robustjax.config import TrainConfig
 from robustjax.digest import digest
@@ -321,6 +321,8 @@ def create_model(config: TrainConfig, num_classes: int, *, mapped: bool = False)
             **options,
         )
     except ValueError as error:
+        if own_code.is_own(config.model):
+            raise  # Says what it is about, or is an error of the user's code, with its traceback.
         raise UserError(f"model={config.model}: {error}") from error
 
 
@@ -333,5 +335,9 @@ def create_method(config: TrainConfig) -> methods.Method:
         )
     try:
         return methods.create(config.method, **config.hyperparameters())
+    except own_code.OwnCodeError:
+        raise
     except ValueError as error:
+        if own_code.is_own(config.method):
+            raise
         raise UserError(f"method={config.method}: {error}") from error

@@ -85,9 +85,27 @@ def test_the_rule_stops_what_is_misclassified(small, library, form):
 
 def test_only_the_compacted_form_loops_over_what_is_left(library):
     for form in (False, True):
-        attack = partial(library._attack, steps=2, independent_rows=form)
+        name = "compacted" if form else "masked"
+        attack = partial(library._attack, steps=2, form=name)
         traced = jax.make_jaxpr(attack)(*library._batch, BUDGETS.budget, None)
         assert ("while[" in str(traced)) == form
+
+
+def test_a_chunk_is_the_part_of_the_batch_that_is_asked_for(library):
+    def rows_together(form):
+        attack = partial(library._attack, steps=2, form=form)
+        traced = str(jax.make_jaxpr(attack)(*library._batch, BUDGETS.budget, None))
+        return {size for size in (2, 3, 6) if f"f32[{size},8,8,16]" in traced}
+
+    assert rows_together("compacted 1/2") == {3}
+    assert rows_together("compacted 1/3") == {2}
+    assert rows_together("masked") == {6}
+
+
+def test_chunks_find_what_the_masked_form_finds(library):
+    masked, found = (library.run(form, BUDGETS) for form in ("masked", "compacted 1/2"))
+    np.testing.assert_array_equal(found.steps_taken, masked.steps_taken)
+    np.testing.assert_allclose(found.images, masked.images, atol=1e-6)
 
 
 def test_agreement_is_counted_pixel_by_pixel():
@@ -103,6 +121,9 @@ def test_ratios_are_named_after_their_sides():
     ratios = early_stopping._ratios(seconds)
     assert set(ratios) == {"compacted_over_whole", "masked_over_whole"}
     assert ratios["compacted_over_whole"]["median"] == 0.5
+    ratios = early_stopping._ratios(seconds | {"compacted 1/4": [1.0, 1.0]})
+    medians = {part: value["median"] for part, value in early_stopping.chunk_ratios(ratios).items()}
+    assert medians == {"1/4": 0.375}
     ratios = early_stopping._ratios(seconds | {"torch whole": [8, 8], "torch shrinking": [4, 4]})
     assert ratios["torch_shrinking_over_torch_whole"]["median"] == 0.5
     assert ratios["compacted_over_torch_shrinking"]["lower_quartile"] == 0.3125

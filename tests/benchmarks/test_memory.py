@@ -22,3 +22,17 @@ def test_the_arguments_are_the_state_and_the_batch_and_parts_do_the_same_work():
     in_parts = memory.measure(dataclasses.replace(config, microbatch=4), 8)
     assert in_parts["argument_bytes"] == plain["argument_bytes"]
     assert in_parts["flops"] == plain["flops"]
+
+
+def test_the_compiled_step_runs_from_state_to_state():
+    config = TrainConfig(method="natural", model="digits_cnn", batch_size=4, devices=1)
+    side = memory._side(memory.compile_step(config, 8))
+    side.run()
+    side.run()
+
+
+def test_times_are_those_of_the_plain_step_s_rounds():
+    plain = {"seconds_of_rounds": [1.0, 2.0, 4.0]}
+    assert memory._time(plain, plain) == "1.00"
+    assert memory._time({"seconds_of_rounds": [2.0, 3.0, 4.0]}, plain) == "1.50"
+    assert memory._time({}, plain) == "-"

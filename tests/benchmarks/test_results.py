@@ -61,6 +61,21 @@ def test_instructions_are_told_apart_by_where_they_came_from():
     }
 
 
+def test_seconds_are_added_up_by_kind_and_on_a_gpu_by_kernel():
+    gpu = "/device:GPU:0"
+    seen = [
+        trace.Event(gpu, "gemm_kernel", "dot.3", 0.25),
+        trace.Event(gpu, "gemm_kernel", "convolution.1", 0.5),
+        trace.Event(gpu, "copy_kernel", "copy.4", 0.125),
+        trace.Event("/host:CPU", "thread", "", 9.0),
+        trace.Event("/host:CPU", "while", "both", 9.0),
+    ]
+    kinds = trace.by_kind(seen, PROGRAM)
+    assert kinds == {trace.CONVOLUTION: 0.5, trace.PRODUCT: 0.25, trace.COPY: 0.125}
+    assert trace.by_kernel(seen) == {"gemm_kernel": 0.75, "copy_kernel": 0.125}
+    assert trace.by_kernel(seen, most=1) == {"gemm_kernel": 0.75}
+
+
 def test_help_lists_the_benchmarks(capsys):
     with pytest.raises(SystemExit) as end:
         command.main(["--help"])

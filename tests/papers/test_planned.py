@@ -48,6 +48,16 @@ def test_radius_checkpoint_and_examples_are_evaluations_of_their_own():
     assert {one.examples for one in network.evaluations} == {0, 100}
 
 
+def test_clean_images_are_measured_with_whatever_else_is():
+    columns = [Column("Natural", "clean"), ATTACKED, ATTACKED.but(name="wide", epsilon="16/255")]
+    (network,) = needed(item([Row("a", QUICK)], columns))
+    assert [one.attacks for one in network.evaluations] == [
+        ("clean", "pgd-20(step_size=2/255)"), ("pgd-20(step_size=2/255)",),
+    ]  # fmt: skip
+    (network,) = needed(item([Row("a", QUICK)], [Column("Natural", "clean")]))
+    assert [one.attacks for one in network.evaluations] == [("clean",)]
+
+
 def test_what_a_network_begins_with_comes_first_and_a_twin_has_another_seed():
     start = trained("natural", model="digits_cnn", dataset="digits")
     rows = [Row("a", trained("quickstart", pretrained=start))]

@@ -30,7 +30,7 @@ that shows it, the same command goes on where it was interrupted, and several ma
   python launch/reproduce.py --list                     all tables and figures, what they cost
   python launch/reproduce.py --list --item=mart/table4  its rows and the paper's numbers
   python launch/reproduce.py --item=mart/table4 --data_dir=DIR
-  python launch/reproduce.py --item=fat/table3 --rows='FAT for TRADES' --seeds=1
+  python launch/reproduce.py --item=mart/table4 --rows=MART,TRADES --seeds=1
   python launch/reproduce.py --item=nap/fig4 --scale=0.05    a try, with a twentieth of the epochs
 
 Any flag of launch/train.py overrides what the paper says, as --precision=bfloat16 or --model=..."""
@@ -59,8 +59,9 @@ def define(values: flags.FlagValues = flags.FLAGS) -> None:
     truth = functools.partial(flags.DEFINE_bool, flag_values=values)
     names("item", [], "tables and figures, as mart/table4, or a paper, as mart")
     flags.DEFINE_multi_string(
-        "rows", [], "a row by its label; may be repeated; all if not given", flag_values=values
-    )
+        "rows", [], "rows by their labels, as A,B; may be repeated; all if not given",
+        flag_values=values,
+    )  # fmt: skip
     names("seeds", [], "in place of the paper's number of repetitions, as 1,2,3")
     truth("list", False, "show the tables and figures there are, and make nothing")
     truth("report_only", False, "only write the tables and figures of what is there")
@@ -110,9 +111,8 @@ def _main() -> None:
 def _request() -> Request:
     values = flags.FLAGS
     checks.require_counts(parallel=1, attack_batch_size=0)
-    for name in ("seed",):
-        if app.is_typed(name):
-            raise UserError(f"--{name}: what each network has follows from --seeds")
+    if app.is_typed("seed"):
+        raise UserError("--seed: what each network has follows from --seeds")
     seeds = tuple(map(_seed, values.seeds))
     folder = Path(values.workdir or DEFAULT_WORKDIR)
     return Request(folder, tuple(given_train_flags(values)), _scale(values.scale), seeds)
@@ -139,6 +139,8 @@ def _with_rows(
 ) -> dict[str, tuple[Item, Sequence[Row]]]:
     """Each item that is to be made with those of its rows that are wanted."""
     known = dict.fromkeys(row.name for item in items.values() for row in item.rows)
+    # Labels may have commas; several may be given between commas all the same.
+    labels = [one for text in labels for one in ([text] if text in known else text.split(","))]
     for label in labels:
         if label not in known:
             raise UserError(

@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from robustjax.cli.start import CHECKOUT
+from robustjax.files import Path
 from robustjax.papers import catalogue, cost
 from robustjax.papers.item import Experiment, Item
 from robustjax.papers.measured import cells_of, is_trained
 from robustjax.papers.planned import Networks, Request, networks_of
 from robustjax.papers.table import ours_text, published_text
+
+PUBLISHED_RESULTS = Path(CHECKOUT) / "results" / "papers"
+"""What of the tables and figures lies in the repository."""
 
 _RATES = (
     f"hours at {cost.H100_FLOPS_PER_SECOND / 1e12:g} TFLOP/s (one H100, bfloat16, as standard "
@@ -32,6 +37,8 @@ def lines(items: Mapping[str, Item], request: Request, *, whole: bool) -> Iterat
             yield f"{paper.authors}: {paper.title}"
         yield f"  {name:<22} {item.title}"
         yield f"  {'':<22}   {_state(name, item, request, networks)}"
+        if (PUBLISHED_RESULTS / name.replace("/", "_")).is_dir():
+            yield f"  {'':<22}   measured by us: results/papers/{name.replace('/', '_')}"
         if not whole:
             yield from _rows(item, request, networks)
     yield ""
@@ -45,6 +52,8 @@ def _state(name: str, item: Item, request: Request, networks: Networks) -> str:
         done = (request.folder / name.replace("/", "_") / f"{item.figure.name}.json").exists()
         return f"an experiment of minutes on a CPU, {'made' if done else 'not made'}"
     needed = networks_of({name: (item, item.rows)}, request, networks)
+    if not needed:
+        return f"none of its {len(item.rows)} rows can be trained here"
     flops = cost.total_flops(needed)
     cells = cells_of(item, item.rows, request, networks)
     measured = sum(bool(cell.seen) for cell in cells)

@@ -85,7 +85,7 @@ class Claims:
     dead one was at is taken over.
     """
 
-    def __init__(self, networks: Mapping[Path, Network], failures: Mapping[Path, str]) -> None:
+    def __init__(self, networks: Mapping[Path, Network], failures: dict[Path, str]) -> None:
         self._networks, self._failures = networks, failures
         self._held: dict[Path, Lock] = {}
         self._told: set[Path] = set()
@@ -103,6 +103,7 @@ class Claims:
         network = self._networks[planned.run.workdir]
         start = self._networks.get(Path(network.start)) if network.start else None
         if start is not None and start.workdir in self._failures:
+            self._failures[network.workdir] = f"{start.name}, which it begins with, failed"
             return Turn.SKIP
         if start is not None and not is_trained(start.config):
             return Turn.WAIT

@@ -54,12 +54,13 @@ def describe() -> str:
     return "\n".join(lines)
 
 
-def settings(name: str, assignments: Sequence[str] = ()) -> Any:
+def settings(name: str, assignments: Sequence[str] = (), base: Any = None) -> Any:
     """The settings of an experiment, some of them changed.
 
     Args:
       name: one of `names()`.
       assignments: "setting=value" each; numbers may be fractions such as 8/255.
+      base: settings that are changed; the defaults if None.
 
     Raises:
       ValueError: there is no such experiment or setting, or a value is not accepted.
@@ -75,7 +76,7 @@ def settings(name: str, assignments: Sequence[str] = ()) -> Any:
                 f"{', '.join(f'{field}=VALUE' for field in fields)}{did_you_mean(key, fields)}"
             )
         given[key] = _value(key, text, fields[key].type)
-    return experiment.Settings(**given)
+    return dataclasses.replace(experiment.Settings() if base is None else base, **given)
 
 
 def setting_names(name: str) -> tuple[str, ...]:
@@ -87,7 +88,13 @@ def setting_names(name: str) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(_experiment(name).Settings))
 
 
-_FEWEST = {"epochs": 2, "examples": 50, "num_examples": 200, "num_samples": 2000}
+_FEWEST = {
+    "epochs": 2,
+    "selection_epochs": 4,
+    "examples": 50,
+    "num_examples": 200,
+    "num_samples": 2000,
+}
 """Settings that a try shortens, and how far at the most."""
 
 
