@@ -18,7 +18,7 @@ from robustjax.flags import config_from_flags, define_flags
 from robustjax.papers.item import Column, Item, Row, Training
 from robustjax.papers.scale import scaled, scaled_examples
 from robustjax.runs.evaluations import CLEAN
-from robustjax.text import parse_number
+from robustjax.text import format_value, parse_number
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 """The folder of the flag files."""
@@ -246,12 +246,15 @@ def _config(arguments: Sequence[str], path: Path) -> TrainConfig:
 
 
 def _name(config: TrainConfig, start: str) -> str:
-    lines = [
-        line
-        for line in config.to_flags().splitlines()
-        if line.lstrip("-").partition("=")[0] not in _PLACES
+    # What is as by default is left out: an option that is new in another version changes no name.
+    said = [
+        f"{field.name}={format_value(getattr(config, field.name))}"
+        for field in dataclasses.fields(config)
+        if field.metadata["recorded"]
+        and field.name not in _PLACES
+        and getattr(config, field.name) != field.default
     ]
-    known_by = hashlib.sha256("\n".join([*sorted(lines), start]).encode()).hexdigest()[:8]
+    known_by = hashlib.sha256("\n".join([*said, start]).encode()).hexdigest()[:8]
     return f"{config.method}-{config.model}-{config.dataset}-{known_by}-seed={config.seed}"
 
 

@@ -83,6 +83,12 @@ def test_a_name_tells_networks_apart_by_all_that_decides_training_and_by_nothing
         assert other[0].name not in names, options
 
 
+def test_an_option_that_is_as_by_default_is_no_part_of_a_name():
+    (name,) = (network.name for network in needed(item([Row("a", QUICK)])))
+    said = needed(item([Row("a", QUICK)]), options=("--label_smoothing=0", "--steps_schedule="))
+    assert said[0].name == name
+
+
 def test_options_override_what_a_paper_says_also_after_it_was_shortened():
     (network,) = needed(
         catalogue.items()["mart/table1"], scale=0.1, options=("--epochs=7", "--model=digits_cnn")
