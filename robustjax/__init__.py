@@ -21,6 +21,7 @@ _SUBPACKAGES = (
     "methods",
     "models",
     "reports",
+    "testing",
     "training",
 )
 
