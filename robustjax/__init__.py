@@ -22,6 +22,7 @@ _SUBPACKAGES = (
     "methods",
     "models",
     "reports",
+    "testing",
     "training",
 )
 

@@ -69,6 +69,30 @@ def as_read(text: str) -> str:
     return FromFile(text) if is_own(text.rpartition("=")[2]) else text
 
 
+def name_of_given(thing: Any) -> str:
+    """The name of an object that is given in Python, where a name is recorded: "<Name>".
+
+    Args:
+      thing: a class, a function, or what has a `name`, or an instance of a class.
+    """
+    named = getattr(thing, "__name__", None) or getattr(thing, "name", None)
+    text = named if isinstance(named, str) and named else type(thing).__name__
+    return f"<{''.join(letter for letter in text if letter not in '<> ')}>"
+
+
+def refuse_given(argument: str, name: Any) -> None:
+    """Refuses the recorded name of an object that nobody has given in this process.
+
+    Raises:
+      ValueError: it is such a name.
+    """
+    if isinstance(name, str) and re.fullmatch("<.*>", name):
+        raise OwnCodeError(
+            f"{argument}={name} was given in Python, as an object, and a name does not bring it "
+            f"back; give it again, as {argument}=, to training.train or evaluation.load_network"
+        )
+
+
 def load(argument: str, name: str) -> Callable[..., Any]:
     """What a name stands for; runs the module that it is in.
 

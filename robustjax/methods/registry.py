@@ -105,9 +105,29 @@ def _entry_of(name: str, create: Callable[..., Method], summary: str, citation: 
     return Entry(create, said, citation)
 
 
+def give(method: Method | Callable[..., Method]) -> str:
+    """Makes an object known under a name that no command line has, until another has that name.
+
+    Args:
+      method: the value, which has no hyper-parameters; or what makes it of them.
+
+    Returns:
+      The name, for `create`.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    if not isinstance(method, Method) and not callable(method):
+        raise refusal("method", shown(method), "values of methods.Method, and what makes them")
+    name = own_code.name_of_given(method)
+    factory = (lambda: method) if isinstance(method, Method) else method
+    _METHODS[name] = _entry_of(name, factory, f"{name}, given in Python", "")
+    return name
+
+
 def names() -> tuple[str, ...]:
     """The names of all methods."""
-    return tuple(name for name in _METHODS if not own_code.is_own(name))
+    return tuple(name for name in _METHODS if not name.startswith("<") and ":" not in name)
 
 
 def create(name: str, **hyperparameters: Any) -> Method:
@@ -156,6 +176,7 @@ def _entry(name: str) -> Entry:
     if own_code.is_own(name) and name not in _METHODS:
         _METHODS[str(name)] = _entry_of(name, own_code.load("method", name), "", "")
     if not isinstance(name, str) or name not in _METHODS:
+        own_code.refuse_given("method", name)
         raise UserError(
             f"unknown method {shown(name)!r}; known are {', '.join(names())}, "
             f"and {own_code.FORM} of your own{did_you_mean(name, names())}"

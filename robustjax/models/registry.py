@@ -180,6 +180,32 @@ def register(name: str, build: Callable[..., Any] | None = None) -> Any:
     return build
 
 
+def give(model: Any) -> str:
+    """Makes an object known under a name that no command line has, until another has that name.
+
+    Args:
+      model: a network; or what builds it, called as `build(num_classes=...)`.
+
+    Returns:
+      The name, for `create`.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    is_network = callable(getattr(model, "apply", None)) and not isinstance(model, type)
+    if not is_network and not callable(model):
+        raise refusal("model", shown(model), "networks, and functions that build them")
+    named = type(model) if is_network else model
+    name = own_code.name_of_given(named)
+    _OWN[name] = (lambda num_classes: model) if is_network else model
+    return name
+
+
+def is_users(name: str) -> bool:
+    """Whether a network is a user's: registered, given, or named as code."""
+    return _is_own(name)
+
+
 def _options_of(build: Callable[..., Any]) -> tuple[str, ...]:
     parameters = inspect.signature(build).parameters.values()
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
@@ -284,7 +310,7 @@ def has_option(name: str, option: str) -> bool:
 
 def names() -> tuple[str, ...]:
     """Returns the names that `create` is known by; a pattern makes more of them."""
-    registered = (name for name in _OWN if not own_code.is_own(name))
+    registered = (name for name in _OWN if not name.startswith("<") and ":" not in name)
     return (*(name for network in NETWORKS for name in network.names()), *registered)
 
 
@@ -303,6 +329,7 @@ def describe(name: str) -> str:
 
 
 def _find(name: str) -> tuple[Network, tuple[int, ...]]:
+    own_code.refuse_given("model", name)
     for network in NETWORKS:
         sizes = network.match(name) if isinstance(name, str) else None
         if sizes is not None:

@@ -23,7 +23,7 @@ FLOORS = (
     ("flags",),
     ("runs",),
     ("training",),
-    ("evaluation",),
+    ("evaluation", "testing"),
     ("analysis",),
     ("diagnosis",),
     ("reports",),
