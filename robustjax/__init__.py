@@ -17,10 +17,12 @@ _SUBPACKAGES = (
     "data",
     "diagnosis",
     "evaluation",
+    "interop",
     "losses",
     "methods",
     "models",
     "reports",
+    "testing",
     "training",
 )
 

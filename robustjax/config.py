@@ -9,11 +9,15 @@ import functools
 import typing
 from typing import Any
 
+from robustjax import own_code
 from robustjax.arguments import plain
 from robustjax.config_checks import check_option, require, require_schedule
 from robustjax.errors import UserError
 from robustjax.step_size import default_step_size
 from robustjax.text import Value, format_value, parse_literal
+
+IMPORTED = "imported"
+"""In place of the method, where weights were trained elsewhere."""
 
 
 def _option(
@@ -51,7 +55,11 @@ def _option(
 class TrainConfig:
     """Every option of `launch/train.py`; the help texts below are the documentation."""
 
-    method: str = _option("standard", "training method, see --method=help", "method")
+    method: str = _option(
+        "standard",
+        "training method, see --method=help; or your own, package.module:create",
+        "method",
+    )
     beta: float | str | None = _option(
         None, "weight of the regulariser, for methods with one; or a schedule, as 1..6@10", "method"
     )
@@ -87,12 +95,30 @@ class TrainConfig:
         changes_training=False,
     )
 
-    model: str = _option("resnet_18", "network, see --model=help", "network")
+    model: str = _option(
+        "resnet_18", "network, see --model=help; or your own, package.module:build", "network"
+    )
     activation: str = _option(
         "",
         "relu, leaky_relu or silu; the network's own if not given",
         "network",
         choices=("", "relu", "leaky_relu", "silu"),
+    )
+    mean: tuple[float, ...] = _option(
+        (),
+        "of each channel, subtracted from the images inside the network, as 0.4914,0.4822,0.4465; "
+        "the network's own if not given",
+        "network",
+    )
+    std: tuple[float, ...] = _option(
+        (), "of each channel, by which they are divided then; goes with --mean", "network"
+    )
+    stride_padding: str = _option(
+        "",
+        "zeros of convolutions with a stride: on every side (torch), or as TensorFlow's and JAX's "
+        "SAME has them (same); the network's own if not given",
+        "network",
+        choices=("", "torch", "same"),
     )
     batch_norm: str = _option(
         "global",
@@ -281,7 +307,7 @@ class TrainConfig:
         require(0 <= strength < 1, "label_smoothing", strength, "0 to less than 1")
         require(self.mixing_alpha > 0, "mixing_alpha", self.mixing_alpha, "more than 0")
         assigned = dict(_assignment(text) for text in self.set)
-        ordered = tuple(f"{name}={assigned[name]}" for name in sorted(assigned))
+        ordered = tuple(_assigned(name, assigned[name]) for name in sorted(assigned))
         object.__setattr__(self, "set", ordered)
 
     @property
@@ -299,6 +325,16 @@ class TrainConfig:
         given = self.step_size
         return default_step_size(epsilon, int(steps)) if given is None else given
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether the weights were trained elsewhere, so that nothing of a training is known."""
+        return self.method == IMPORTED
+
+    def network_options(self) -> dict[str, Any]:
+        """What is set of the network's own options, as `models.create` takes it."""
+        names = ("activation", "mean", "std", "stride_padding")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
     def hyperparameters(self) -> dict[str, Any]:
         """The method's own hyper-parameters that the options set."""
         given: dict[str, Any] = {}
@@ -306,7 +342,8 @@ class TrainConfig:
             given["beta"] = self.beta
         if self.attack_batch_norm:
             given["attack_batch_norm"] = self.attack_batch_norm
-        given |= {name: parse_literal(text) for name, text in map(_assignment, self.set)}
+        for name, text in map(_assignment, self.set):
+            given[name] = text if own_code.is_own(text) else parse_literal(text)
         return given
 
     def differences(self, other: "TrainConfig") -> list[str]:
@@ -336,10 +373,15 @@ class TrainConfig:
         return {**options, **self.hyperparameters()}
 
     def to_flags(self) -> str:
-        """The text of a flag file that repeats this experiment."""
+        """The text of a flag file that repeats this experiment; of imported weights what is known.
+
+        Nothing is said there of a training that this library has not made.
+        """
         lines = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if self.is_imported and field.name not in _OF_IMPORTED:
+                continue
             if not field.metadata["recorded"] or (value == field.default and value in (None, ())):
                 continue
             if option_types()[field.name] is bool:
@@ -349,6 +391,13 @@ class TrainConfig:
             else:
                 lines.append(f"--{field.name}={format_value(value)}")
         return "\n".join(lines) + "\n"
+
+
+_OF_IMPORTED = (
+    "method", "norm", "epsilon", "allow_whole_box", "model", "activation", "mean", "std",
+    "stride_padding", "dataset", "data_dir", "holdout",
+)  # fmt: skip
+"""What flags.txt says of weights that were trained elsewhere."""
 
 
 @functools.cache
@@ -361,4 +410,13 @@ def _assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise UserError(f"set={text}: accepted is NAME=VALUE")
-    return name, value
+    return name, _marked_like(text, value)
+
+
+def _assigned(name: str, value: str) -> str:
+    return _marked_like(value, f"{name}={value}")
+
+
+def _marked_like(original: str, text: str) -> str:
+    """A part of a text, or more of it, as one that was read from a file if the whole was."""
+    return own_code.FromFile(text) if isinstance(original, own_code.FromFile) else text

@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from robustjax import methods
+from robustjax import methods, own_code
 from robustjax.arguments import did_you_mean
 from robustjax.config import TrainConfig, option_types
 from robustjax.epoch_schedule import parse_schedule
@@ -35,11 +35,26 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     for name, owners in own_hyperparameters().items():
         help_text = f"of {', '.join(owners)}; see --method=help"
         flags.DEFINE_string(name, None, help_text, flag_values=values)
+    define_options(tuple(field.name for field in dataclasses.fields(TrainConfig)), values)
+
+
+def define_options(names: Sequence[str], values: flags.FlagValues, **defaults: Any) -> None:
+    """Defines a flag for some of the options of an experiment.
+
+    Args:
+      names: of the options.
+      values: where they are defined.
+      **defaults: in place of the experiment's own; None where it is to be seen that a flag was not
+        given.
+    """
     types = option_types()
     for field in dataclasses.fields(TrainConfig):
+        if field.name not in names:
+            continue
         kind = types[field.name]
         help_text = field.metadata["help"]
-        default: Any = field.default
+        own: Any = field.default
+        default: Any = defaults.get(field.name, own)
         if kind is bool:
             flags.DEFINE_bool(field.name, default, help_text, flag_values=values)
         elif kind is int:
@@ -49,8 +64,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         elif field.name == "set":
             flags.DEFINE_multi_string(field.name, list(default), help_text, flag_values=values)
         else:
-            parser: flags.ArgumentParser = NumberParser(default)
-            if isinstance(default, tuple):
+            parser: flags.ArgumentParser = NumberParser(own)
+            if isinstance(own, tuple):
                 parser = _NumbersParser()
             elif str in typing.get_args(kind):
                 parser = _ScheduleParser()
@@ -61,6 +76,9 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 
 def config_from_flags(values: flags.FlagValues = flags.FLAGS) -> TrainConfig:
     """The experiment that the parsed flags describe.
+
+    A name of code that no person has given in this process (`own_code.trust`) stands in a file;
+    it is marked as that, and is not run.
 
     Raises:
       ValueError: an option has a value that is not accepted.
@@ -73,7 +91,9 @@ def config_from_flags(values: flags.FlagValues = flags.FLAGS) -> TrainConfig:
         for name in own_hyperparameters()
         if values[name].value is not None
     ]
-    given["set"] = (*(given["set"] or ()), *by_name)
+    given["set"] = tuple(own_code.as_read(text) for text in (*(given["set"] or ()), *by_name))
+    for name in ("model", "method"):
+        given[name] = own_code.as_read(given[name])
     return TrainConfig(**given)
 
 

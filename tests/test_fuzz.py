@@ -25,6 +25,7 @@ from robustjax.cli import (
     diagnose,
     evaluate,
     experiment,
+    figures,
     flag_files,
     pseudo_label,
     quickstart,
@@ -34,7 +35,8 @@ from robustjax.cli import (
     verify,
 )
 from robustjax.cli.analyze import command as analyze
-from robustjax.cli.figures import command as figures
+from robustjax.cli.import_weights import command as import_weights
+from robustjax.cli.reproduce import command as reproduce
 from robustjax.cli.sweep import command as sweep
 from robustjax.config import TrainConfig, option_types
 from robustjax.epoch_schedule import parse_schedule
@@ -812,6 +814,8 @@ def test_flag_files_are_read_or_refused_by_name(times, launch, tmp_path):
 COMMANDS = {
     "train": (train, define_flags),
     "sweep": (sweep, sweep.define_sweep_flags),
+    "reproduce": (reproduce, reproduce.define),
+    "import_weights": (import_weights, import_weights.define_import_flags),
     "report": (report, report.define_report_flags),
     "figures": (figures, figures.define_figure_flags),
     "transfer": (transfer, transfer.define_transfer_flags),
@@ -873,7 +877,8 @@ REQUIRED = {
     "evaluate": "--workdir=absent", "verify": "--workdir=absent", "diagnose": "--workdir=absent",
     "report": "--workdirs=absent", "figures": "--workdirs=absent", "transfer": "--workdirs=absent",
     "analyze": "--workdirs=absent", "pseudo_label": "--workdir=absent",
-    "sweep": "--sweep_dir=made",
+    "sweep": "--sweep_dir=made", "reproduce": "--item=lrm/section5_3",
+    "import_weights": "--weights=absent.safetensors",
 }  # fmt: skip
 
 
@@ -882,6 +887,7 @@ REQUIRED = {
 def test_a_command_looks_at_its_flags_before_it_works(times, name, launch, monkeypatch):
     command, define = COMMANDS[name]
     monkeypatch.setattr(sweep, "run_all", lambda *_: None)
+    monkeypatch.setattr(reproduce.running, "run", lambda *_: {})
     own = [flag for flag in names_of(define) if f"--{flag}" not in REQUIRED[name]]
 
     @tries(25 * times)

@@ -44,6 +44,8 @@ def test_every_flag_it_names_exists():
 
     from robustjax.cli import diagnose, evaluate, experiment, figures, report, transfer, verify
     from robustjax.cli.analyze import command as analyze
+    from robustjax.cli.export_weights import command as export_weights
+    from robustjax.cli.import_weights import command as import_weights
     from robustjax.cli.reproduce import command as reproduce
     from robustjax.cli.sweep import command as sweep
     from robustjax.flags import define_flags
@@ -52,7 +54,8 @@ def test_every_flag_it_names_exists():
     define_flags(values)
     known = set(values) | {"flagfile", "help", "workdir"}
     modules = (
-        analyze, diagnose, evaluate, experiment, figures, report, reproduce, transfer, verify,
+        analyze, diagnose, evaluate, experiment, export_weights, figures, import_weights, report,
+        reproduce, transfer, verify,
     )  # fmt: skip
     for groups in (*(module.GROUPS for module in modules), sweep.OWN_GROUPS):
         known |= {name for group in groups.values() for name in group}

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from robustjax import own_code
 from robustjax.arguments import LARGEST_COUNT, did_you_mean, nearest, shown
 from robustjax.attacks.attack import Attack
 from robustjax.attacks.autoattack.autoattack import AutoAttack
 from robustjax.attacks.citations import CITATIONS
-from robustjax.attacks.registry import ENTRIES, Entry, accepted
+from robustjax.attacks.registry import ENTRIES, Entry, accepted, is_users, load_own, names
 from robustjax.attacks.spsa import SPSA
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.errors import UserError
@@ -55,7 +56,8 @@ def create(name: str, /, **settings: Any) -> Attack:
 
     Args:
       name: of a kind with its numbers, such as "pgd-20" or "apgd-t"; perhaps with settings behind
-        it, as in "pgd-7(step_size=2/255,start=clean)".
+        it, as in "pgd-7(step_size=2/255,start=clean)"; or code of one's own,
+        "package.module:attack", see `register`.
       **settings: further ones, fields of the attack.
 
     Returns:
@@ -68,11 +70,22 @@ def create(name: str, /, **settings: Any) -> Attack:
       >>> create("pgd-20x5", step_size=0.01).restarts
       5
     """
+    trust(name)
     return parse(name, settings).attack
 
 
+def trust(*names: Any) -> None:
+    """Lets the attacks be run that names of code stand for, since a person has written the names.
+
+    Args:
+      *names: as for `create`; those of another kind are not looked at.
+    """
+    plain = [str(name).partition("(")[0] for name in names]
+    own_code.trust(*(name for name in plain if own_code.is_own(name)))
+
+
 def parse(name: str, settings: Mapping[str, Any] | None = None) -> Named:
-    """What a name stands for.
+    """What a name stands for. Code is loaded only if a person has named it, see `trust`.
 
     Args:
       name: as for `create`.
@@ -117,7 +130,7 @@ def name_of(attack: Any) -> str:
         # Of several, as of FGSM from a random start, the one that says most by itself.
         kind = max(fitting, key=lambda kind: len(ENTRIES[kind].fixed))
         return _name(kind, ENTRIES[kind], attack)
-    raise UserError(f"{attack!r:.80} is no attack of the registry: {', '.join(ENTRIES)}")
+    raise UserError(f"{attack!r:.80} is no attack of the registry: {', '.join(names())}")
 
 
 def is_known(name: Any) -> bool:
@@ -145,6 +158,8 @@ def cite(kind: str) -> str:
 
 def _kind_and_numbers(name: str, plain: str) -> tuple[str, dict[str, int]]:
     """The kind of a name without its parentheses, and the settings that its numbers are."""
+    if own_code.is_own(plain):
+        load_own(plain)
     if plain in ENTRIES:
         entry = ENTRIES[plain]
         if len(entry.numbers) > entry.optional:
@@ -238,8 +253,7 @@ def _require_even(name: str, attack: Any) -> None:
 
 def _require_accepted(name: str, attack: Any, norm: str) -> None:
     """Lets the attack check its settings: it is traced on a network of no use, and not run."""
-    is_ours = type(attack).__module__.startswith("robustjax.")
-    if isinstance(attack, AutoAttack) or not is_ours:
+    if isinstance(attack, AutoAttack) or is_users(attack):
         return
     for field in dataclasses.fields(attack):
         value = getattr(attack, field.name)
@@ -299,7 +313,10 @@ def _as_text(value: Any) -> str:
 
 
 def _unknown(name: Any) -> UserError:
-    return UserError(f"attack={shown(name)}: accepted are clean, {accepted()}{_hint(name)}")
+    return UserError(
+        f"attack={shown(name)}: accepted are clean, {accepted()}, and {own_code.FORM} of your own"
+        f"{_hint(name)}"
+    )
 
 
 def _hint(name: Any) -> str:

@@ -7,15 +7,24 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robustjax import own_code
 from robustjax.arguments import (
     checked_function,
+    kind,
+    refusal,
     require_free_name,
+    shown,
 )
 from robustjax.attacks.apgd import APGD, APGDTargeted
 from robustjax.attacks.autoattack.autoattack import AutoAttack
 from robustjax.attacks.citations import CITATIONS
 from robustjax.attacks.cw import CW
 from robustjax.attacks.deepfool import DeepFool
+from robustjax.attacks.engine.rows import misclassified
 from robustjax.attacks.fab import FABTargeted
 from robustjax.attacks.fgsm import FGSM
 from robustjax.attacks.pgd import PGD
@@ -89,12 +98,12 @@ def accepted(kinds: Sequence[str] | None = None) -> str:
     Args:
       kinds: of attacks; all if not given.
     """
-    return ", ".join(ENTRIES[kind].form for kind in (ENTRIES if kinds is None else kinds))
+    return ", ".join(ENTRIES[kind].form for kind in (names() if kinds is None else kinds))
 
 
 def names() -> tuple[str, ...]:
     """The kinds of attacks there are, as their names begin."""
-    return tuple(ENTRIES)
+    return tuple(name for name in ENTRIES if not own_code.is_own(name))
 
 
 def register(
@@ -110,8 +119,9 @@ def register(
     Args:
       name: that it gets.
       attack: a frozen dataclass that is called as the attacks of this package, whose fields then
-        are settings that a name may say; or a function, called likewise, which has none. Not given,
-        a decorator of such a class or function is returned.
+        are settings that a name may say; or a function, called likewise, which has none, is given
+        one key whatever the number of images, and may return the adversarial images alone. Not
+        given, a decorator of such a class or function is returned.
       norms: of the balls that it is made for.
       fewest_classes: for which it is defined.
       citation: the BibTeX entry of its paper.
@@ -127,20 +137,94 @@ def register(
         return functools.partial(
             register, name, norms=norms, fewest_classes=fewest_classes, citation=citation
         )
-    checked_function("attack", attack, "frozen dataclasses and functions")
-    made = attack if isinstance(attack, type) else _Function
-    fixed = {} if isinstance(attack, type) else {"function": attack}
-    ENTRIES[name] = Entry(made, name, (), 0, fixed, tuple(norms), fewest_classes, name)
-    CITATIONS[name] = citation
+    _add(name, attack, tuple(norms), fewest_classes, citation)
     return attack
 
 
+def _add(
+    name: str,
+    attack: Any,
+    norms: tuple[str, ...] = ("linf", "l2"),
+    fewest_classes: int = 2,
+    citation: str = "",
+) -> None:
+    checked_function("attack", attack, "frozen dataclasses and functions")
+    if isinstance(attack, type) and not dataclasses.is_dataclass(attack):
+        raise refusal(
+            f"attack={name}", f"the class {attack.__name__}", "frozen dataclasses and functions"
+        )
+    made = attack if isinstance(attack, type) else FunctionAttack
+    fixed = {} if isinstance(attack, type) else {"function": attack}
+    ENTRIES[name] = Entry(made, name, (), 0, fixed, norms, fewest_classes, name)
+    CITATIONS[name] = citation
+
+
+def load_own(name: str) -> None:
+    """Adds an attack of a user's, "package.module:attack", to the entries, if it is not there.
+
+    Raises:
+      ValueError: no person has named it, or there is no such code.
+    """
+    if name not in ENTRIES:
+        trusted = own_code.is_trusted(name)
+        _add(str(name), own_code.load("attack", name if trusted else own_code.FromFile(name)))
+
+
 @dataclasses.dataclass(frozen=True)
-class _Function:
+class FunctionAttack:
     """A function as an attack without settings."""
 
-    function: Callable[..., AttackResult]
+    function: Callable[..., Any]
 
-    def __call__(self, *arguments: Any) -> AttackResult:
+    def __call__(
+        self, key: jax.Array, logits_fn: Callable[..., jax.Array], *arguments: Any
+    ) -> AttackResult:
         """Attacks images."""
-        return self.function(*arguments)
+        one_key = key if key.ndim == _axes_of_one(key) else key[0]
+        return as_result(self.function(one_key, logits_fn, *arguments), logits_fn, *arguments)
+
+
+def is_users(attack: Any) -> bool:
+    """Whether an attack is a user's, and not of this package."""
+    ours = type(attack).__module__.startswith("robustjax.")
+    return isinstance(attack, FunctionAttack) or not ours
+
+
+def _axes_of_one(key: jax.Array) -> int:
+    return 0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1
+
+
+def as_result(
+    found: Any,
+    logits_fn: Callable[..., jax.Array],
+    images: jax.Array,
+    labels: jax.Array,
+    threat: Any = None,
+) -> AttackResult:
+    """What an attack of a user's gives, as a result: of images alone the network says the rest.
+
+    Args:
+      found: an `AttackResult`, or adversarial images.
+      logits_fn: the network that was attacked.
+      images: [B, ...], the clean ones.
+      labels: [B].
+      threat: not looked at.
+
+    Raises:
+      ValueError: it is neither, or has not the shape of the images.
+    """
+    result = isinstance(found, AttackResult)
+    perturbed = found.images if result else found
+    accepted = f"an AttackResult, or images [{', '.join(map(str, np.shape(images)))}]"
+    if not hasattr(perturbed, "dtype"):
+        raise refusal("attack: what it gives", shown(perturbed), accepted)
+    if perturbed.shape != np.shape(images) or not jnp.issubdtype(perturbed.dtype, jnp.floating):
+        raise refusal("attack: what it gives", kind(perturbed), accepted)
+    if result:
+        return found
+    perturbed = jnp.asarray(perturbed)
+    return AttackResult(
+        images=perturbed,
+        success=misclassified(logits_fn(perturbed), labels),
+        backward_passes=jnp.zeros(len(perturbed), jnp.int32),
+    )

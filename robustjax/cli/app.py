@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from absl import flags
 
+from robustjax import own_code
 from robustjax.arguments import nearest, shown
 from robustjax.cli import flag_files
 from robustjax.cli.start import INTERRUPTED
@@ -45,6 +46,7 @@ def run(
     sys.unraisablehook = _unraisablehook
     _said.clear()
     _typed[:] = arguments
+    own_code.trust_command_line(arguments)
     define_flags()
     if any(argument in HELP for argument in arguments):
         print(help_text(description, groups, values))
@@ -115,6 +117,7 @@ def command_line() -> str:
 PATHS = (
     "workdir", "workdirs", "data_dir", "output", "output_dir", "results_dir", "sweep_dir",
     "sweep_dirs", "source", "sources", "targets", "images", "init_from", "extra_data", "subset",
+    "weights",
 )  # fmt: skip
 """Flags that name files or folders, in which ~ is the home of the person who types it."""
 

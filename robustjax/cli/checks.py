@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from absl import flags
 
+from robustjax import own_code
 from robustjax.arguments import LARGEST_COUNT, LARGEST_SEED, require_finite, require_whole
 from robustjax.errors import UserError
 from robustjax.files import Path, require_writable
@@ -66,6 +67,29 @@ def define_allow_whole_box(values: flags.FlagValues) -> None:
         "accept an --epsilon or a --step_size that makes any image of any other",
         flag_values=values,
     )
+
+
+def define_model_of_run(values: flags.FlagValues) -> None:
+    """The flag that lets a network be made by the code that a run's flags.txt names."""
+    flags.DEFINE_multi(
+        _OwnCodeParser(),
+        flags.ArgumentSerializer(),
+        "model",
+        [],
+        f"{own_code.FORM} that a run's flags.txt names as its network: code is run only where it "
+        "is named here too",
+        flag_values=values,
+    )
+
+
+class _OwnCodeParser(flags.ArgumentParser):
+    def parse(self, argument: str) -> str:
+        if not own_code.is_own(argument):
+            raise UserError(f"accepted is the {own_code.FORM} of a run's flags.txt")
+        return argument
+
+    def flag_type(self) -> str:
+        return "name of code"
 
 
 def require_output(path: str | os.PathLike, flag: str, suffixes: Iterable[str] = ()) -> Path:

@@ -44,7 +44,7 @@ The last line is the verdict; the exit status is 0 whatever it says.
   python launch/diagnose.py --workdir=runs/trades --source=runs/standard --steps=1,10,20,100,1000"""
 
 GROUPS = {
-    "what": ["workdir", "source", "checkpoint", "examples", "data_dir", "output_dir"],
+    "what": ["workdir", "source", "checkpoint", "model", "examples", "data_dir", "output_dir"],
     "attacks": [
         "epsilon", "step_size", "steps", "attack_steps", "restarts", "queries", "random_points",
         "allow_whole_box",
@@ -71,6 +71,7 @@ def define_diagnosis_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     string("workdir", "", "the folder of the run")
     string("source", "", "a run whose adversarial images are tried on it; none if not given")
     string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
+    checks.define_model_of_run(values)
     integer("examples", 500, "the first N of the test set; 0: all")
     string("data_dir", "", "where the data lie; as in training if not given")
     string("output_dir", "", "written into; --workdir if not given")

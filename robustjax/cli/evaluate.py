@@ -13,10 +13,16 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from robustjax import evaluation, parallel, reports
+from robustjax import evaluation, own_code, parallel, reports
 from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_whole
 from robustjax.cli import app, checks, compilation
-from robustjax.config import TrainConfig
+from robustjax.cli.import_weights.command import (
+    NETWORK,
+    define_weights_flags,
+    given_flags,
+    import_weights,
+)
+from robustjax.config import IMPORTED, TrainConfig
 from robustjax.digest import digest
 from robustjax.errors import UserError
 from robustjax.evaluation import accumulated, adversarial_images, protocols
@@ -26,6 +32,7 @@ from robustjax.evaluation.trained import load_network
 from robustjax.files import Path, require_writable
 from robustjax.flags import NumberParser, define_attacks
 from robustjax.progress import terminal_bar
+from robustjax.runs.claim import has_begun
 from robustjax.runs.evaluations import RECORDS, RECORDS_LOCK
 from robustjax.runs.names import EVALUATION
 from robustjax.runs.resumable import Unfinished
@@ -39,10 +46,12 @@ interrupted.
   python launch/evaluate.py --workdir=runs/trades --attacks=clean,fgsm,pgd-20,cw-30,autoattack
   python launch/evaluate.py --workdir=runs/trades --attacks=autoattack --examples=1000
   python launch/evaluate.py --workdir=runs/nap --protocol=nap
+  python launch/evaluate.py --weights=FILE --model=resnet_18 --dataset=cifar10    of no run
   python launch/evaluate.py --protocol=help      the papers' evaluations"""
 
 GROUPS = {
     "what": ["workdir", "checkpoint", "attacks", "protocol", "examples", "data_dir"],
+    "weights without a run": ["weights", "entry", *NETWORK, "dataset", "norm"],
     "attack": ["epsilon", "step_size", "start", "success", "allow_whole_box"],
     "run": ["batch_size", "devices", "cpu_devices", "seed", "save_images"],
 }
@@ -68,7 +77,8 @@ def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     )
     text = functools.partial(flags.DEFINE_string, flag_values=values)
     count = functools.partial(flags.DEFINE_integer, flag_values=values)
-    text("workdir", "", "the folder of the run")
+    text("workdir", "", "the folder of the run; of --weights, one that is made")
+    define_weights_flags(values)
     text("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
     accepted = f"accepted are {evaluation.accepted_attacks()} [clean,pgd-20]"
     define_attacks(None, accepted, values)
@@ -98,7 +108,7 @@ def _main() -> None:
         parallel.force_cpu_devices(values.cpu_devices)
     compilation.enable_cache()
     found = evaluate_run(
-        values.workdir,
+        _imported() if values.weights else values.workdir,
         values.attacks or ([] if values.protocol else _DEFAULT_ATTACKS),
         protocol=values.protocol,
         checkpoint=values.checkpoint,
@@ -125,8 +135,16 @@ def _main() -> None:
 
 def _check_flags() -> None:
     values = flags.FLAGS
-    if not values.workdir:
-        raise UserError("--workdir is not given; name the folder of a run")
+    if not values.weights:
+        given = given_flags(values, ("entry",))
+        if own_code.is_own(given.get("model", "")):  # Of the run's flags.txt.
+            del given["model"]
+        for name in given:
+            raise UserError(f"--{name}: a run says itself what it is; it goes with --weights=FILE")
+        if not values.workdir:
+            raise UserError(
+                "--workdir is not given; name the folder of a run, or --weights=FILE --model=NAME"
+            )
     if values.attacks == []:
         raise UserError("--attacks= is empty: accepted are names, as clean,pgd-20")
     specs = [evaluation.parse_attack(name) for name in values.attacks or _DEFAULT_ATTACKS]
@@ -148,6 +166,16 @@ def _check_flags() -> None:
                 raise UserError(
                     f"--{name}: --protocol={values.protocol} says what it is; give one of the two"
                 )
+
+
+def _imported() -> str:
+    """The folder of the weights that --weights names; made if it is not there."""
+    values = flags.FLAGS
+    stem = Path(values.weights).stem
+    folder = values.workdir or f"runs/{IMPORTED}-{values.model or 'network'}-{stem}"
+    first = () if has_begun(folder) else ("epsilon",)
+    given = given_flags(values, (*first, "data_dir", "allow_whole_box"))
+    return str(import_weights(values.weights, folder, entry=values.entry, **given))
 
 
 class Evaluated(NamedTuple):
@@ -295,7 +323,7 @@ def evaluate_run(
             "precision": config.precision,
             "seed": seed,
             "batch_size": size,
-            "trained_epochs": config.epochs,
+            "trained_epochs": None if config.is_imported else config.epochs,
             "elapsed_seconds": time.monotonic() - started,
             "versions": evaluation.versions(),
         },

@@ -31,7 +31,7 @@ semi-supervised MART). Labels that the images come with are never read.
   python launch/train.py --flagfile=launch/rst.flags --extra_data=pseudo.npz"""
 
 GROUPS = {
-    "the network": ["workdir", "checkpoint"],
+    "the network": ["workdir", "checkpoint", "model"],
     "the images": ["images", "dataset", "split", "data_dir", "skip_first"],
     "the result": ["output", "batch_size"],
 }
@@ -45,6 +45,7 @@ def main() -> None:
 def _define_flags() -> None:
     flags.DEFINE_string("workdir", "", "folder of the run whose network labels")
     flags.DEFINE_string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
+    checks.define_model_of_run(flags.FLAGS)
     flags.DEFINE_string("images", "", "an .npz with the array image or images, uint8 [M, H, W, C]")
     flags.DEFINE_string("dataset", "", "or a data set by name; its labels are not used")
     flags.DEFINE_string("split", "train", "of --dataset")

@@ -45,7 +45,16 @@ transfer.md, transfer.csv and transfer.png. The same command goes on where it wa
   python launch/transfer.py --sources=runs/natural --targets=runs/trades,runs/mart --epsilon=0.03"""
 
 GROUPS = {
-    "what": ["workdirs", "sources", "targets", "checkpoint", "examples", "data_dir", "output_dir"],
+    "what": [
+        "workdirs",
+        "sources",
+        "targets",
+        "checkpoint",
+        "model",
+        "examples",
+        "data_dir",
+        "output_dir",
+    ],
     "attack": ["attack", "epsilon", "step_size", "start", "allow_whole_box"],
     "run": ["batch_size", "seed"],
 }
@@ -71,6 +80,7 @@ def define_transfer_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     names("sources", [], "runs that are attacked; --workdirs if not given")
     names("targets", [], "runs that judge; --workdirs if not given")
     string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
+    checks.define_model_of_run(values)
     integer("examples", 0, "the first N of the test set; 0: all")
     string("data_dir", "", "where the data lie; as in training if not given")
     string("output_dir", "", "written into; the folder that holds the first run if not given")

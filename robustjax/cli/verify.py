@@ -35,8 +35,8 @@ ball is the one that the file says its attack had, and is printed; --epsilon ask
   python launch/verify.py --workdir=runs/trades
   python launch/verify.py --workdir=runs/trades --images=pgd-20.npz --epsilon=8/255"""
 
-GROUPS = {"what": ["workdir", "checkpoint", "images", "epsilon", "allow_whole_box", "data_dir",
-                    "batch_size"]}  # fmt: skip
+GROUPS = {"what": ["workdir", "checkpoint", "model", "images", "epsilon", "allow_whole_box",
+                    "data_dir", "batch_size"]}  # fmt: skip
 
 
 def main() -> None:
@@ -49,6 +49,7 @@ def define_verify_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     text = functools.partial(flags.DEFINE_string, flag_values=values)
     text("workdir", "", "the folder of the run")
     text("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
+    checks.define_model_of_run(values)
     files = "files, by path or by name among the run's own; all of those if not given"
     flags.DEFINE_list("images", [], files, flag_values=values)
     flags.DEFINE(

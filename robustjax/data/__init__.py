@@ -15,7 +15,7 @@ from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.extra import load_extra, load_images
 from robustjax.data.mixing import Mixing, mix, partners
 from robustjax.data.prepared.preparation import prepare
-from robustjax.data.sources import default_data_dir, load, register
+from robustjax.data.sources import default_data_dir, give, load, register
 from robustjax.data.splits import (
     default_holdout,
     first,
@@ -37,6 +37,7 @@ __all__ = [
     "default_holdout",
     "epoch_order",
     "first",
+    "give",
     "hold_out",
     "load",
     "load_extra",

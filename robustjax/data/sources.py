@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from robustjax import own_code
 from robustjax.arguments import did_you_mean, require_free_name, shown
 from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.digits import load_digits
@@ -45,6 +46,46 @@ def register(name: str, load: Callable[..., Dataset] | None = None) -> Any:
         return functools.partial(register, name)
     _REGISTERED[name] = load
     return load
+
+
+def give(dataset: Dataset | Mapping[str, Dataset] | Callable[..., Dataset]) -> str:
+    """Makes images known under a name that no command line has, until others have that name.
+
+    Args:
+        dataset: Those of the split "train"; or a dictionary of splits; or what loads a split, as
+            for `register`.
+
+    Returns:
+        The name, for `load`.
+
+    Raises:
+        DataError: If it is none of these.
+    """
+    splits = {"train": dataset} if isinstance(dataset, Dataset) else dataset
+    if isinstance(splits, Mapping):
+        first = next(iter(splits.values()), None)
+        name = own_code.name_of_given(first)
+        _REGISTERED[name] = functools.partial(_given_split, name, dict(splits))
+        return name
+    if not callable(dataset):
+        raise DataError(
+            f"dataset={shown(dataset)}: accepted are a data.Dataset, a dictionary of them by "
+            "split, and a function load(split, data_dir)"
+        )
+    name = own_code.name_of_given(dataset)
+    _REGISTERED[name] = dataset
+    return name
+
+
+def _given_split(
+    name: str, splits: Mapping[str, Dataset], split: str, data_dir: str | None
+) -> Dataset:
+    if split not in splits:
+        raise DataError(
+            f"dataset={name}: no split {split!r} was given, but {', '.join(splits)}; give a "
+            'dictionary, as {"train": ..., "test": ...}'
+        )
+    return splits[split]
 
 
 def default_data_dir() -> str:
@@ -91,6 +132,7 @@ def load(
 def _load_part(name: str, split: str, data_dir: str | None, allow_prepare: bool) -> Dataset:
     if name in _REGISTERED:
         return _registered(name, split, data_dir)
+    own_code.refuse_given("dataset", name)
     if name == "digits":
         return load_digits(split)
     if name == "npz":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,11 +14,14 @@ import numpy as np
 
 from robustjax import attacks, data, parallel
 from robustjax.arguments import checked_count, is_number, refusal, require_whole, shown
+from robustjax.attacks import naming
 from robustjax.attacks._checks import checked_logits_fn
 from robustjax.attacks.autoattack.state import StateError
+from robustjax.attacks.autoattack.verification import is_inside
 from robustjax.attacks.autoattack.warnings import rows_depend_on_each_other, varies
 from robustjax.attacks.engine.keys import checked_key, keys_of_examples
 from robustjax.attacks.engine.rows import misclassified
+from robustjax.attacks.registry import as_result, is_users
 from robustjax.batching import batches_of_one_shape
 from robustjax.errors import UserError
 from robustjax.evaluation.spec import (
@@ -226,7 +230,30 @@ class _OneRun(NamedTuple):
         if self.spec.kind in STEPPED:
             # Gathering the active rows would move those of several devices between them.
             options["independent_rows"] = len(self.devices) < 2
-        return self.spec.attack(keys, logits_fn, images, labels, self.threat, **options)
+        found: Any = self.spec.attack(keys, logits_fn, images, labels, self.threat, **options)
+        if not is_users(self.spec.attack):
+            return found
+        return self._judged(found, logits_fn, images, labels)
+
+    def _judged(
+        self, found: Any, logits_fn: LogitsFn, images: jax.Array, labels: jax.Array
+    ) -> attacks.AttackResult:
+        """What an attack of a user's gives: its images count, and what the network says of them."""
+        try:
+            result = as_result(found, logits_fn, images, labels)
+        except UserError as error:
+            raise UserError(str(error).replace("attack:", f"attack={self.spec.name}:", 1)) from None
+        perturbed = np.asarray(result.images)
+        norm, epsilon, bounds = self.threat.norm, float(self.threat.epsilon), self.threat.bounds
+        inside = is_inside(perturbed, np.asarray(images), norm, epsilon, bounds)
+        if not inside.all():
+            raise UserError(
+                f"attack={self.spec.name}: {(~inside).sum()} of {len(inside)} images lie outside "
+                f"of the {norm} ball of epsilon={epsilon:.6g} or of the box {bounds}; "
+                "threat.project(images, clean) brings them back"
+            )
+        wrong = ~_is_right(logits_fn, result.images, labels)
+        return dataclasses.replace(result, success=jnp.asarray(wrong))
 
     def _tell(self, correct: np.ndarray, done: int) -> None:
         if done:
@@ -352,6 +379,7 @@ def evaluate(
     names = split_names(names) if isinstance(names, str) else names
     if not isinstance(names, list | tuple):
         raise refusal("names", shown(names), "names of attacks, as ('pgd-20',)")
+    naming.trust(*names)
     wanted = [parse_attack(name) for name in names]
     specs = {spec.name: spec for spec in (parse_attack(CLEAN), *wanted)}
     if any(spec != specs[spec.name] for spec in wanted):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustjax import attacks, data, training
+from robustjax import attacks, data, own_code, training
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
 from robustjax.models.forward import forward
@@ -57,6 +57,8 @@ def load_network(
     *,
     examples: int = 0,
     data_dir: str = "",
+    model: Any = None,
+    dataset: Any = None,
 ) -> TrainedNetwork:
     """Loads the network of a run.
 
@@ -65,12 +67,18 @@ def load_network(
       checkpoint: "best" or "latest".
       examples: keeps the first so many of the test set; 0: all.
       data_dir: where the data lies; that of the run if it is empty.
+      model: the network, or what builds it, of a run that was trained with an object as its model.
+      dataset: images, as for `training.train`: the test set, or a dictionary of splits, or what
+        loads a split; in the place of the run's data set.
 
     Raises:
       ValueError: there is no run, or no such checkpoint, or the data does not fit its network.
       DataError: the data is not there.
     """
     run = training.load_run(workdir, checkpoint)
+    if isinstance(dataset, data.Dataset):
+        dataset = {"test": dataset}
+    run = run._replace(config=training.with_objects(run.config, model=model, dataset=dataset))
     config = run.config
     place = data_dir or config.data_dir
     whole = data.load(config.dataset, "test", data_dir=place or None)
@@ -80,6 +88,8 @@ def load_network(
     where = f"workdir={workdir} data_dir={place}"
     try:
         num_classes = run.num_classes(test_set.images.shape[1:])
+    except own_code.OwnCodeError:
+        raise
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
     if test_set.labels.max() >= num_classes:
@@ -88,10 +98,10 @@ def load_network(
             f"run tells {num_classes} classes apart, 0 to {num_classes - 1}"
         )
     test_set = _with_classes(test_set, num_classes)
-    model = training.create_model(config, num_classes)
+    made = training.create_model(config, num_classes)
     variables = jax.tree.map(jnp.asarray, run.variables)
-    logits_fn = jax.tree_util.Partial(apply_network(model), variables)
-    network = TrainedNetwork(logits_fn, model, variables, test_set, config, run.step, run.averaged)
+    logits_fn = jax.tree_util.Partial(apply_network(made), variables)
+    network = TrainedNetwork(logits_fn, made, variables, test_set, config, run.step, run.averaged)
     return network.first(examples) if examples else network
 
 

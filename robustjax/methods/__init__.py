@@ -12,7 +12,7 @@ from robustjax.methods.method import (
     Outer,
     Perturbation,
 )
-from robustjax.methods.registry import cite, create, hyperparameters, names, register, summary
+from robustjax.methods.registry import cite, create, give, hyperparameters, names, register, summary
 
 __all__ = [
     "Batch",
@@ -24,6 +24,7 @@ __all__ = [
     "Perturbation",
     "cite",
     "create",
+    "give",
     "hyperparameters",
     "names",
     "register",

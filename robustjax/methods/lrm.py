@@ -44,7 +44,7 @@ def create(
         0.125 on CIFAR-10, 0.95 on CIFAR-100 and SVHN; None: no pairing.
       squeezing: β; a number or a schedule. 1e-3 on CIFAR-10, 3e-5 on CIFAR-100, 1e-4 on SVHN.
       reading: what the ratio means, "A" (loss to weighted pairing as r to 1) or "B" (r loss and
-        1 − r pairing); see `losses.lrm`.
+        1 − r pairing); see `losses.lrm`, which also says where either of them trained.
       direction: whose prediction h is the expectation under, "clean" or "adversarial". The paper
         does not say.
       detached_reference: whether that prediction is held fixed; see `losses.lrm`. The paper does

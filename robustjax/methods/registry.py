@@ -5,7 +5,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from robustjax.arguments import did_you_mean, require_free_name, shown
+from robustjax import own_code
+from robustjax.arguments import did_you_mean, refusal, require_free_name, shown
 from robustjax.errors import UserError
 from robustjax.methods import (
     alp,
@@ -89,6 +90,11 @@ def register(
     require_free_name("method", name, _METHODS)
     if create is None:
         return functools.partial(register, name, summary=summary, citation=citation)
+    _METHODS[name] = _entry_of(name, create, summary, citation)
+    return create
+
+
+def _entry_of(name: str, create: Callable[..., Method], summary: str, citation: str) -> Entry:
     for parameter in inspect.signature(create).parameters.values():
         if parameter.default is parameter.empty:
             raise UserError(
@@ -96,20 +102,40 @@ def register(
                 "needs one"
             )
     said = summary or (inspect.getdoc(create) or name).splitlines()[0]
-    _METHODS[name] = Entry(create, said, citation)
-    return create
+    return Entry(create, said, citation)
+
+
+def give(method: Method | Callable[..., Method]) -> str:
+    """Makes an object known under a name that no command line has, until another has that name.
+
+    Args:
+      method: the value, which has no hyper-parameters; or what makes it of them.
+
+    Returns:
+      The name, for `create`.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    if not isinstance(method, Method) and not callable(method):
+        raise refusal("method", shown(method), "values of methods.Method, and what makes them")
+    name = own_code.name_of_given(method)
+    factory = (lambda: method) if isinstance(method, Method) else method
+    _METHODS[name] = _entry_of(name, factory, f"{name}, given in Python", "")
+    return name
 
 
 def names() -> tuple[str, ...]:
     """The names of all methods."""
-    return tuple(_METHODS)
+    return tuple(name for name in _METHODS if not name.startswith("<") and ":" not in name)
 
 
 def create(name: str, **hyperparameters: Any) -> Method:
     """A method by its name.
 
     Args:
-      name: one of `names()`.
+      name: one of `names()`, or code of one's own, "package.module:create", which gives a `Method`
+        when it is called with the hyper-parameters.
       **hyperparameters: the method's own; `hyperparameters(name)` lists them with their defaults.
 
     Raises:
@@ -124,7 +150,10 @@ def create(name: str, **hyperparameters: Any) -> Method:
                 f"method {name!r} has no hyper-parameter {given!r}; it has: "
                 f"{', '.join(accepted) or 'none'}{did_you_mean(given, accepted)}"
             )
-    return entry.factory(**hyperparameters)
+    method = entry.factory(**hyperparameters)
+    if not isinstance(method, Method):
+        raise refusal(f"method={name}: what it gives", shown(method), "values of methods.Method")
+    return method
 
 
 def hyperparameters(name: str) -> dict[str, Any]:
@@ -144,9 +173,12 @@ def cite(name: str) -> str:
 
 
 def _entry(name: str) -> Entry:
+    if own_code.is_own(name) and name not in _METHODS:
+        _METHODS[str(name)] = _entry_of(name, own_code.load("method", name), "", "")
     if not isinstance(name, str) or name not in _METHODS:
+        own_code.refuse_given("method", name)
         raise UserError(
-            f"unknown method {shown(name)!r}; known are {', '.join(_METHODS)}"
-            f"{did_you_mean(name, _METHODS)}"
+            f"unknown method {shown(name)!r}; known are {', '.join(names())}, "
+            f"and {own_code.FORM} of your own{did_you_mean(name, names())}"
         )
     return _METHODS[name]

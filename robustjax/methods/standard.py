@@ -9,11 +9,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from robustjax import losses
+from robustjax import losses, own_code
 from robustjax.arguments import require_choice
 from robustjax.attacks.pgd import STARTS
 from robustjax.epoch_schedule import Scalar, checked_scalar
+from robustjax.errors import UserError
 from robustjax.methods.method import Inner, Method, Objective, Outer, Perturbation
+from robustjax.methods.own_loss import own_outer
 
 SUMMARY = "standard adversarial training (Madry et al., 2018): cross-entropy on PGD-K's images"
 
@@ -44,7 +46,8 @@ def create(
 
     Args:
       loss: of the outer problem: "ce", or "bce" for BCE-AT (NAP, section 4.4), which attacks the
-        cross-entropy and minimises the boosted cross-entropy.
+        cross-entropy and minimises the boosted cross-entropy; or "package.module:loss", a loss of
+        one's own, called as `loss(clean_logits, adversarial_logits, labels)`, [B].
       alpha: share of the clean loss in the outer problem, α L(x) + (1 − α) L(x̂) (LRM, eq. 1); a
         number or a schedule. Above 0 the clean images are forwarded first, on their own.
       start: PGD's start: "uniform" (the paper), "gaussian", "sign" or "clean".
@@ -72,10 +75,17 @@ def create(
         return ascend_cross_entropy(inner, start, attack_labels)
 
     alpha = checked_scalar("alpha", alpha, 0, 1)
+    if own_code.is_own(loss):
+        if alpha:
+            raise UserError(f"alpha={alpha}: loss={loss} is given the clean logits; accepted is 0")
+        outer = own_outer(loss)
+    else:
+        kind = checked_loss(loss)
+        outer = mixed_outer(kind) if alpha else adversarial_outer(kind)
     return Method(
         name="standard",
         perturb=perturb,
-        outer=mixed_outer(checked_loss(loss)) if alpha else adversarial_outer(checked_loss(loss)),
+        outer=outer,
         scalars={"alpha": alpha} if alpha else {},
         attack_batch_norm=attack_batch_norm,
         soft_labels=loss == "ce",

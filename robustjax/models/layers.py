@@ -21,6 +21,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": nn.silu,
 }
 NORMALIZATIONS = ("none", "per_image")
+STRIDE_PADDINGS = ("torch", "same")
 CONVOLUTIONS: dict[str, Callable[..., jax.Array]] = {
     "auto": conv_general_dilated,
     "xla": jax.lax.conv_general_dilated,
@@ -50,6 +51,9 @@ class Layers:
         convolution: "auto", on a CPU another algorithm than XLA's where that is faster, the same up
             to rounding, without forward-mode differentiation (`robustjax.models.convolution`); or
             "xla".
+        stride_padding: where convolutions with a stride put their zeros: "torch", kernel // 2 on
+            every side; or "same", as TensorFlow's and JAX's "SAME" does: a 3×3 kernel of stride 2
+            finds none above and to the left of an even image, one below and to the right.
 
     Raises:
         ValueError: a value that is not one of those above.
@@ -62,11 +66,13 @@ class Layers:
     std: tuple[float, ...] | None = None
     normalization: str = "none"
     convolution: str = "auto"
+    stride_padding: str = "torch"
 
     def __post_init__(self) -> None:
         require_choice("activation", self.activation, tuple(ACTIVATIONS))
         require_choice("normalization", self.normalization, tuple(NORMALIZATIONS))
         require_choice("convolution", self.convolution, tuple(CONVOLUTIONS))
+        require_choice("stride_padding", self.stride_padding, STRIDE_PADDINGS)
         if self.dtype not in (jnp.float32, jnp.bfloat16):
             raise refusal("dtype", shown(self.dtype), "jnp.float32 and jnp.bfloat16")
         if (self.mean is None) != (self.std is None):
@@ -147,8 +153,8 @@ class Layers:
             kernel: side of the kernel.
             name: name of the layer in the variables.
             stride: step in both directions.
-            padding: zeros on every side, default kernel // 2. With stride 2 that is not "SAME",
-                which would put no zeros above and to the left of an even image.
+            padding: zeros on every side; default kernel // 2, or with a stride what
+                `stride_padding` says.
             bias: whether a bias is added.
             kernel_init: default PyTorch's.
             bias_init: default PyTorch's.
@@ -156,11 +162,14 @@ class Layers:
         Returns:
             [B, H', W', features] in `dtype`.
         """
+        if padding is None:
+            same = stride > 1 and self.stride_padding == "same"
+            padding = "SAME" if same else kernel // 2
         return nn.Conv(
             features,
             (kernel, kernel),
             strides=stride,
-            padding=kernel // 2 if padding is None else padding,
+            padding=padding,
             use_bias=bias,
             dtype=self.dtype,
             conv_general_dilated=CONVOLUTIONS[self.convolution],

@@ -38,7 +38,6 @@ class MadryUnit(nn.Module):
             self.features,
             3,
             stride=self.stride,
-            padding="SAME",
             kernel_init=fan_out_normal,
             name="conv1",
         )
@@ -46,9 +45,7 @@ class MadryUnit(nn.Module):
             hidden, batch_statistics=batch_statistics, epsilon=EPSILON, name="bn2"
         )
         hidden = layers.activate(hidden)
-        hidden = layers.conv(
-            hidden, self.features, 3, padding="SAME", kernel_init=fan_out_normal, name="conv2"
-        )
+        hidden = layers.conv(hidden, self.features, 3, kernel_init=fan_out_normal, name="conv2")
         return _pool_and_pad(shortcut, self.features, self.stride) + hidden
 
 
@@ -77,7 +74,9 @@ class MadryResNet(nn.Module):
 
     widths: tuple[int, int, int]
     num_classes: int = 10
-    layers: Layers = Layers(activation="leaky_relu", normalization="per_image")
+    layers: Layers = Layers(
+        activation="leaky_relu", normalization="per_image", stride_padding="same"
+    )
     remat: bool = False
 
     @nn.compact
@@ -95,7 +94,7 @@ class MadryResNet(nn.Module):
         if images.shape[1] % 4 or images.shape[2] % 4:
             accepted = "a height and a width that are multiples of 4, being halved twice"
             raise refusal("images", kind(images), accepted)
-        x = layers.conv(x, 16, 3, padding="SAME", kernel_init=fan_out_normal, name="init_conv")
+        x = layers.conv(x, 16, 3, kernel_init=fan_out_normal, name="init_conv")
         for group, features in enumerate(self.widths):
             for index in range(5):
                 block = MadryUnit(

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from robustjax import own_code
 from robustjax.arguments import (
     did_you_mean,
     plain,
@@ -179,6 +180,32 @@ def register(name: str, build: Callable[..., Any] | None = None) -> Any:
     return build
 
 
+def give(model: Any) -> str:
+    """Makes an object known under a name that no command line has, until another has that name.
+
+    Args:
+      model: a network; or what builds it, called as `build(num_classes=...)`.
+
+    Returns:
+      The name, for `create`.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    is_network = callable(getattr(model, "apply", None)) and not isinstance(model, type)
+    if not is_network and not callable(model):
+        raise refusal("model", shown(model), "networks, and functions that build them")
+    named = type(model) if is_network else model
+    name = own_code.name_of_given(named)
+    _OWN[name] = (lambda num_classes: model) if is_network else model
+    return name
+
+
+def is_users(name: str) -> bool:
+    """Whether a network is a user's: registered, given, or named as code."""
+    return _is_own(name)
+
+
 def _options_of(build: Callable[..., Any]) -> tuple[str, ...]:
     parameters = inspect.signature(build).parameters.values()
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
@@ -190,6 +217,13 @@ _IN_EVERY_CALL = {"dtype": jnp.dtype("float32"), "axis_name": None}
 """What training always says; a network that does not take it has it so by itself."""
 
 
+def _is_own(name: Any) -> bool:
+    """Whether a network is a user's: registered, or code that is loaded now if it was not yet."""
+    if own_code.is_own(name) and name not in _OWN:
+        _OWN[str(name)] = own_code.load("model", name)
+    return name in _OWN
+
+
 def _create_own(name: str, num_classes: int, options: dict[str, Any]) -> Any:
     accepted = _options_of(_OWN[name])
     for option, value in options.items():
@@ -197,7 +231,19 @@ def _create_own(name: str, num_classes: int, options: dict[str, Any]) -> Any:
         if option not in accepted and not usual:
             raise refusal(f"{name}: option", shown(option), ", ".join(accepted) or "none")
     own = {option: value for option, value in options.items() if option in accepted}
-    return _OWN[name](num_classes=num_classes, **own)
+    network = _OWN[name](num_classes=num_classes, **own)
+    lacking = [part for part in ("init", "apply") if not callable(getattr(network, part, None))]
+    if lacking or isinstance(network, type):
+        came = (
+            f"the class {network.__name__}" if isinstance(network, type) else type(network).__name__
+        )
+        raise refusal(
+            f"model={name}: what it builds",
+            came,
+            "networks with init(key, images) and apply(variables, images), as Flax's modules have "
+            "them, and what models.from_linen, from_nnx and from_equinox make of others",
+        )
+    return network
 
 
 def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
@@ -211,12 +257,13 @@ def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
     statistics. Weights come from `model.init(key, images)` or `initialize`.
 
     Args:
-        name: one of `names()`, or of their patterns: "wide_resnet_22_3", "cifar_resnet_14".
+        name: one of `names()`, or of their patterns: "wide_resnet_22_3", "cifar_resnet_14"; or code
+            of one's own, "package.module:build", see `register` for what it is given and gives.
         num_classes: number of logits, at least 2.
-        **options: of every network `activation`, `dtype`, `axis_name`, `mean`, `std` and
-            `normalization` (see `robustjax.models.layers.Layers`; the defaults are the network's
-            own); where the network has them, `dropout`, a rate in [0, 1), and `remat`, of the
-            residual networks (see `robustjax.models.blocks`).
+        **options: of every network `activation`, `dtype`, `axis_name`, `mean`, `std`,
+            `normalization` and `stride_padding` (see `robustjax.models.layers.Layers`; the
+            defaults are the network's own); where the network has them, `dropout`, a
+            rate in [0, 1), and `remat`, of the residual networks (see `robustjax.models.blocks`).
 
     Returns:
         A Flax module, hashable.
@@ -224,7 +271,7 @@ def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
     Raises:
         ValueError: a name, a size, an option or a value that there is not.
     """
-    if name in _OWN:
+    if _is_own(name):
         require_whole("num_classes", num_classes, 2)
         return _create_own(name, int(num_classes), options)
     network, sizes = _find(name)
@@ -256,14 +303,15 @@ def has_option(name: str, option: str) -> bool:
     Raises:
         ValueError: a name that there is not.
     """
-    if name in _OWN:
+    if _is_own(name):
         return option in _options_of(_OWN[name])
     return option in COMMON_OPTIONS + _find(name)[0].options
 
 
 def names() -> tuple[str, ...]:
     """Returns the names that `create` is known by; a pattern makes more of them."""
-    return (*(name for network in NETWORKS for name in network.names()), *_OWN)
+    registered = (name for name in _OWN if not name.startswith("<") and ":" not in name)
+    return (*(name for network in NETWORKS for name in network.names()), *registered)
 
 
 def describe(name: str) -> str:
@@ -275,18 +323,19 @@ def describe(name: str) -> str:
     Raises:
         ValueError: a name that there is not.
     """
-    if name in _OWN:
+    if _is_own(name):
         return (inspect.getdoc(_OWN[name]) or name).splitlines()[0]
     return _find(name)[0].summary
 
 
 def _find(name: str) -> tuple[Network, tuple[int, ...]]:
+    own_code.refuse_given("model", name)
     for network in NETWORKS:
         sizes = network.match(name) if isinstance(name, str) else None
         if sizes is not None:
             return network, sizes
     raise UserError(
         f"no network is called {shown(name)}: there are {', '.join(names())}; and wide_resnet_D_W, "
-        "cifar_resnet_D and sense_mnist_cnn_D in other sizes"
+        f"cifar_resnet_D and sense_mnist_cnn_D in other sizes; or {own_code.FORM} of your own"
         f"{did_you_mean(name, names())}"
     )

@@ -29,7 +29,7 @@ def chosen(names: Iterable[str]) -> dict[str, Item]:
     found: dict[str, Item] = {}
     papers = [paper.name for paper in PAPERS]
     for name in names:
-        parts = [each for each in known if each == name or _is_part(each, name)]
+        parts = [name] if name in known else [each for each in known if _is_part(each, name)]
         if not parts:
             raise UserError(
                 f"item={name}: there is no such table or figure; --list names all"

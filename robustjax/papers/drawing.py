@@ -11,7 +11,7 @@ from robustjax.files import Path
 from robustjax.papers.item import Curves, Item, Points, Row
 from robustjax.papers.measured import Cell, is_trained
 from robustjax.papers.planned import Networks, Request
-from robustjax.reports.figures.canvas import add_legend, line_style, save, write_numbers
+from robustjax.reports.figures.canvas import add_legend, add_title, line_style, save, write_numbers
 from robustjax.reports.figures.log import LoggedRun, quantities_of_runs
 from robustjax.runs.log import read_rows
 from robustjax.runs.names import METRICS
@@ -92,7 +92,8 @@ def _points(
         panel.set_visible(False)
     if len(lines) > 1:
         add_legend(figure, len(lines))
-    figure.suptitle(item.title)
+    is_published = any(cell.paper is not None for cell in cells)
+    add_title(figure, f"{item.title}; hollow: the paper's" if is_published else item.title)
     write_numbers(path, ("line", "column", "x", "ours", "deviation", "paper"), numbers)
     return save(figure, path)
 
@@ -153,7 +154,8 @@ def _bars(item: Item, cells: Sequence[Cell], path: Path) -> Path:
     axes.set_yticks(range(len(rows)), rows)
     axes.invert_yaxis()
     axes.margins(y=0.01)
-    axes.set(xlabel="ours; black: the paper's", title=item.title)
+    axes.set(xlabel="ours; black: the paper's")
+    add_title(figure, item.title)
     axes.grid(axis="x", alpha=0.3)
     add_legend(figure, len(heads))
     numbers = [(c.row, c.column, c.ours, c.deviation or 0.0, c.paper) for c in cells]

@@ -17,7 +17,8 @@ from robustjax.files import Path
 from robustjax.flags import config_from_flags, define_flags
 from robustjax.papers.item import Column, Item, Row, Training
 from robustjax.papers.scale import scaled, scaled_examples
-from robustjax.text import parse_number
+from robustjax.runs.evaluations import CLEAN
+from robustjax.text import format_value, parse_number
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 """The folder of the flag files."""
@@ -198,9 +199,23 @@ class _Wanted:
 
 
 def _grouped(attacks: Mapping[Evaluation, Iterable[str]]) -> tuple[Evaluation, ...]:
-    return tuple(
+    """Each evaluation with its attacks; clean images, of any radius, are in whichever there is."""
+    found = [
         evaluation._replace(attacks=_each_once(names)) for evaluation, names in attacks.items()
-    )
+    ]
+    for clean in [one for one in found if one.attacks == (CLEAN,)]:
+        others = [number for number, one in enumerate(found) if _is_beside(one, clean)]
+        if others:
+            host = found[others[0]]
+            found[others[0]] = host._replace(attacks=_each_once((CLEAN, *host.attacks)))
+            found.remove(clean)
+    return tuple(found)
+
+
+def _is_beside(one: Evaluation, other: Evaluation) -> bool:
+    """Whether two evaluations are of the same weights and images, one in another ball."""
+    same = (one.checkpoint, one.examples) == (other.checkpoint, other.examples)
+    return same and one.epsilon != other.epsilon
 
 
 def _each_once(names: Iterable[str]) -> tuple[str, ...]:
@@ -231,12 +246,15 @@ def _config(arguments: Sequence[str], path: Path) -> TrainConfig:
 
 
 def _name(config: TrainConfig, start: str) -> str:
-    lines = [
-        line
-        for line in config.to_flags().splitlines()
-        if line.lstrip("-").partition("=")[0] not in _PLACES
+    # What is as by default is left out: an option that is new in another version changes no name.
+    said = [
+        f"{field.name}={format_value(getattr(config, field.name))}"
+        for field in dataclasses.fields(config)
+        if field.metadata["recorded"]
+        and field.name not in _PLACES
+        and getattr(config, field.name) != field.default
     ]
-    known_by = hashlib.sha256("\n".join([*sorted(lines), start]).encode()).hexdigest()[:8]
+    known_by = hashlib.sha256("\n".join([*said, start]).encode()).hexdigest()[:8]
     return f"{config.method}-{config.model}-{config.dataset}-{known_by}-seed={config.seed}"
 
 

@@ -28,14 +28,14 @@ def of_run(run: RunFolder, title: str) -> str:
     lines = [FIRST_LINE, "", f"# {_text(title)}", ""]
     if run.evaluation is None:
         return "\n".join([*lines, *_not_evaluated([run])])
-    lines += _accuracies(run.evaluation)
+    lines += accuracies(run.evaluation)
     for name, content in recorded_others(run.evaluation):
-        lines += ["", f"## Elsewhere: {_text(name)}", "", *_accuracies(content)]
+        lines += ["", f"## Elsewhere: {_text(name)}", "", *accuracies(content)]
     commands = recorded_commands(run.evaluation)
     return "\n".join([*lines, "", *(["Made by", "", *_code(commands)] if commands else [])])
 
 
-def _accuracies(evaluation: Mapping[str, Any]) -> list[str]:
+def accuracies(evaluation: Mapping[str, Any]) -> list[str]:
     """The table of an evaluation, and what is to be known of it."""
     scores = recorded_scores(evaluation)
     shared = common_settings(scores)

@@ -18,6 +18,7 @@ from robustjax.runs.names import (
     FIGURES,
     FLAGS,
     METRICS,
+    ORIGIN,
     TRANSFER,
 )
 
@@ -56,6 +57,7 @@ class RunFolder:
       evaluation: content of its evaluation.json.
       diagnosis: content of its diagnosis.json.
       transfer: content of its transfer.json.
+      origin: content of its weights.json, where they were trained elsewhere.
       figures: PNGs of the folder and its figures/, by name.
       damaged: names of PNGs that are not whole.
     """
@@ -68,6 +70,7 @@ class RunFolder:
     evaluation: Mapping[str, Any] | None = None
     diagnosis: Any = None
     transfer: Any = None
+    origin: Any = None
     figures: Sequence[FoundFigure] = ()
     damaged: Sequence[str] = ()
 
@@ -150,6 +153,7 @@ def read_run(workdir: str, name: str) -> RunFolder:
         evaluation=evaluation,
         diagnosis=_json(folder / DIAGNOSIS),
         transfer=_json(folder / TRANSFER),
+        origin=_json(folder / ORIGIN),
         figures=figures,
         damaged=damaged,
     )

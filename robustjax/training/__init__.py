@@ -12,6 +12,7 @@ from robustjax.training.experiment import (
     create_experiment,
     create_method,
     create_model,
+    with_objects,
 )
 from robustjax.training.loop import TrainResult, train
 from robustjax.training.optimizer import create_optimizer
@@ -48,4 +49,5 @@ __all__ = [
     "restrict",
     "train",
     "train_to_the_end",
+    "with_objects",
 ]

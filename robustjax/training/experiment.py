@@ -1,6 +1,7 @@
 """Turns the options of an experiment into its parts: data, network, method, optimiser, schedule."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from robustjax import data, methods, models, parallel
+from robustjax import data, methods, models, own_code, parallel
 from robustjax.arguments import LARGEST_COUNT, shown
 from robustjax.config import TrainConfig
 from robustjax.digest import digest
 from robustjax.epoch_schedule import parse_schedule
 from robustjax.errors import UserError
+from robustjax.models.forward import forward
 from robustjax.step_size import reach_complaint
 from robustjax.training.measure_attack import require_measurable, short_reach
 from robustjax.training.optimizer import create_optimizer
@@ -56,6 +58,8 @@ class Experiment:
                 f"method={self.method.name} with attack_batch_norm=train needs batch norm, which "
                 f"model={self.config.model} lacks; use attack_batch_norm=eval or another model"
             )
+        if models.is_users(self.config.model):
+            _require_logits(self.config, self.model, variables, images, self.train_set.num_classes)
         if self.pretrained is not None:
             variables = _require_same_shapes(self.config, self.pretrained, variables)
         rows = {"example": len(self.train_set.labels), "position": self.config.batch_size}
@@ -282,6 +286,18 @@ def _require_trainable_size(config: TrainConfig, variables: PyTree) -> None:
         )
 
 
+def _require_logits(
+    config: TrainConfig, model: nn.Module, variables: PyTree, images: jax.Array, num_classes: int
+) -> None:
+    """Refuses a network of a user's that does not tell the classes of the data apart."""
+    logits = jax.eval_shape(functools.partial(forward, model), variables, images)
+    if logits.shape != (len(images), num_classes):
+        raise UserError(
+            f"model={config.model} gives {list(logits.shape)} for one image; accepted is "
+            f"{[len(images), num_classes]}, a logit for each class of dataset={config.dataset}"
+        )
+
+
 def _require_same_shapes(config: TrainConfig, pretrained: PyTree, fresh: PyTree) -> PyTree:
     """The pretrained variables, if they are those of the same network."""
 
@@ -309,7 +325,7 @@ def create_model(config: TrainConfig, num_classes: int, *, mapped: bool = False)
       num_classes: number of logits.
       mapped: whether it will run mapped over devices, where global batch norm averages.
     """
-    options: dict[str, Any] = {"activation": config.activation} if config.activation else {}
+    options = config.network_options()
     try:
         if config.remat and models.has_option(config.model, "remat"):
             options["remat"] = True
@@ -321,12 +337,48 @@ def create_model(config: TrainConfig, num_classes: int, *, mapped: bool = False)
             **options,
         )
     except ValueError as error:
+        if own_code.is_own(config.model):
+            raise  # Says what it is about, or is an error of the user's code, with its traceback.
         raise UserError(f"model={config.model}: {error}") from error
 
 
 def create_method(config: TrainConfig) -> methods.Method:
     """The training method of an experiment, hyper-parameters applied."""
+    if config.is_imported:
+        raise UserError(
+            f"method={config.method}: the weights were trained elsewhere, and cannot be trained on "
+            "as they were; begin a run with them by init_from=DIR, in another workdir"
+        )
     try:
         return methods.create(config.method, **config.hyperparameters())
+    except own_code.OwnCodeError:
+        raise
     except ValueError as error:
+        if own_code.is_own(config.method):
+            raise
         raise UserError(f"method={config.method}: {error}") from error
+
+
+def with_objects(
+    config: TrainConfig, *, model: Any = None, method: Any = None, dataset: Any = None
+) -> TrainConfig:
+    """The options with the names of what is given, by which it is found from now on.
+
+    Args:
+      config: the options.
+      model: see `models.give`; None: as the options say.
+      method: see `methods.give`; likewise.
+      dataset: see `data.give`; likewise.
+
+    Raises:
+      ValueError: an object is not of the kind that is accepted.
+    """
+    doors: dict[str, tuple[Any, Callable[[Any], str]]] = {
+        "model": (model, models.give),
+        "method": (method, methods.give),
+        "dataset": (dataset, data.give),
+    }
+    given: dict[str, Any] = {
+        name: give(thing) for name, (thing, give) in doors.items() if thing is not None
+    }
+    return dataclasses.replace(config, **given)

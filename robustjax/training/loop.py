@@ -25,7 +25,7 @@ from robustjax.runs.claim import claim, lock
 from robustjax.runs.log import MetricsLog, Progress, Row
 from robustjax.runs.names import CHECKPOINTS, METRICS
 from robustjax.training.divergence import require_finite_loss, require_finite_weights
-from robustjax.training.experiment import Experiment, create_experiment
+from robustjax.training.experiment import Experiment, create_experiment, with_objects
 from robustjax.training.measuring import EpochAccuracy, Rate
 from robustjax.training.prefetch import computed_ahead
 from robustjax.training.resuming import Beginning, pretrained, record_of, resume
@@ -59,19 +59,31 @@ def train(
     config: TrainConfig,
     stream: TextIO | None = sys.stderr,
     after_epoch: Callable[[Row], object] = lambda row: None,
+    *,
+    model: Any = None,
+    method: Any = None,
+    dataset: Any = None,
 ) -> TrainResult:
     """Trains a robust classifier, or resumes the run that `config.workdir` holds.
+
+    What is given as an object takes the place of the option of that name. It is recorded as
+    "<Name>", by which this process knows it from then on; in another one it is given again.
 
     Args:
       config: the experiment.
       stream: where progress is shown; None shows nothing.
       after_epoch: called with the row of each epoch once it is logged; training waits for it.
+      model: a network, see `models.Classifier`; or what builds it, `build(num_classes=...)`.
+      method: a `methods.Method`; or what makes one of hyper-parameters, those of `config.set`.
+      dataset: a `data.Dataset` to train on; or a dictionary of them by split, "train" and "test";
+        or a function `load(split, data_dir)`.
 
     Raises:
       ValueError: an option has a value that is not accepted; nothing has been written.
       TrainingError: the loss is no longer finite.
       CheckpointError: there are checkpoints, and all of them are damaged.
     """
+    config = with_objects(config, model=model, method=method, dataset=dataset)
     is_main = parallel.is_main_process()
     stream = stream if is_main else None
 

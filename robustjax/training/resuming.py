@@ -3,6 +3,7 @@
 What a checkpoint says of the run, beside the arrays of the state, is written and read here.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from robustjax.runs.claim import has_begun
 from robustjax.runs.log import Row, is_whole_row, read_rows
 from robustjax.runs.names import CHECKPOINTS, METRICS
 from robustjax.runs.ownership import require_own
+from robustjax.text import format_value
 from robustjax.training.experiment import Experiment
 from robustjax.training.restore import load_run
 from robustjax.training.train_state import TrainState
@@ -45,9 +47,19 @@ def pretrained(config: TrainConfig) -> PyTree | None:
     if not config.init_from or has_begun(config.workdir):
         return None
     try:
-        return load_run(config.init_from).variables
+        run = load_run(config.init_from)
     except (ValueError, CheckpointError) as error:
         raise UserError(f"init_from={config.init_from}: {error}") from error
+    theirs, mine = run.config.network_options(), config.network_options()
+    for name in dict.fromkeys([*theirs, *mine]):
+        if theirs.get(name) != mine.get(name):
+            said = format_value(theirs[name]) if name in theirs else "not given"
+            warnings.warn(
+                f"init_from={config.init_from}: the network there has {name}={said}, and is "
+                "another function of the same weights here",
+                stacklevel=2,
+            )
+    return run.variables
 
 
 def resume(

@@ -76,7 +76,7 @@ def test_a_test_file_without_the_highest_classes(launch, folder):
     [
         (
             {"test_images": np.zeros((9, 12, 12, 1), np.uint8), "test_labels": np.arange(9)},
-            "images of 12x12x1 do not fit the network: model=digits_cnn was trained on",
+            "images of 12x12x1 do not fit the network: --model=digits_cnn was trained on",
         ),
         (
             {"test_images": np.zeros((9, 8, 8, 1), np.uint8), "test_labels": np.arange(9) + 5},

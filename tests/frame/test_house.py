@@ -15,14 +15,15 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 FLOORS = (
     ("errors", "shapes"),
     ("arguments", "batching", "digest", "files", "parallel", "platforms", "progress", "step_size"),
+    ("own_code",),
     ("npz", "text", "losses", "models"),
-    ("attacks", "epoch_schedule"),
+    ("attacks", "epoch_schedule", "interop"),
     ("methods", "data", "config_checks"),
     ("config", "measure"),
     ("flags",),
     ("runs",),
     ("training",),
-    ("evaluation",),
+    ("evaluation", "testing"),
     ("analysis",),
     ("diagnosis",),
     ("reports",),
@@ -34,6 +35,8 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 # Of which a file is one of a kind, so that the papers decide how many there are.
 ONE_OF_A_KIND = ("attacks", "losses", "methods", "models")
 MOST_FILES = 16
+# The package itself holds the leaves, which are rooms of one file, beside the doors.
+MOST_LEAVES = 18
 
 # A name that several files may have: of what every room has one.
 OF_EVERY_ROOM = ("__init__", "registry", "command", "_checks")
@@ -118,7 +121,7 @@ def test_no_room_is_too_full():
         if folder.name in ONE_OF_A_KIND:
             continue
         files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
-        assert len(files) <= MOST_FILES, folder
+        assert len(files) <= (MOST_LEAVES if folder == PACKAGE else MOST_FILES), folder
 
 
 def test_a_name_stands_once():

@@ -234,9 +234,21 @@ def test_stride_two_pads_one_zero_on_every_side(size):
 
 
 class StrideTwo(nn.Module):
+    stride_padding: str = "torch"
+
     @nn.compact
     def __call__(self, images):
-        return Layers().conv(images, 1, 3, stride=2, name="layer")
+        layers = Layers(stride_padding=self.stride_padding)
+        return layers.conv(images, 1, 3, stride=2, name="layer")
+
+
+def test_stride_padding_same_begins_one_pixel_further_on_an_even_image():
+    images = np.random.default_rng(0).standard_normal((1, 6, 6, 1)).astype(np.float32)
+    kernel = np.arange(1.0, 10.0, dtype=np.float32).reshape(3, 3, 1, 1)
+    actual = StrideTwo("same").apply({"params": {"layer": {"kernel": kernel}}}, images)
+    # Kernels whose centres are at 1, 3 and 5 reach one zero beyond the last row and column alone.
+    expected = convolve(images, kernel, stride=1)[:, 1::2, 1::2]
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-4)
 
 
 def test_option_a_shortcut_takes_every_second_pixel_and_centres_the_channels():

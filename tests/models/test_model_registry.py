@@ -299,6 +299,7 @@ def test_unknown_networks_are_refused_with_what_there_is(name, message):
         ),
         ("small_cnn", {"dtype": "bfloat16"}, "dtype=.*: accepted are jnp.float32 and jnp.bfloat16"),
         ("small_cnn", {"normalization": "batch"}, "normalization=batch: accepted are none, "),
+        ("resnet_18", {"stride_padding": "SAME"}, "stride_padding=SAME: accepted are torch, same"),
         ("small_cnn", {"mean": (0.5,)}, "accepted are both, or neither"),
         ("small_cnn", {"mean": (0.5,), "std": (0.0,)}, "positive deviations"),
         ("small_cnn", {"mean": (0.5, 0.5), "std": (0.1,)}, "one number per channel"),

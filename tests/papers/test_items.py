@@ -280,4 +280,5 @@ def test_a_name_that_is_not_there_is_told_the_nearest():
     assert list(catalogue.chosen(["mart/fig2"])) == [f"mart/fig2{part}" for part in "abcd"]
     assert list(catalogue.chosen(["lrm/fig1"])) == ["lrm/fig1_left", "lrm/fig1_right"]
     assert len(catalogue.chosen(["fat/table3", "fat/fig11", "fat/fig1"])) == 2 + 6 + 1
+    assert list(catalogue.chosen(["fat/fig9"])) == ["fat/fig9"]  # fig9_distance is another
     assert list(catalogue.chosen(["lrm"])) == [name for name in ITEMS if name.startswith("lrm/")]

@@ -48,6 +48,16 @@ def test_radius_checkpoint_and_examples_are_evaluations_of_their_own():
     assert {one.examples for one in network.evaluations} == {0, 100}
 
 
+def test_clean_images_are_measured_with_whatever_else_is():
+    columns = [Column("Natural", "clean"), ATTACKED, ATTACKED.but(name="wide", epsilon="16/255")]
+    (network,) = needed(item([Row("a", QUICK)], columns))
+    assert [one.attacks for one in network.evaluations] == [
+        ("clean", "pgd-20(step_size=2/255)"), ("pgd-20(step_size=2/255)",),
+    ]  # fmt: skip
+    (network,) = needed(item([Row("a", QUICK)], [Column("Natural", "clean")]))
+    assert [one.attacks for one in network.evaluations] == [("clean",)]
+
+
 def test_what_a_network_begins_with_comes_first_and_a_twin_has_another_seed():
     start = trained("natural", model="digits_cnn", dataset="digits")
     rows = [Row("a", trained("quickstart", pretrained=start))]
@@ -71,6 +81,12 @@ def test_a_name_tells_networks_apart_by_all_that_decides_training_and_by_nothing
     for options in (("--epsilon=0.1",), ("--epochs=5",), ("--batch_size=32",), ("--beta=1",)):
         other = needed(item([Row("a", QUICK)]), options=options)
         assert other[0].name not in names, options
+
+
+def test_an_option_that_is_as_by_default_is_no_part_of_a_name():
+    (name,) = (network.name for network in needed(item([Row("a", QUICK)])))
+    said = needed(item([Row("a", QUICK)]), options=("--label_smoothing=0", "--steps_schedule="))
+    assert said[0].name == name
 
 
 def test_options_override_what_a_paper_says_also_after_it_was_shortened():

@@ -3,7 +3,9 @@
 import pytest
 
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 from robustjax.training import create_experiment
+from robustjax.training.experiment import create_model
 
 
 def experiment(**changes):
@@ -36,3 +38,18 @@ def test_the_network_averages_over_devices_only_if_asked_to():
     assert experiment(model="resnet_8").model.layers.axis_name == "batch"
     per_device = experiment(model="resnet_8", batch_norm="per_device")
     assert per_device.model.layers.axis_name is None
+
+
+def test_the_options_of_the_network_reach_it():
+    config = TrainConfig(
+        model="resnet_18",
+        activation="silu",
+        mean=(0.4, 0.5, 0.6),
+        std=(0.2, 0.2, 0.3),
+        stride_padding="same",
+    )
+    layers = create_model(config, 10).layers
+    assert (layers.activation, layers.stride_padding) == ("silu", "same")
+    assert (layers.mean, layers.std) == ((0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
+    with pytest.raises(UserError, match="model=resnet_18: mean=.*: accepted are both, or neither"):
+        create_model(TrainConfig(model="resnet_18", mean=(0.5,)), 10)

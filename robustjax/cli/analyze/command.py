@@ -47,7 +47,7 @@ surface: the loss around images, along the gradient's step and a random one.
 convergence: loss and accuracy over the steps and restarts of PGD (SENSE, figures 8 and 9)."""
 
 GROUPS = {
-    "what": ["kind", "workdirs", "checkpoint", "data_dir", "output"],
+    "what": ["kind", "workdirs", "checkpoint", "model", "data_dir", "output"],
     "examples": ["examples", "classes", "indices", "count"],
     "attack": ["attack", "epsilon", "step_size", "tau", "extent", "allow_whole_box"],
     "layer": ["layer", "method"],
@@ -73,6 +73,7 @@ def define_analysis_flags(values: flags.FlagValues | None = None) -> None:
     define_choice("kind", "probabilities", tuple(KINDS), kinds, values)
     names("workdirs", [], "folders of runs; one for --kind=examples")
     string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
+    checks.define_model_of_run(values)
     string("data_dir", "", "where the data lie; as in training if not given")
     string("output", "", "the PNG; in the run's figures/, or beside several runs, if not given")
     defaults = ", ".join(f"{kind} {own.examples or 'all'}" for kind, own in KINDS.items())

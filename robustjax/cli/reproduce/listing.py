@@ -52,6 +52,8 @@ def _state(name: str, item: Item, request: Request, networks: Networks) -> str:
         done = (request.folder / name.replace("/", "_") / f"{item.figure.name}.json").exists()
         return f"an experiment of minutes on a CPU, {'made' if done else 'not made'}"
     needed = networks_of({name: (item, item.rows)}, request, networks)
+    if not needed:
+        return f"none of its {len(item.rows)} rows can be trained here"
     flops = cost.total_flops(needed)
     cells = cells_of(item, item.rows, request, networks)
     measured = sum(bool(cell.seen) for cell in cells)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,12 @@ from robustjax.papers.measured import Cell, cells_of, is_trained
 from robustjax.papers.planned import Networks, Request
 from robustjax.papers.scale import test_images
 from robustjax.papers.table import to_markdown
+
+_PLACES = ("--data_dir=", "--devices=", "--cpu_devices=")
+"""Options that say nothing of what was measured."""
+
+_RESULTS = (".md", ".json", ".csv", ".png")
+"""What of an experiment's files is a result, and not what it works with."""
 
 _FEWEST_DRAWN = 50
 """Images that an analysis looks at, however small the scale is."""
@@ -40,7 +47,7 @@ def write(
     """
     if isinstance(item.figure, Experiment):
         if draws:
-            _experiment(item.figure, request, folder)
+            _experiment(item.figure, request, request.folder / name.replace("/", "_"), folder)
         print(f"results of {name}: {folder}", file=sys.stderr)
         return
     networks = Networks(request)
@@ -51,7 +58,7 @@ def write(
     content = {
         "item": name,
         "scale": request.scale,
-        "options": request.options,
+        "options": [one for one in request.options if not one.startswith(_PLACES)],
         "seeds": request.seeds_of(item),
         "command": app.command_line(),
         "cells": [cell.to_json() for cell in cells],
@@ -71,12 +78,13 @@ def title(name: str, item: Item, request: Request) -> str:
     shortened = ""
     if request.scale != 1:
         shortened = f" — a try at scale {request.scale:g}: fewer epochs and images than the paper's"
-    changed = f" — with {' '.join(request.options)}" if request.options else ""
+    options = [one for one in request.options if not one.startswith(_PLACES)]
+    changed = f" — with {' '.join(options)}" if options else ""
     return f"{name}: {item.title}{shortened}{changed}"
 
 
 def _about(item: Item) -> list[str]:
-    lines = [f"{item.where}. {item.note}".rstrip(), ""]
+    lines = [f"{item.where[:1].upper()}{item.where[1:]}. {item.note}".rstrip(), ""]
     for row in item.rows:
         if row.training is None:
             lines += [f"{row.name} cannot be trained: {row.reason}", ""]
@@ -87,8 +95,15 @@ def _table(item: Item, cells: Sequence[Cell]) -> str:
     return to_markdown(item, cells) if item.columns else ""
 
 
-def _experiment(experiment: Experiment, request: Request, folder: Path) -> None:
-    """Runs an experiment with what of the training options it has among its settings."""
+def _experiment(experiment: Experiment, request: Request, work: Path, folder: Path) -> None:
+    """Runs an experiment with what of the training options it has among its settings.
+
+    Args:
+      experiment: which.
+      request: how.
+      work: the folder that it works in, with the runs that it may have.
+      folder: that its tables and figures go to.
+    """
     known = set(registry.setting_names(experiment.name))
     given = [option.lstrip("-") for option in request.options]
     assignments = [text for text in given if text.partition("=")[0] in known]
@@ -96,8 +111,22 @@ def _experiment(experiment: Experiment, request: Request, folder: Path) -> None:
     chosen = registry.settings(
         experiment.name, assignments, registry.shortened(whole, request.scale)
     )
-    registry.run(experiment.name, chosen, folder, lambda line: print(line, file=sys.stderr))
-    print((folder / f"{experiment.name}.md").read_text())
+    registry.run(experiment.name, chosen, work, lambda line: print(line, file=sys.stderr))
+    print((work / f"{experiment.name}.md").read_text())
+    if folder != work:
+        for path in _own_results(work):
+            write_whole(folder / path.name, path.read_bytes())
+
+
+def _own_results(work: Path) -> list[Path]:
+    """What of an experiment's folder is of the item that the folder is named after.
+
+    Several items may have one experiment, which then draws the figures of all of them.
+    """
+    found = [path for path in work.iterdir() if path.suffix in _RESULTS]
+    number = re.sub(r"\D", "", work.name.rpartition("_fig")[2])
+    own = [path for path in found if path.stem.endswith(f"_figure_{number}")]
+    return [path for path in found if not own or path.suffix != ".png" or path in own]
 
 
 def _analyze(

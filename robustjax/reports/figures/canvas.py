@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -124,6 +125,15 @@ def write_numbers(path: Path, head: Sequence[str], rows: Sequence[Sequence[Any]]
 def line_style(number: int) -> dict[str, Any]:
     """Colour and dashes of a line, different for the first 40."""
     return {"color": f"C{number % 10}", "linestyle": ("-", "--", ":", "-.")[number // 10 % 4]}
+
+
+_LETTERS_AN_INCH = 10
+"""Of a title, about; it is broken into lines that are not wider than the figure."""
+
+
+def add_title(figure: Figure, text: str) -> None:
+    """Puts a title over all panels, in as many lines as it needs."""
+    figure.suptitle(textwrap.fill(text, int(figure.get_figwidth() * _LETTERS_AN_INCH)))
 
 
 def add_legend(figure: Figure, lines: int) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from robustjax.errors import UserError
 from robustjax.files import Path
-from robustjax.reports.figures.canvas import add_legend, line_style, save, write_numbers
+from robustjax.reports.figures.canvas import add_legend, add_title, line_style, save, write_numbers
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -160,6 +160,6 @@ def _by_epoch(runs: Sequence[LoggedRun], key: str) -> dict[int, list[float]]:
 
 def _finish(figure: Figure, lines: Lines, path: Path, title: str, numbers: Sequence[tuple]) -> Path:
     add_legend(figure, len(lines))
-    figure.suptitle(title)
+    add_title(figure, title)
     write_numbers(path, ("run", "figure", "epoch", "value", "deviation"), numbers)
     return save(figure, path)

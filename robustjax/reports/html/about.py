@@ -37,7 +37,14 @@ def identity(run: RunFolder) -> Facts:
     flags, recorded = run.flags, recorded_facts(run.evaluation)
     pairs: list[tuple[str, Value]] = [("folder", Code(run.workdir))]
     method = flags.get("method") or recorded.get("method")
-    if method:
+    origin = run.origin if isinstance(run.origin, Mapping) else {}
+    if origin:
+        pairs += known(
+            ("weights", f"{origin.get('file')}, trained elsewhere"),
+            ("layout of the weights", origin.get("layout")),
+            ("SHA-256 of the file", origin.get("sha256")),
+        )
+    elif method:
         about = methods.summary(method) if method in methods.names() else ""
         pairs.append(("method", f"{method}: {about}" if about else str(method)))
     own = methods.hyperparameters(method) if method in methods.names() else {}
@@ -48,11 +55,11 @@ def identity(run: RunFolder) -> Facts:
     pairs += known(
         ("network", flags.get("model") or recorded.get("model")),
         ("data set", recorded.get("dataset") or flags.get("dataset")),
-        ("threat model of training", _threat(flags)),
+        ("threat model" if origin else "threat model of training", _threat(flags)),
         ("precision", flags.get("precision") or recorded.get("precision")),
         ("checkpoint evaluated", _checkpoint(recorded.get("checkpoint"))),
         ("protocol", recorded.get("protocol")),
-        ("seed of training", flags.get("seed")),
+        ("seed of training", None if origin else flags.get("seed")),
         ("seed of the attacks", recorded.get("seed")),
         ("time of the evaluation", duration(recorded.get("elapsed_seconds"))),
     )
@@ -71,7 +78,10 @@ def identity(run: RunFolder) -> Facts:
         for key, value in recorded.items()
         if key not in _SHOWN_ELSEWHERE
     ]
-    pairs.append(("training again", Commands(training_command(run))))
+    if origin:
+        pairs.append(("imported by", Commands(str(origin.get("command")))))
+    else:
+        pairs.append(("training again", Commands(training_command(run))))
     if run.evaluation is not None:
         commands = "\n".join(recorded_commands(run.evaluation))
         pairs.append(("evaluated by", Commands(commands) if commands else "not recorded"))

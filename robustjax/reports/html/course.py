@@ -34,8 +34,10 @@ _LOGGED = {
 def training(run: RunFolder) -> dict[str, Any]:
     """The facts of training, its curves, and the log; or how it goes on."""
     rows, resume = run.rows, Commands(resume_command(run))
+    if run.origin is not None:
+        return {"elsewhere": True}
     if not rows:
-        return {"log": None, "resume": resume}
+        return {"elsewhere": False, "log": None, "resume": resume}
     last = rows[-1]
     planned = run.flags.get("epochs")
     epochs = f"{last['epoch']}" + (f" of {planned}" if planned else "")
@@ -55,6 +57,7 @@ def training(run: RunFolder) -> dict[str, Any]:
         *_best(run),
     )
     return {
+        "elsewhere": False,
         "resume": resume,
         "unfinished": _is_above(planned, last["epoch"]),
         "facts": Facts(pairs),

@@ -69,8 +69,9 @@ def _tiles(run: RunFolder) -> list[tuple[str, str, str]]:
     if isinstance(examples, int):
         shown.append(("examples", f"{examples:,}", _of_all(run)))
     radius = run.flags.get("epsilon")
+    trained = ", in training" if run.origin is None else ""
     if radius:
-        shown.append(("epsilon", radius, f"{run.flags.get('norm', '')} ball, in training"))
+        shown.append(("epsilon", radius, f"{run.flags.get('norm', '')} ball{trained}"))
     return shown
 
 
@@ -121,7 +122,7 @@ def _absent(run: RunFolder) -> list[str]:
     missing = []
     if run.evaluation is None:
         missing.append("no evaluation.json: the accuracies (the command stands above)")
-    if not run.rows:
+    if not run.rows and run.origin is None:
         missing.append("no metrics.jsonl with a complete epoch: the training curves")
     if run.diagnosis is None:
         missing.append("no diagnosis.json: checks for gradient masking (launch/diagnose.py)")

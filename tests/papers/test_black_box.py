@@ -1,0 +1,58 @@
+"""Black-box cells: what a pair is known by, which share images, and files that are damaged."""
+
+import json
+
+import pytest
+
+from robustjax.files import Path
+from robustjax.papers import black_box, catalogue
+from robustjax.papers.black_box import Pair
+from robustjax.papers.planned import Networks, Request
+
+PAIR = Pair(Path("b"), Path("runs/source"), Path("runs/target"), "pgd-10", 0.03, 100, "latest", 1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": Path("runs/other")},
+        {"target": Path("runs/other")},
+        {"attack": "pgd-20"},
+        {"epsilon": 0.06},
+        {"examples": 0},
+        {"checkpoint": "best"},
+        {"sets": 10},
+    ],
+)
+def test_every_part_of_a_pair_makes_another_file(changes):
+    assert PAIR._replace(**changes).path != PAIR.path
+    assert PAIR._replace(folder=Path("elsewhere")).path.name == PAIR.path.name
+
+
+def test_targets_of_the_same_images_are_measured_together_and_once(tmp_path):
+    first = PAIR._replace(folder=tmp_path)
+    second, third = first._replace(target=Path("other")), first._replace(attack="fgsm")
+    assert black_box.groups([first, second, third]) == [[first, second], [third]]
+    content = {"accuracy": 0.5, "interval_95": [0.4, 0.6], "examples": 100}
+    first.path.write_text(json.dumps(content))
+    assert black_box.read(first) == (0.5, (0.4, 0.6), 100)
+    assert black_box.groups([first, second, third]) == [[second], [third]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"accuracy": 2, "interval_95": [0, 1], "examples": 3}', '{"accuracy": 0.5}'],
+)
+def test_a_damaged_file_is_as_if_it_had_never_been_made(tmp_path, text):
+    pair = PAIR._replace(folder=tmp_path)
+    pair.path.write_text(text)
+    assert black_box.read(pair) is None and black_box.groups([pair]) == [[pair]]
+
+
+def test_a_table_of_five_networks_has_five_groups_of_five_pairs():
+    items = {"lrm/table2": (catalogue.items()["lrm/table2"], catalogue.items()["lrm/table2"].rows)}
+    request = Request(Path("reproduced"), scale=0.1)
+    pairs = black_box.pairs_of(items, Networks(request), request)
+    assert len(pairs) == 25 and len({pair.source for pair in pairs}) == 5
+    assert [len(group) for group in black_box.groups(pairs)] == [5] * 5
+    assert {(pair.epsilon, pair.examples) for pair in pairs} == {(0.03, 1000)}
