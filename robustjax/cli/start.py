@@ -70,3 +70,9 @@ def _interrupt_with(handler: "signal._HANDLER") -> None:
 
 def _leave(number: int, frame: object) -> None:
     leave()
+
+
+def environment_of_child() -> dict[str, str]:
+    """The environment of a command that this one starts: it finds the same package."""
+    places = [CHECKOUT, os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}

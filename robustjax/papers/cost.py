@@ -5,20 +5,23 @@ taken by every example, and of the two machines the rates that training was once
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from robustjax.arguments import is_number
 from robustjax.attacks import naming
 from robustjax.config import TrainConfig
 from robustjax.models import flops
+from robustjax.papers.black_box import Pair
 from robustjax.papers.planned import Network
 from robustjax.papers.scale import test_images, train_images
 
 H100_FLOPS_PER_SECOND = 198e12
 """Of one H100 in bfloat16: standard training of ResNet-18 with K = 10, 7,760 images/s (README)."""
 
-CPU_FLOPS_PER_SECOND = 90e9
-"""Of two cores of a server's CPU in float32, roughly, in the same step."""
+CPU_FLOPS_PER_SECOND = 454e9
+"""Of two cores of a server's CPU in float32: the same step, 17.79 images/s (benchmarks/RESULTS.md).
+
+Small networks reach a fraction of it."""
 
 _SHAPES = {"mnist": (28, 28, 1), "digits": (8, 8, 1)}
 _CLASSES = 10
@@ -50,9 +53,30 @@ def evaluation_flops(network: Network) -> float:
     return passes * _forward(config)
 
 
-def total_flops(networks: Iterable[Network]) -> float:
-    """Operations of training and attacking some networks."""
-    return sum(training_flops(one.config) + evaluation_flops(one) for one in networks)
+def black_box_flops(pairs: Sequence[Pair], networks: Iterable[Network]) -> float:
+    """Operations of making adversarial images on some networks and showing them to others.
+
+    Args:
+      pairs: of source and target; those that share their images pay for them once.
+      networks: of the pairs, and maybe others.
+    """
+    configs = {network.workdir: network.config for network in networks}
+
+    def images(pair: Pair) -> int:
+        return pair.sets * (pair.examples or test_images(configs[pair.source]))
+
+    made = {pair.images(): pair for pair in pairs}.values()
+    making = (
+        images(pair) * attack_passes(pair.attack) * _forward(configs[pair.source]) for pair in made
+    )
+    judging = (images(pair) * _forward(configs[pair.target]) for pair in pairs)
+    return sum(making) + sum(judging)
+
+
+def total_flops(networks: Sequence[Network], pairs: Sequence[Pair] = ()) -> float:
+    """Operations of training and attacking some networks, and of their black-box pairs."""
+    own = sum(training_flops(one.config) + evaluation_flops(one) for one in networks)
+    return own + black_box_flops(pairs, networks)
 
 
 @functools.cache

@@ -82,8 +82,8 @@ class Column:
       source: the network whose adversarial images are shown to the row's (black box).
       sets: of a black box: how often they are made, each time from other starts; what counts is to
         be right about all of them.
-      quantity: "accuracy", "error" (what is left to 100 %), or a key of metrics.jsonl, whose mean
-        over the epochs is shown ("mean_backward_passes"), and of "elapsed_seconds" the last.
+      quantity: "accuracy", or a key of metrics.jsonl, whose mean over the epochs is shown
+        ("mean_backward_passes"), and of "elapsed_seconds" the last.
     """
 
     name: str
@@ -285,11 +285,3 @@ class Paper:
     equations: tuple[Equation, ...]
     differences: tuple[str, ...]
     items: tuple[Item, ...]
-
-    def item(self, name: str) -> Item:
-        """An item by its name.
-
-        Raises:
-          KeyError: there is none.
-        """
-        return {item.name: item for item in self.items}[name]

@@ -23,7 +23,7 @@ class Seen(NamedTuple):
     """What one seed's network has in a cell.
 
     Attributes:
-      value: in per cent if it is an accuracy or an error.
+      value: in per cent if it is an accuracy.
       interval: its 95 % interval from the number of examples; None of what is no accuracy.
       examples: how many were attacked; 0 of what is no accuracy.
     """
@@ -158,8 +158,6 @@ class _Reader:
         if seen is None:
             return None
         accuracy, (low, high), examples = seen
-        if column.quantity == "error":
-            accuracy, low, high = 1 - accuracy, 1 - high, 1 - low
         return Seen(100 * accuracy, (100 * low, 100 * high), examples)
 
     def _pair(self, config: TrainConfig, column: Column, seed: int) -> black_box.Pair:

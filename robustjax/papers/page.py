@@ -70,7 +70,7 @@ def _section(paper: Paper, item: Item, results: Path, link: str) -> list[str]:
         return [*lines, f"Not to be had here: {item.reason}", ""]
     lines += ["```", f"python launch/reproduce.py --item={name}", "```", ""]
     if isinstance(item.figure, Experiment):
-        return [*lines, *_made(results, folder, link, item.figure)]
+        return [*lines, *_made(results, folder, link)]
     table = results / folder / "table.json"
     measured = json.loads(table.read_text()) if table.exists() else {}
     cells = _cells(item, measured)
@@ -89,14 +89,14 @@ def _section(paper: Paper, item: Item, results: Path, link: str) -> list[str]:
     return lines
 
 
-def _made(results: Path, folder: str, link: str, experiment: Experiment) -> list[str]:
+def _made(results: Path, folder: str, link: str) -> list[str]:
     """The table and the figures of an experiment that was made."""
-    page = results / folder / f"{experiment.name}.md"
+    page = results / folder / "table.md"
     if not page.exists():
         return []
     figures = sorted(path.name for path in (results / folder).glob("*.png"))
     pictures = [f"![{figure}]({link}/{folder}/{figure})" for figure in figures]
-    return [f"Measured: [{experiment.name}.md]({link}/{folder}/{page.name}).", "", *pictures, ""]
+    return [f"Measured: [its table]({link}/{folder}/{page.name}).", "", *pictures, ""]
 
 
 def _cells(item: Item, measured: Mapping[str, Any]) -> Sequence[Cell]:

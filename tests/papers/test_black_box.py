@@ -1,9 +1,15 @@
 """Black-box cells: what a pair is known by, which share images, and files that are damaged."""
 
 import json
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import NamedTuple
 
+import jax
+import numpy as np
 import pytest
 
+from robustjax.evaluation.transfer import TransferMatrix
 from robustjax.files import Path
 from robustjax.papers import black_box, catalogue
 from robustjax.papers.black_box import Pair
@@ -56,3 +62,36 @@ def test_a_table_of_five_networks_has_five_groups_of_five_pairs():
     assert len(pairs) == 25 and len({pair.source for pair in pairs}) == 5
     assert [len(group) for group in black_box.groups(pairs)] == [5] * 5
     assert {(pair.epsilon, pair.examples) for pair in pairs} == {(0.03, 1000)}
+
+
+class Network(NamedTuple):
+    """As much of a trained network as an attack needs."""
+
+    config: SimpleNamespace
+    test_set: Sequence[int]
+    logits_fn: None = None
+
+    def threat(self, epsilon):
+        return epsilon
+
+
+def test_what_counts_over_several_sets_is_to_be_right_about_all_of_them(tmp_path, monkeypatch):
+    right_of_set = [[True, True, False, True], [True, False, True, True], [True, True, True, True]]
+    clean = np.array([False, True, True, True])
+    config = SimpleNamespace(dataset="digits", batch_size=64)
+    asked = []
+
+    def transfer_matrix(attack, key, sources, targets, dataset, threat, *, batch_size):
+        asked.append((attack, threat, batch_size))
+        right = np.array(right_of_set[len(asked) - 1])
+        assert jax.random.key_data(key).tolist()[-1] == len(asked) - 1
+        return TransferMatrix({"target": clean}, {"source": {"target": right}}, {})
+
+    monkeypatch.setattr(black_box, "load_network", lambda *_, **__: Network(config, range(4)))
+    monkeypatch.setattr(black_box, "transfer_matrix", transfer_matrix)
+    pair = PAIR._replace(folder=tmp_path, sets=3)
+    black_box.measure([pair])
+    accuracy, (low, high), examples = black_box.read(pair)
+    assert asked == [("pgd-10", 0.03, 4)] * 3
+    assert (accuracy, examples) == (0.5, 4) and low < 0.5 < high
+    assert json.loads(pair.path.read_text())["robust_accuracy"] == 0.25

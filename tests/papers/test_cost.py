@@ -4,6 +4,7 @@ import pytest
 
 from robustjax.files import Path
 from robustjax.papers import cost
+from robustjax.papers.black_box import Pair
 from robustjax.papers.item import Column, Item, Row, trained
 from robustjax.papers.planned import Request, networks_of
 
@@ -45,6 +46,18 @@ def test_an_attack_is_its_steps_times_restarts_times_targets(attack, passes):
     assert cost.attack_passes(attack) == passes
     found = network(Column("a", attack, examples=100))
     assert cost.evaluation_flops(found) == pytest.approx(100 * passes * FORWARD, rel=0.01)
+
+
+def test_black_box_images_are_paid_for_once_and_judged_by_every_target():
+    networks = [network(Column("clean", "clean"), epochs=epochs) for epochs in (1, 2, 3)]
+    source, *targets = (one.workdir for one in networks)
+    pairs = [
+        Pair(Path("b"), source, target, "pgd-10", 0.03, 100, "latest", 5) for target in targets
+    ]
+    by_hand = 5 * 100 * (20 + 2) * FORWARD
+    assert cost.black_box_flops(pairs, networks) == pytest.approx(by_hand, rel=0.01)
+    alone = cost.total_flops(networks)
+    assert cost.total_flops(networks, pairs) - alone == pytest.approx(by_hand, rel=0.01)
 
 
 def test_durations_are_said_in_a_unit_that_can_be_read():

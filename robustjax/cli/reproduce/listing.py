@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from robustjax.cli.start import CHECKOUT
 from robustjax.files import Path
-from robustjax.papers import catalogue, cost
+from robustjax.papers import black_box, catalogue, cost
 from robustjax.papers.item import Experiment, Item
 from robustjax.papers.measured import cells_of, is_trained
 from robustjax.papers.planned import Networks, Request, networks_of
@@ -16,7 +16,8 @@ PUBLISHED_RESULTS = Path(CHECKOUT) / "results" / "papers"
 _RATES = (
     f"hours at {cost.H100_FLOPS_PER_SECOND / 1e12:g} TFLOP/s (one H100, bfloat16, as standard "
     f"training of ResNet-18 ran there) and {cost.CPU_FLOPS_PER_SECOND / 1e9:g} GFLOP/s (two CPU "
-    "cores), all steps of every attack taken: estimates, not measurements"
+    "cores in float32, likewise; small networks reach a fraction), all steps of every attack "
+    "taken: estimates, not measurements"
 )
 
 
@@ -54,7 +55,8 @@ def _state(name: str, item: Item, request: Request, networks: Networks) -> str:
     needed = networks_of({name: (item, item.rows)}, request, networks)
     if not needed:
         return f"none of its {len(item.rows)} rows can be trained here"
-    flops = cost.total_flops(needed)
+    pairs = black_box.pairs_of({name: (item, item.rows)}, networks, request)
+    flops = cost.total_flops(needed, pairs)
     cells = cells_of(item, item.rows, request, networks)
     measured = sum(bool(cell.seen) for cell in cells)
     parts = [

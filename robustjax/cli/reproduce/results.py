@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,8 @@ from collections.abc import Sequence
 
 from robustjax import evaluation
 from robustjax.cli import app
-from robustjax.cli.start import CHECKOUT
+from robustjax.cli.start import environment_of_child
+from robustjax.config import TrainConfig
 from robustjax.errors import UserError
 from robustjax.files import Path, write_whole
 from robustjax.papers import drawing
@@ -25,8 +25,8 @@ from robustjax.papers.table import to_markdown
 _PLACES = ("--data_dir=", "--devices=", "--cpu_devices=")
 """Options that say nothing of what was measured."""
 
-_RESULTS = (".md", ".json", ".csv", ".png")
-"""What of an experiment's files is a result, and not what it works with."""
+_RESULTS = (".json", ".csv", ".png")
+"""What of an experiment's files is a result beside its page, and not what it works with."""
 
 _FEWEST_DRAWN = 50
 """Images that an analysis looks at, however small the scale is."""
@@ -45,16 +45,20 @@ def write(
       folder: of the results, which is made.
       draws: whether what computes, an experiment or an analysis of networks, is made as well.
     """
+    head = [f"# {title(name, item, request)}", "", *_about(item)]
     if isinstance(item.figure, Experiment):
         if draws:
-            _experiment(item.figure, request, request.folder / name.replace("/", "_"), folder)
+            work = request.folder / name.replace("/", "_")
+            _experiment(item.figure, request, work)
+            found = (work / f"{item.figure.name}.md").read_text().replace("# ", "## ", 1)
+            _write_page("\n".join([*head, found]), folder)
+            for path in _own_results(work) if folder != work else ():
+                write_whole(folder / path.name, path.read_bytes())
         print(f"results of {name}: {folder}", file=sys.stderr)
         return
     networks = Networks(request)
     cells = cells_of(item, rows, request, networks)
-    page = "\n".join([f"# {title(name, item, request)}", "", *_about(item), _table(item, cells)])
-    print(page)
-    write_whole(folder / "table.md", "\n".join([page, f"Made by `{app.command_line()}`.", ""]))
+    _write_page("\n".join([*head, _table(item, cells)]), folder)
     content = {
         "item": name,
         "scale": request.scale,
@@ -67,7 +71,9 @@ def write(
     write_whole(folder / "table.json", json.dumps(content, indent=2) + "\n")
     if isinstance(item.figure, Analysis):
         if draws:
-            _analyze(item.figure, rows, request, networks, folder)
+            seed = request.seeds_of(item)[0]
+            configs = [networks.config(row.training, seed) for row in rows if row.training]
+            _analyze(item.figure, [one for one in configs if is_trained(one)], request, folder)
     else:
         drawing.draw(item, rows, cells, request, networks, folder / "figure.png")
     print(f"results of {name}: {folder}", file=sys.stderr)
@@ -95,14 +101,18 @@ def _table(item: Item, cells: Sequence[Cell]) -> str:
     return to_markdown(item, cells) if item.columns else ""
 
 
-def _experiment(experiment: Experiment, request: Request, work: Path, folder: Path) -> None:
+def _write_page(page: str, folder: Path) -> None:
+    print(page)
+    write_whole(folder / "table.md", "\n".join([page, f"Made by `{app.command_line()}`.", ""]))
+
+
+def _experiment(experiment: Experiment, request: Request, work: Path) -> None:
     """Runs an experiment with what of the training options it has among its settings.
 
     Args:
       experiment: which.
       request: how.
       work: the folder that it works in, with the runs that it may have.
-      folder: that its tables and figures go to.
     """
     known = set(registry.setting_names(experiment.name))
     given = [option.lstrip("-") for option in request.options]
@@ -112,10 +122,6 @@ def _experiment(experiment: Experiment, request: Request, work: Path, folder: Pa
         experiment.name, assignments, registry.shortened(whole, request.scale)
     )
     registry.run(experiment.name, chosen, work, lambda line: print(line, file=sys.stderr))
-    print((work / f"{experiment.name}.md").read_text())
-    if folder != work:
-        for path in _own_results(work):
-            write_whole(folder / path.name, path.read_bytes())
 
 
 def _own_results(work: Path) -> list[Path]:
@@ -130,12 +136,9 @@ def _own_results(work: Path) -> list[Path]:
 
 
 def _analyze(
-    analysis: Analysis, rows: Sequence[Row], request: Request, networks: Networks, folder: Path
+    analysis: Analysis, trained: Sequence[TrainConfig], request: Request, folder: Path
 ) -> None:
-    """Draws networks by launch/analyze.py, of the first seed."""
-    seed = (request.seeds or (1,))[0]
-    configs = [networks.config(row.training, seed) for row in rows if row.training is not None]
-    trained = [config for config in configs if is_trained(config)]
+    """Draws networks by launch/analyze.py."""
     if not trained:
         return
     arguments = [argument for argument in analysis.arguments if _fits(argument, request)]
@@ -149,14 +152,11 @@ def _analyze(
         f"--workdirs={','.join(dict.fromkeys(config.workdir for config in trained))}",
         f"--checkpoint={analysis.checkpoint}", f"--output={output}", *arguments,
     ]  # fmt: skip
-    places = [CHECKOUT, os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
-    if subprocess.run(command, env=environment, check=False).returncode:
+    if subprocess.run(command, env=environment_of_child(), check=False).returncode:
         raise UserError(f"{output} could not be drawn; what is said above says why")
 
 
 def _fits(argument: str, request: Request) -> bool:
     """Whether an argument still means something: layers are those of the paper's network."""
-    return not (
-        argument.startswith("--layer=") and any("--model=" in one for one in request.options)
-    )
+    other_network = any(option.startswith("--model=") for option in request.options)
+    return not (argument.startswith("--layer=") and other_network)

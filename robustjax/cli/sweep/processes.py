@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from robustjax.cli import app
-from robustjax.cli.start import CHECKOUT
+from robustjax.cli.start import environment_of_child
 from robustjax.cli.sweep.plan import PlannedRun
 from robustjax.files import Path, write_whole
 from robustjax.runs.log import format_seconds
@@ -74,6 +74,7 @@ def run_all(
                     failures[planned.run.workdir] = app.describe(error)
                     _say(f"[{number}/{total}] {planned.run.workdir.name}: {app.describe(error)}")
                     report()
+            # With nothing of its own to wait for, `turn` asks the files of other processes.
             time.sleep(0.2 if running else 2.0)
             for process in [process for process in running if process.poll() is not None]:
                 workdir = running.pop(process).run.workdir
@@ -108,8 +109,7 @@ def _start(
     flag_file = run.workdir.parent / f"{run.workdir.name}.flags"
     write_whole(flag_file, config.to_flags())
     machine = [f"--devices={config.devices}", f"--cpu_devices={config.cpu_devices}"]
-    places = [CHECKOUT, os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+    environment = environment_of_child()
     if parallel > 1:
         cores = max((os.cpu_count() or 1) // parallel, 1)
         environment.setdefault("OMP_NUM_THREADS", str(cores))
