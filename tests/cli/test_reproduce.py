@@ -26,6 +26,9 @@ DIGITS = (
     "--attack_batch_size=16", "--measure_examples=32",
 )  # fmt: skip
 
+# What is run here is compiled far longer than it runs.
+QUICKLY_COMPILED = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+
 
 @pytest.fixture
 def launch(run_command):
@@ -36,7 +39,7 @@ def reproduce(*arguments, timeout=900):
     return subprocess.run(
         [sys.executable, "launch/reproduce.py", *arguments],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICKLY_COMPILED},
         capture_output=True,
         text=True,
         timeout=timeout,
