@@ -127,6 +127,7 @@ def test_less_than_an_epoch_is_one_of_fewer_images():
     shorter = scaled(whole(), 0.004)
     assert shorter.epochs == 1
     assert shorter.train_examples == 50_000 * 120 * 0.004
+    assert scaled(whole(), 1e-5).train_examples == 4 * whole().batch_size
     assert scaled(whole(), 1) == whole()
 
 
