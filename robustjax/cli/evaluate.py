@@ -6,10 +6,11 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from absl import flags
 from tqdm import tqdm
 
@@ -26,14 +27,15 @@ from robustjax.config import IMPORTED, TrainConfig
 from robustjax.digest import digest
 from robustjax.errors import UserError
 from robustjax.evaluation import accumulated, adversarial_images, protocols
-from robustjax.evaluation.spec import STEPPED, AttackSpec
-from robustjax.evaluation.suite import Progress
+from robustjax.evaluation.asked import Asked
+from robustjax.evaluation.spec import CLEAN, STEPPED, AttackSpec
+from robustjax.evaluation.suite import AttackScore, Progress
 from robustjax.evaluation.trained import load_network
 from robustjax.files import Path, require_writable
 from robustjax.flags import NumberParser, define_attacks
 from robustjax.progress import terminal_bar
 from robustjax.runs.claim import has_begun
-from robustjax.runs.evaluations import RECORDS, RECORDS_LOCK
+from robustjax.runs.evaluations import RECORDS, RECORDS_LOCK, Evaluations, Record, subject_of
 from robustjax.runs.names import EVALUATION
 from robustjax.runs.resumable import Unfinished
 from robustjax.training.units import require_inside_box
@@ -41,7 +43,7 @@ from robustjax.training.units import require_inside_box
 DESCRIPTION = """\
 Attacks the network of a run; adds what it finds to evaluation.json and evaluation.md in its
 --workdir, which sum up all that was ever measured. The same command goes on where it was
-interrupted.
+interrupted, and measures nothing again that is there, unless --again says so.
 
   python launch/evaluate.py --workdir=runs/trades --attacks=clean,fgsm,pgd-20,cw-30,autoattack
   python launch/evaluate.py --workdir=runs/trades --attacks=autoattack --examples=1000
@@ -53,7 +55,7 @@ GROUPS = {
     "what": ["workdir", "checkpoint", "attacks", "protocol", "examples", "data_dir"],
     "weights without a run": ["weights", "entry", *NETWORK, "dataset", "norm"],
     "attack": ["epsilon", "step_size", "start", "success", "allow_whole_box"],
-    "run": ["batch_size", "devices", "cpu_devices", "seed", "save_images"],
+    "run": ["batch_size", "devices", "cpu_devices", "seed", "save_images", "again"],
 }
 
 UNFINISHED = "evaluation.unfinished"
@@ -94,6 +96,8 @@ def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     count("cpu_devices", 0, "makes the CPU this many devices")
     count("seed", 0, "of the random starts")
     checks.define_allow_whole_box(values)
+    again = "measures again what the records of the run have already"
+    flags.DEFINE_bool("again", False, again, flag_values=values)
     saves = "writes the adversarial images, for launch/verify.py"
     flags.DEFINE_bool("save_images", False, saves, flag_values=values)
 
@@ -122,6 +126,7 @@ def _main() -> None:
         devices=parallel.local_devices(values.devices or None),
         seed=values.seed,
         save_images=values.save_images,
+        again=values.again,
         allow_whole_box=values.allow_whole_box,
         resume=True,
     )
@@ -218,14 +223,17 @@ def evaluate_run(
     devices: Sequence[jax.Device] = (),
     seed: int = 0,
     save_images: bool = False,
+    again: bool = False,
     allow_whole_box: bool = False,
     resume: bool = False,
     quiet: bool = False,
 ) -> Evaluated:
     """Evaluates the network of a run on its test set, and adds what is found to its records.
 
-    See the flags for the arguments. With `resume`, what is found is kept in the run's folder until
-    the evaluation is whole; with `quiet` nothing is told meanwhile.
+    See the flags for the arguments. What the records have already is not measured again, unless
+    `again` says so; code of one's own is, since it may have changed. With `resume`, what is found
+    is kept in the run's folder until the evaluation is whole; with `quiet` nothing is told
+    meanwhile.
     """
     folder = Path(workdir)
     if folder.is_dir():
@@ -256,7 +264,6 @@ def evaluate_run(
     wanted: Sequence[str | AttackSpec] = attack_names
     if protocol:
         wanted = protocols.protocol_attacks(protocol, config.dataset)
-    threat = network.threat(epsilon)
     total = len(network.test_set.labels)
     size = min(batch_size or config.batch_size, total)
     if len(devices) > 1:
@@ -272,69 +279,116 @@ def evaluate_run(
             network.test_set.labels,
             seed,
         )
-    started = time.monotonic()
-    failures: dict[str, Exception] = {}
-    scores = evaluation.evaluate(
-        wanted,
-        jax.random.key(seed),
-        network.logits_fn,
-        network.test_set,
-        threat,
-        step_size=step_size,
-        start=start,
-        success=success,
-        batch_size=size,
-        report=None if quiet else _bars(),
-        keep_images=save_images,
-        unfinished=unfinished,
-        devices=devices,
-        failures=failures,
-    )
     weights = digest(network.variables)
-    if save_images:
-        for name, score in scores.items():
-            if score.images is not None:
-                path, kept = adversarial_images.save(
-                    folder / ADVERSARIAL,
-                    name,
-                    score,
-                    network.test_set.labels,
-                    weights=weights,
-                    data=data["digest"],
-                    seed=seed,
-                )
-                if kept is not None:
-                    print(f"{path} is new; what it was before is {kept}", file=sys.stderr)
-    source = f"{protocol}: {protocols.PROTOCOLS[protocol].source}" if protocol else None
-    records = accumulated.records_of(
-        scores,
-        data=data,
-        checkpoint={
-            "digest": weights,
-            "kind": checkpoint,
-            "step": network.step,
-            "moving_average": network.averaged,
-        },
-        about={
-            "protocol": source,
-            "command": app.command_line(),
-            "method": config.method,
-            "model": config.model,
-            "precision": config.precision,
-            "seed": seed,
-            "batch_size": size,
-            "trained_epochs": None if config.is_imported else config.epochs,
-            "elapsed_seconds": time.monotonic() - started,
-            "versions": evaluation.versions(),
-        },
+    attacked = {
+        "digest": weights,
+        "kind": checkpoint,
+        "step": network.step,
+        "moving_average": network.averaged,
+    }
+    asked = Asked(
+        subject_of(data, attacked),
+        network.threat(epsilon),
+        network.test_set.num_classes,
+        total,
+        seed,
+        step_size,
+        start,
+        success,
     )
+    saved = functools.partial(
+        adversarial_images.has, examples=total, weights=weights, data=data["digest"], seed=seed
+    )
+    failures: dict[str, Exception] = {}
+    specs = [evaluation.parse_attack(name) for name in wanted]
+    there: dict[str, Record] = {}
+    known = [] if again else Evaluations(folder).records()
+    for spec in (evaluation.parse_attack(CLEAN), *specs):
+        record = asked.recorded(spec, known)
+        path = folder / ADVERSARIAL / f"{spec.name}.npz"
+        if record is not None and (not save_images or spec.attack is None or saved(path, record)):
+            there[spec.name] = record
+    records = list(there.values())
+    missing = [spec for spec in specs if spec.name not in there]
+    if not quiet:
+        for name, record in there.items():
+            print(_is_there(name, record), file=sys.stderr)
+    if missing or CLEAN not in there:
+        started = time.monotonic()
+        scores = evaluation.evaluate(
+            missing,
+            jax.random.key(seed),
+            network.logits_fn,
+            network.test_set,
+            asked.threat,
+            **asked.options(),
+            batch_size=size,
+            report=None if quiet else _bars(),
+            keep_images=save_images,
+            unfinished=unfinished,
+            devices=devices,
+            failures=failures,
+        )
+        if save_images:
+            _save_images(folder, scores, network.test_set.labels, weights, data["digest"], seed)
+        source = f"{protocol}: {protocols.PROTOCOLS[protocol].source}" if protocol else None
+        records += accumulated.records_of(
+            {name: score for name, score in scores.items() if name not in there},
+            data=data,
+            checkpoint=attacked,
+            about={
+                "protocol": source,
+                "command": app.command_line(),
+                "method": config.method,
+                "model": config.model,
+                "precision": config.precision,
+                "seed": seed,
+                "batch_size": size,
+                "trained_epochs": None if config.is_imported else config.epochs,
+                "elapsed_seconds": time.monotonic() - started,
+                "asked": asked.options(),
+                "versions": evaluation.versions(),
+            },
+            dataset=network.test_set,
+        )
+    order = [CLEAN, *(spec.name for spec in specs)]
+    records.sort(key=lambda record: order.index(record.attack))
     of_run = accumulated.add_to_run(
-        folder, records, config.norm, config.test_epsilon, functools.partial(print, file=sys.stderr)
+        folder,
+        [record for record in records if record is not there.get(record.attack)],
+        config.norm,
+        config.test_epsilon,
+        functools.partial(print, file=sys.stderr),
     )
     files = reports.write_report(of_run, folder)
     if unfinished is not None and not failures:
         unfinished.remove()
     return Evaluated(accumulated.summary_of(records), files, failures)
+
+
+def _is_there(name: str, record: Record) -> str:
+    return (
+        f"{name}: it is there, {100 * record.accuracy:.2f} % of {record.examples} examples; "
+        "--again repeats it"
+    )
+
+
+def _save_images(
+    folder: Path,
+    scores: Mapping[str, AttackScore],
+    labels: np.ndarray,
+    weights: str,
+    data_digest: str,
+    seed: int,
+) -> None:
+    for name, score in scores.items():
+        if score.images is None:
+            continue
+        path, kept = adversarial_images.save(
+            folder / ADVERSARIAL, name, score, labels, weights=weights, data=data_digest, seed=seed
+        )
+        if kept is not None:
+            print(f"{path} is new; what it was before is {kept}", file=sys.stderr)
 
 
 def _is_own_data(config: TrainConfig, data_dir: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from robustjax.data import Dataset
 from robustjax.errors import UserError
 from robustjax.evaluation.suite import AttackScore, wilson_interval
 from robustjax.evaluation.summary import COMMANDS, MEASURED, OTHERS
@@ -64,7 +65,8 @@ def add_to_run(
             (folder / EVALUATION).replace(aside)
             report(f"what could not be read is kept as {aside}")
         records = [*earlier, *records]
-    store.add(records)
+    if records:
+        store.add(records)
     return summary_of_run(store.records(report), norm, epsilon)
 
 
@@ -74,10 +76,25 @@ def records_of(
     data: Mapping[str, Any],
     checkpoint: Mapping[str, Any],
     about: Mapping[str, Any],
+    dataset: Dataset | None = None,
 ) -> list[Record]:
-    """The records of one evaluation; see `Record` for the arguments."""
+    """The records of one evaluation.
+
+    Args:
+      scores: of `evaluate`.
+      data: see `Record`, also of the next two.
+      checkpoint: of the network.
+      about: what all of them share.
+      dataset: what was attacked, whose labels are recorded with the clean accuracy.
+    """
     found = []
     for name, score in scores.items():
+        own: dict[str, Any] = {"data": data}
+        if name == CLEAN and dataset is not None:
+            own["labels"] = np.asarray(dataset.labels[: len(score.correct)])
+            if dataset.class_names:
+                own["data"] = {**data, "class_names": list(dataset.class_names)}
+        timed = {} if score.seconds is None else {"attack_seconds": score.seconds}
         settings = {key: value for key, value in score.settings.items() if key not in MEASURED}
         measured = {key: value for key, value in score.settings.items() if key in MEASURED}
         total = len(score.correct)
@@ -85,14 +102,14 @@ def records_of(
             Record(
                 attack=name,
                 settings=settings,
-                data=data,
                 checkpoint=checkpoint,
                 examples=total,
                 accuracy=float(score.correct.mean()),
                 interval=wilson_interval(int(score.correct.sum()), total),
                 correct=score.correct,
                 measured=measured,
-                about=about,
+                about={**about, **timed},
+                **own,
             )
         )
     return found
@@ -148,7 +165,8 @@ def summary_of(records: Sequence[Record]) -> dict[str, Any]:
     by_age = sorted(attacks, key=lambda record: made[id(record)])
     newest = records[-1]
     about = {key: value for key, value in newest.about.items() if value is not None}
-    about.pop("command", None)
+    for name in ("command", "asked", "attack_seconds"):
+        about.pop(name, None)
     if len({record.about.get("protocol") for record in attacks}) > 1:
         about.pop("protocol", None)
     entries = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -55,11 +56,14 @@ class AttackScore(NamedTuple):
       settings: the attack's exact settings, JSON.
       images: float32 [N, H, W, C], the adversarial images, the clean ones where there are none;
         None if they were not asked for.
+      seconds: how long it took, with compilation; of what was interrupted, since then. None: not
+        measured.
     """
 
     correct: np.ndarray
     settings: dict[str, Any]
     images: np.ndarray | None = None
+    seconds: float | None = None
 
 
 def run_attack(
@@ -405,10 +409,12 @@ def evaluate(
         )
     scores = {}
     for name, spec in specs.items():
+        started = time.monotonic()
         try:
-            scores[name] = run_attack(
+            score = run_attack(
                 spec, key, logits_fn, dataset, threat, step_size=step_size, **options
             )
+            scores[name] = score._replace(seconds=time.monotonic() - started)
         except Exception as error:
             if failures is None or name == CLEAN:
                 raise

@@ -307,3 +307,40 @@ def test_one_image_is_verified(launch, folder):
     code, printed = launch(verify, f"--workdir={folder / 'run'}", f"--images={path}")
     assert "images.npz: 1 images, linf ball of 1.5" in printed.out
     assert code in (0, 1) and "Traceback" not in printed.err
+
+
+def test_the_same_evaluation_is_there_until_it_is_asked_for_again(launch, folder):
+    run = folder / "run"
+    arguments = (f"--workdir={run}", "--attacks=clean,fgsm", "--examples=30")
+    code, first = launch(evaluate, *arguments)
+    assert code == 0 and "it is there" not in first.err, first.err
+    lines = (run / "evaluations.jsonl").read_text().splitlines()
+    clean, fgsm = map(json.loads, lines)
+    assert clean["labels"] and fgsm["labels"] is None
+    assert clean["about"]["seed"] == 0 and fgsm["about"]["attack_seconds"] > 0
+    assert fgsm["about"]["versions"]["device"] and fgsm["about"]["command"]
+    before = summary(folder)
+    code, second = launch(evaluate, *arguments)
+    assert code == 0 and second.out == first.out and summary(folder) == before
+    assert second.err.count("it is there") == 2 and "--again repeats it" in second.err
+    # Of what is asked for, what is missing alone is measured.
+    code, third = launch(evaluate, f"--workdir={run}", "--attacks=random-2,fgsm", "--examples=30")
+    assert code == 0 and third.err.count("it is there") == 2
+    assert [line.split()[0] for line in third.out.splitlines()[:3]] == ["clean", "random-2", "fgsm"]
+    assert len((run / "evaluations.jsonl").read_text().splitlines()) == 3
+    code, fourth = launch(evaluate, *arguments, "--again")
+    assert code == 0 and "it is there" not in fourth.err and fourth.out == first.out
+    assert len((run / "evaluations.jsonl").read_text().splitlines()) == 5
+
+
+def test_images_that_are_wanted_are_made_once(launch, folder):
+    run = folder / "run"
+    arguments = (f"--workdir={run}", "--attacks=fgsm", "--examples=20")
+    assert launch(evaluate, *arguments)[0] == 0
+    code, printed = launch(evaluate, *arguments, "--save_images")
+    assert code == 0 and "fgsm: it is there" not in printed.err
+    saved = run / "adversarial" / "fgsm.npz"
+    before = saved.stat().st_mtime_ns
+    code, printed = launch(evaluate, *arguments, "--save_images")
+    assert code == 0 and "fgsm: it is there" in printed.err
+    assert saved.stat().st_mtime_ns == before
