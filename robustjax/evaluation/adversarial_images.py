@@ -105,13 +105,12 @@ def save(
     return write_whole(path, content.getvalue()), kept
 
 
-def has(path: Path, record: Record, *, examples: int, weights: str, data: str, seed: int) -> bool:
+def has(path: Path, record: Record, *, weights: str, data: str, seed: int) -> bool:
     """Whether a file has the images that a record is of.
 
     Args:
       path: of the file.
       record: of the attack.
-      examples: how many are wanted.
       weights: as for `save`.
       data: as for `save`.
       seed: as for `save`.
@@ -122,7 +121,7 @@ def has(path: Path, record: Record, *, examples: int, weights: str, data: str, s
         return False
     own = {key: value for key, value in found.settings.items() if key not in MEASURED}
     subject = (found.weights, found.data, found.seed)
-    whole = len(found.images) >= min(examples, record.examples)
+    whole = len(found.images) >= record.examples
     return own == record.settings and subject == (weights, data, seed) and whole
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from robustjax.reports.html.comparison import BEST, columns_of, leads_of, mark
+from robustjax.reports.recorded_curves import NESTED, Curve, radii_of, recorded_curves
 from robustjax.reports.recorded_scores import (
     Score,
     about,
@@ -16,8 +17,10 @@ from robustjax.reports.recorded_scores import (
     recorded_scores,
     recorded_warnings,
 )
+from robustjax.reports.recorded_verdicts import recorded_grids
 from robustjax.reports.repeat_commands import first_evaluation_command
 from robustjax.runs.folder import RunFolder
+from robustjax.text import format_value
 
 FIRST_LINE = "<!-- made by launch/report.py -->"
 """By this a report knows the file that it may write again."""
@@ -47,6 +50,12 @@ def accuracies(evaluation: Mapping[str, Any]) -> list[str]:
         cells = (score.name, score.percent(), score.percent_interval(), about(score, scores))
         lines.append(f"| {' | '.join(map(_text, cells))} |")
     lines.append("")
+    lines += _curves(recorded_curves(evaluation))
+    for grid in recorded_grids(evaluation):
+        lines += [f"{_text(grid.title)}:", "", f"| {' | '.join(map(_text, grid.head))} |"]
+        lines.append(f"| --- |{' ---: |' * (len(grid.head) - 1)}")
+        lines += [f"| {' | '.join(map(_text, row))} |" for row in grid.rows]
+        lines += ["", *([_text(grid.note), ""] if grid.note else [])]
     if shared:
         lines.append(f"* All attacks: {_text(describe_settings(shared))}")
     facts = recorded_facts(evaluation)
@@ -56,6 +65,21 @@ def accuracies(evaluation: Mapping[str, Any]) -> list[str]:
         for attack, text in recorded_warnings(evaluation)
     ]
     return lines
+
+
+def _curves(curves: Sequence[Curve]) -> list[str]:
+    """The table of attacks over the radius."""
+    if not curves:
+        return []
+    heads = [f"{curve.name}, {curve.norm}, {curve.examples} examples" for curve in curves]
+    lines = [
+        f"| {' | '.join(map(_text, ['epsilon', *heads]))} |",
+        f"| --- |{' ---: |' * len(curves)}",
+    ]
+    for radius in radii_of(curves):
+        cells = [_cell(curve.scores.get(radius), "") for curve in curves]
+        lines.append(f"| {' | '.join([_text(format_value(radius)), *cells])} |")
+    return [*lines, "", NESTED, ""]
 
 
 def of_runs(runs: Sequence[RunFolder], title: str) -> str:

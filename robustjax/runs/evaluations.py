@@ -33,6 +33,9 @@ WORST_CASE = "worst_case_robust_accuracy"
 
 WORST_CASE_INTERVAL = "worst_case_interval_95"
 
+WORST_CASE_SHARED = "worst_case_on_shared_examples"
+"""The key of the same over all attacks, on the examples that all of them had."""
+
 _MAPPINGS = ("settings", "data", "checkpoint", "measured", "about")
 
 
@@ -55,10 +58,10 @@ class Record:
         same subject share; None in older records. The names of the classes are those of
         `data["class_names"]`, where they have any.
       measured: what else was found, JSON: "warnings", "seconds", "after_each".
-      about: everything else that is needed to repeat it, JSON: "seed" (None of an attack that draws
-        nothing), "batch_size", "versions" (the device among them), "command", the command line that
-        made it, "attack_seconds", how long this attack took, and "asked", what the evaluation said
-        of its attacks where their names say nothing.
+      about: everything else that is needed to repeat it, JSON: "seed", "batch_size", "versions"
+        (the device among them), "command", the command line that made it, "attack_seconds", how
+        long this attack took, and "asked", what the evaluation said of its attacks where their
+        names say nothing.
     """
 
     attack: str

@@ -10,7 +10,9 @@ from robustjax.reports.html.elements import Accuracy, Commands, Link, Remark, Ta
 from robustjax.reports.html.values import title
 from robustjax.reports.recorded_scores import (
     CLEAN,
+    NO_ATTACKS,
     WORST,
+    WORST_SHARED,
     Lead,
     Score,
     format_setting,
@@ -64,7 +66,8 @@ def columns_of(runs: Sequence[RunFolder]) -> dict[str, list[Score | None]]:
     """Attack -> its score for each run: clean first, then the attacks, then the worst case."""
     found = [{score.name: score for score in recorded_scores(run.evaluation)} for run in runs]
     names = dict.fromkeys(name for scores in found for name in scores)
-    ordered = [CLEAN, *(name for name in names if name not in (CLEAN, WORST)), WORST]
+    attacks = (name for name in names if name not in NO_ATTACKS)
+    ordered = [CLEAN, *attacks, WORST, WORST_SHARED]
     return {name: [scores.get(name) for scores in found] for name in ordered if name in names}
 
 
