@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from robustjax.reports.html.comparison import BEST, columns_of, leads_of, mark
+from robustjax.reports.compared_columns import BEST, columns_of, leads_of, mark
+from robustjax.reports.compared_verdicts import paired_runs
 from robustjax.reports.recorded_curves import NESTED, Curve, radii_of, recorded_curves
 from robustjax.reports.recorded_scores import (
     Score,
@@ -17,7 +18,7 @@ from robustjax.reports.recorded_scores import (
     recorded_scores,
     recorded_warnings,
 )
-from robustjax.reports.recorded_verdicts import recorded_grids
+from robustjax.reports.recorded_verdicts import Grid, recorded_grids
 from robustjax.reports.repeat_commands import first_evaluation_command
 from robustjax.runs.folder import RunFolder
 from robustjax.text import format_value
@@ -52,10 +53,7 @@ def accuracies(evaluation: Mapping[str, Any]) -> list[str]:
     lines.append("")
     lines += _curves(recorded_curves(evaluation))
     for grid in recorded_grids(evaluation):
-        lines += [f"{_text(grid.title)}:", "", f"| {' | '.join(map(_text, grid.head))} |"]
-        lines.append(f"| --- |{' ---: |' * (len(grid.head) - 1)}")
-        lines += [f"| {' | '.join(map(_text, row))} |" for row in grid.rows]
-        lines += ["", *([_text(grid.note), ""] if grid.note else [])]
+        lines += _grid(grid)
     if shared:
         lines.append(f"* All attacks: {_text(describe_settings(shared))}")
     facts = recorded_facts(evaluation)
@@ -65,6 +63,18 @@ def accuracies(evaluation: Mapping[str, Any]) -> list[str]:
         for attack, text in recorded_warnings(evaluation)
     ]
     return lines
+
+
+def _grid(grid: Grid) -> list[str]:
+    lines = [
+        f"{_text(grid.title)}:",
+        "",
+        f"| {' | '.join(map(_text, grid.head))} |",
+        f"| --- |{' ---: |' * (len(grid.head) - 1)}",
+        *(f"| {' | '.join(map(_text, row))} |" for row in grid.rows),
+        "",
+    ]
+    return [*lines, _text(grid.note), ""] if grid.note else lines
 
 
 def _curves(curves: Sequence[Curve]) -> list[str]:
@@ -85,7 +95,8 @@ def _curves(curves: Sequence[Curve]) -> list[str]:
 def of_runs(runs: Sequence[RunFolder], title: str) -> str:
     """Runs beside each other."""
     lines = [FIRST_LINE, "", f"# {_text(title)}", ""]
-    columns, leads = columns_of(runs), leads_of(runs)
+    columns = columns_of(runs)
+    leads = leads_of(columns)
     if columns:
         lines += [
             f"| {' | '.join(map(_text, ['run', *columns]))} |",
@@ -104,6 +115,8 @@ def of_runs(runs: Sequence[RunFolder], title: str) -> str:
             *(f"* {_text(name)}: {_text(found.why_none)}"
               for name, found in leads.items() if found.why_none),
         ]  # fmt: skip
+        pairs = paired_runs(runs, columns)
+        lines += ["", *_grid(pairs)] if pairs else []
     missing = [run for run in runs if run.evaluation is None]
     return "\n".join([*lines, "", *(_not_evaluated(missing) if missing else [])]).rstrip() + "\n"
 
