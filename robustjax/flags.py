@@ -211,6 +211,11 @@ def define_attacks(default: list[str] | None, text: str, values: flags.FlagValue
     flags.DEFINE(NamesParser(), "attacks", default, text, values, flags.CsvListSerializer(","))
 
 
+def define_numbers(name: str, text: str, values: flags.FlagValues) -> None:
+    """Defines a flag that holds numbers between commas; none if it is not given."""
+    flags.DEFINE(_NumbersParser(), name, (), text, values, _NumberSerializer())
+
+
 class _NumbersParser(flags.ArgumentParser):
     syntactic_help = "numbers separated by commas"
 

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from absl import flags
 from tqdm import tqdm
 
 from robustjax import evaluation, own_code, parallel, reports
-from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_whole
+from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_finite, require_whole
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.import_weights.command import (
     NETWORK,
@@ -26,25 +26,31 @@ from robustjax.config import IMPORTED, TrainConfig
 from robustjax.digest import digest
 from robustjax.errors import UserError
 from robustjax.evaluation import accumulated, adversarial_images, protocols
-from robustjax.evaluation.spec import STEPPED, AttackSpec
-from robustjax.evaluation.suite import Progress
-from robustjax.evaluation.trained import load_network
-from robustjax.files import Path, require_writable
-from robustjax.flags import NumberParser, define_attacks
+from robustjax.evaluation.asked import Asked
+from robustjax.evaluation.image_files import FORM
+from robustjax.evaluation.spec import CLEAN, IMAGES, STEPPED, AttackSpec
+from robustjax.evaluation.suite import AttackScore, Progress
+from robustjax.evaluation.summary import EXAMPLES
+from robustjax.evaluation.trained import TrainedNetwork, load_network
+from robustjax.files import Path, require_writable, write_whole
+from robustjax.flags import NumberParser, define_attacks, define_numbers
 from robustjax.progress import terminal_bar
 from robustjax.runs.claim import has_begun
-from robustjax.runs.evaluations import RECORDS, RECORDS_LOCK
-from robustjax.runs.names import EVALUATION
+from robustjax.runs.evaluations import RECORDS, RECORDS_LOCK, Evaluations, Record, subject_of
+from robustjax.runs.names import EVALUATION, FIGURES
 from robustjax.runs.resumable import Unfinished
+from robustjax.text import format_value
 from robustjax.training.units import require_inside_box
 
 DESCRIPTION = """\
 Attacks the network of a run; adds what it finds to evaluation.json and evaluation.md in its
 --workdir, which sum up all that was ever measured. The same command goes on where it was
-interrupted.
+interrupted, and measures nothing again that is there, unless --again says so.
 
   python launch/evaluate.py --workdir=runs/trades --attacks=clean,fgsm,pgd-20,cw-30,autoattack
   python launch/evaluate.py --workdir=runs/trades --attacks=autoattack --examples=1000
+  python launch/evaluate.py --workdir=runs/trades --attacks=clean,pgd-20,theirs.npz
+  python launch/evaluate.py --workdir=runs/trades --attacks=pgd-20 --epsilons=0,2/255,4/255,8/255
   python launch/evaluate.py --workdir=runs/nap --protocol=nap
   python launch/evaluate.py --weights=FILE --model=resnet_18 --dataset=cifar10    of no run
   python launch/evaluate.py --protocol=help      the papers' evaluations"""
@@ -52,8 +58,8 @@ interrupted.
 GROUPS = {
     "what": ["workdir", "checkpoint", "attacks", "protocol", "examples", "data_dir"],
     "weights without a run": ["weights", "entry", *NETWORK, "dataset", "norm"],
-    "attack": ["epsilon", "step_size", "start", "success", "allow_whole_box"],
-    "run": ["batch_size", "devices", "cpu_devices", "seed", "save_images"],
+    "attack": ["epsilon", "epsilons", "step_size", "start", "success", "allow_whole_box"],
+    "run": ["batch_size", "devices", "cpu_devices", "seed", "save_images", "again"],
 }
 
 UNFINISHED = "evaluation.unfinished"
@@ -80,12 +86,14 @@ def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     text("workdir", "", "the folder of the run; of --weights, one that is made")
     define_weights_flags(values)
     text("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
-    accepted = f"accepted are {evaluation.accepted_attacks()} [clean,pgd-20]"
+    accepted = f"accepted are {evaluation.accepted_attacks()}, {FORM} [clean,pgd-20]"
     define_attacks(None, accepted, values)
     text("protocol", "", f"a paper's: {', '.join(protocols.PROTOCOLS)}; or help")
     count("examples", 0, "the first N of the test set; 0: all")
     text("data_dir", "", "where the data lie; as in training if not given")
     number("epsilon", None, help="radius of the ball; as in training if not given")
+    radii = "radii, as 0,2/255,4/255,8/255: a curve over them, in the place of --epsilon"
+    define_numbers("epsilons", radii, values)
     number("step_size", None, help=STEP_SIZE_HELP)
     text("start", None, "of PGD and CW: uniform or clean [uniform]")
     text("success", None, "of PGD and CW: the last iterate or any [last]")
@@ -94,6 +102,8 @@ def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     count("cpu_devices", 0, "makes the CPU this many devices")
     count("seed", 0, "of the random starts")
     checks.define_allow_whole_box(values)
+    again = "measures again what the records of the run have already"
+    flags.DEFINE_bool("again", False, again, flag_values=values)
     saves = "writes the adversarial images, for launch/verify.py"
     flags.DEFINE_bool("save_images", False, saves, flag_values=values)
 
@@ -115,6 +125,7 @@ def _main() -> None:
         examples=values.examples,
         data_dir=values.data_dir,
         epsilon=values.epsilon,
+        epsilons=values.epsilons,
         step_size=values.step_size,
         start=values.start or "uniform",
         success=values.success or "last",
@@ -122,6 +133,7 @@ def _main() -> None:
         devices=parallel.local_devices(values.devices or None),
         seed=values.seed,
         save_images=values.save_images,
+        again=values.again,
         allow_whole_box=values.allow_whole_box,
         resume=True,
     )
@@ -156,16 +168,42 @@ def _check_flags() -> None:
     require_whole("--cpu_devices", values.cpu_devices, 0, MOST_CPU_DEVICES)
     checks.require_distances("epsilon")
     checks.require_distances("step_size", above_zero=True)
+    _check_epsilons(specs)
     for name, accepted in (("start", ("uniform", "clean")), ("success", ("last", "any"))):
         if values[name].value is not None:
             require_choice(f"--{name}", values[name].value, accepted)
     if values.protocol:
-        fixed = ("attacks", "epsilon", "step_size", "start", "success")
+        fixed = ("attacks", "epsilon", "epsilons", "step_size", "start", "success")
         for name in fixed:
             if values[name].value is not None:
                 raise UserError(
                     f"--{name}: --protocol={values.protocol} says what it is; give one of the two"
                 )
+
+
+def _check_epsilons(specs: Sequence[AttackSpec]) -> None:
+    values = flags.FLAGS
+    radii = values.epsilons
+    if not values["epsilons"].present:
+        return
+    for radius in radii:
+        require_finite("--epsilons", radius, 0, accepted="finite numbers, 0 or more")
+    if not any(radii) or len(set(radii)) < len(radii):
+        said = ",".join(format_value(radius) for radius in radii)
+        raise UserError(
+            f"--epsilons={said}: accepted are different radii, one or more above 0, as 0,2/255"
+        )
+    if values.epsilon is not None:
+        raise UserError("--epsilon: --epsilons says what it is; give one of the two")
+    if values.save_images:
+        raise UserError(
+            "--save_images: --epsilons has several balls; save the images of one, by --epsilon"
+        )
+    for spec in specs:
+        if spec.kind == IMAGES:
+            raise UserError(
+                f"--attacks={spec.name}: its images are of one radius; name it without --epsilons"
+            )
 
 
 def _imported() -> str:
@@ -211,6 +249,7 @@ def evaluate_run(
     examples: int = 0,
     data_dir: str = "",
     epsilon: float | None = None,
+    epsilons: Sequence[float] = (),
     step_size: float | None = None,
     start: str = "uniform",
     success: str = "last",
@@ -218,29 +257,34 @@ def evaluate_run(
     devices: Sequence[jax.Device] = (),
     seed: int = 0,
     save_images: bool = False,
+    again: bool = False,
     allow_whole_box: bool = False,
     resume: bool = False,
     quiet: bool = False,
 ) -> Evaluated:
     """Evaluates the network of a run on its test set, and adds what is found to its records.
 
-    See the flags for the arguments. With `resume`, what is found is kept in the run's folder until
-    the evaluation is whole; with `quiet` nothing is told meanwhile.
+    See the flags for the arguments. What the records have already is not measured again, unless
+    `again` says so; code of one's own is, since it may have changed. With `epsilons` the attacks
+    are run in a ball of each of these radii, in the place of `epsilon`. With `resume`, what is
+    found is kept in the run's folder until the evaluation is whole; with `quiet` nothing is told
+    meanwhile.
     """
     folder = Path(workdir)
     if folder.is_dir():
         folder = require_writable(
             workdir,
             f"--workdir={workdir}",
-            files=(EVALUATION, "evaluation.md", RECORDS, RECORDS_LOCK),
-            folders=(UNFINISHED, ADVERSARIAL),
+            files=(EVALUATION, "evaluation.md", EXAMPLES, RECORDS, RECORDS_LOCK),
+            folders=(UNFINISHED, ADVERSARIAL, FIGURES),
         )
     network = load_network(workdir, checkpoint, data_dir=data_dir)
     config = network.config
     if not allow_whole_box:
         height, width, channels = network.test_set.images.shape[1:]
-        given = {"epsilon": epsilon, "step_size": step_size}
-        distances = {f"--{name}={value:g}": value for name, value in given.items() if value}
+        given = [("epsilon", epsilon), ("step_size", step_size)]
+        given += [("epsilons", radius) for radius in epsilons]
+        distances = {f"--{name}={value:g}": value for name, value in given if value}
         for attack in attack_names:
             distances |= evaluation.parse_attack(attack).own_distances()
         for said, value in distances.items():
@@ -256,7 +300,6 @@ def evaluate_run(
     wanted: Sequence[str | AttackSpec] = attack_names
     if protocol:
         wanted = protocols.protocol_attacks(protocol, config.dataset)
-    threat = network.threat(epsilon)
     total = len(network.test_set.labels)
     size = min(batch_size or config.batch_size, total)
     if len(devices) > 1:
@@ -272,51 +315,20 @@ def evaluate_run(
             network.test_set.labels,
             seed,
         )
-    started = time.monotonic()
-    failures: dict[str, Exception] = {}
-    scores = evaluation.evaluate(
-        wanted,
-        jax.random.key(seed),
-        network.logits_fn,
-        network.test_set,
-        threat,
-        step_size=step_size,
-        start=start,
-        success=success,
-        batch_size=size,
-        report=None if quiet else _bars(),
-        keep_images=save_images,
-        unfinished=unfinished,
-        devices=devices,
-        failures=failures,
-    )
-    weights = digest(network.variables)
-    if save_images:
-        for name, score in scores.items():
-            if score.images is not None:
-                path, kept = adversarial_images.save(
-                    folder / ADVERSARIAL,
-                    name,
-                    score,
-                    network.test_set.labels,
-                    weights=weights,
-                    data=data["digest"],
-                    seed=seed,
-                )
-                if kept is not None:
-                    print(f"{path} is new; what it was before is {kept}", file=sys.stderr)
-    source = f"{protocol}: {protocols.PROTOCOLS[protocol].source}" if protocol else None
-    records = accumulated.records_of(
-        scores,
-        data=data,
-        checkpoint={
-            "digest": weights,
-            "kind": checkpoint,
-            "step": network.step,
-            "moving_average": network.averaged,
-        },
-        about={
-            "protocol": source,
+    attacked = {
+        "digest": digest(network.variables),
+        "kind": checkpoint,
+        "step": network.step,
+        "moving_average": network.averaged,
+    }
+    evaluation_of = _Evaluation(
+        folder,
+        network,
+        [evaluation.parse_attack(name) for name in wanted],
+        data,
+        attacked,
+        {
+            "protocol": f"{protocol}: {protocols.PROTOCOLS[protocol].source}" if protocol else None,
             "command": app.command_line(),
             "method": config.method,
             "model": config.model,
@@ -324,17 +336,148 @@ def evaluate_run(
             "seed": seed,
             "batch_size": size,
             "trained_epochs": None if config.is_imported else config.epochs,
-            "elapsed_seconds": time.monotonic() - started,
-            "versions": evaluation.versions(),
         },
+        size,
+        devices,
+        unfinished,
+        save_images,
+        quiet,
+        {},
     )
-    of_run = accumulated.add_to_run(
-        folder, records, config.norm, config.test_epsilon, functools.partial(print, file=sys.stderr)
-    )
+    known = [] if again else Evaluations(folder).records()
+    found: dict[int, Record] = {}
+    for radius in [radius for radius in epsilons if radius > 0] or [epsilon]:
+        asked = Asked(
+            subject_of(data, attacked),
+            network.threat(radius),
+            network.test_set.num_classes,
+            total,
+            seed,
+            step_size,
+            start,
+            success,
+        )
+        there, new = evaluation_of.records(asked, known)
+        of_run = accumulated.add_to_run(
+            folder,
+            new,
+            config.norm,
+            config.test_epsilon,
+            functools.partial(print, file=sys.stderr),
+        )
+        known = [*known, *new]  # The clean accuracy, for the next radius.
+        found |= {id(record): record for record in (*there, *new)}
     files = reports.write_report(of_run, folder)
-    if unfinished is not None and not failures:
+    listed = accumulated.examples_of_run(
+        Evaluations(folder).records(), config.norm, config.test_epsilon
+    )
+    write_whole(folder / EXAMPLES, listed)
+    if unfinished is not None and not evaluation_of.failures:
         unfinished.remove()
-    return Evaluated(accumulated.summary_of(records), files, failures)
+    if epsilons:
+        records = list(found.values())
+        summary = accumulated.summary_of_run(records, config.norm, config.test_epsilon)
+    else:
+        order = [CLEAN, *(spec.name for spec in evaluation_of.specs)]
+        records = sorted(found.values(), key=lambda record: order.index(record.attack))
+        summary = accumulated.summary_of(records)
+    return Evaluated(summary, files, evaluation_of.failures)
+
+
+class _Evaluation(NamedTuple):
+    """One evaluation of a run, whatever the radius."""
+
+    folder: Path
+    network: TrainedNetwork
+    specs: Sequence[AttackSpec]
+    data: Mapping[str, Any]
+    attacked: Mapping[str, Any]
+    about: Mapping[str, Any]
+    batch_size: int
+    devices: Sequence[jax.Device]
+    unfinished: Unfinished | None
+    save_images: bool
+    quiet: bool
+    failures: dict[str, Exception]
+
+    def records(self, asked: Asked, known: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+        """The records of the attacks in one ball: those that are there, and the new ones."""
+        there: dict[str, Record] = {}
+        for spec in (evaluation.parse_attack(CLEAN), *self.specs):
+            record = asked.recorded(spec, known)
+            if record is not None and self._has_images(spec, record):
+                there[spec.name] = record
+        if not self.quiet:
+            for name, record in there.items():
+                print(_is_there(name, record), file=sys.stderr)
+        missing = [spec for spec in self.specs if spec.name not in there]
+        if not missing and CLEAN in there:
+            return list(there.values()), []
+        started = time.monotonic()
+        failures: dict[str, Exception] = {}
+        scores = evaluation.evaluate(
+            missing,
+            jax.random.key(asked.seed),
+            self.network.logits_fn,
+            self.network.test_set,
+            asked.threat,
+            **asked.options(),
+            batch_size=self.batch_size,
+            report=None if self.quiet else _bars(),
+            keep_images=self.save_images,
+            unfinished=self.unfinished,
+            devices=self.devices,
+            failures=failures,
+        )
+        self.failures.update(failures)
+        if self.save_images:
+            self._save_images(scores)
+        new = accumulated.records_of(
+            {name: score for name, score in scores.items() if name not in there},
+            data=self.data,
+            checkpoint=self.attacked,
+            about={
+                **self.about,
+                "elapsed_seconds": time.monotonic() - started,
+                "asked": None if self.about["protocol"] else asked.options(),
+                "versions": evaluation.versions(),
+            },
+            dataset=self.network.test_set,
+        )
+        return list(there.values()), new
+
+    @property
+    def _subject(self) -> dict[str, Any]:
+        return {
+            "weights": self.attacked["digest"],
+            "data": self.data["digest"],
+            "seed": self.about["seed"],
+        }
+
+    def _has_images(self, spec: AttackSpec, record: Record) -> bool:
+        """Whether the images of a record are there, if they are wanted."""
+        if not self.save_images or spec.attack is None:
+            return True
+        path = self.folder / ADVERSARIAL / f"{spec.name}.npz"
+        return adversarial_images.has(path, record, **self._subject)
+
+    def _save_images(self, scores: Mapping[str, AttackScore]) -> None:
+        labels = self.network.test_set.labels
+        for name, score in scores.items():
+            if score.images is None:
+                continue
+            path, kept = adversarial_images.save(
+                self.folder / ADVERSARIAL, name, score, labels, **self._subject
+            )
+            if kept is not None:
+                print(f"{path} is new; what it was before is {kept}", file=sys.stderr)
+
+
+def _is_there(name: str, record: Record) -> str:
+    epsilon = record.settings.get("epsilon")
+    ball = "" if epsilon is None else f" at epsilon {format_value(epsilon)}"
+    accuracy = f"{100 * record.accuracy:.2f} % of {record.examples} examples{ball}"
+    return f"{name}: it is there, {accuracy}; --again repeats it"
 
 
 def _is_own_data(config: TrainConfig, data_dir: str) -> bool:

@@ -12,14 +12,26 @@ from typing import Any
 
 import numpy as np
 
+from robustjax.data import Dataset
 from robustjax.errors import UserError
+from robustjax.evaluation.radius_curves import radius_curves
 from robustjax.evaluation.suite import AttackScore, wilson_interval
-from robustjax.evaluation.summary import COMMANDS, MEASURED, OTHERS
+from robustjax.evaluation.summary import (
+    COMMANDS,
+    CURVES,
+    MEASURED,
+    OTHERS,
+    PAIRED,
+    PER_CLASS,
+    told_apart,
+)
+from robustjax.evaluation.verdicts import against_strongest, per_class, verdicts_as_csv
 from robustjax.files import Path, read_json
 from robustjax.runs.evaluations import (
     CLEAN,
     WORST_CASE,
     WORST_CASE_INTERVAL,
+    WORST_CASE_SHARED,
     Evaluations,
     Record,
     best_of_each,
@@ -64,7 +76,8 @@ def add_to_run(
             (folder / EVALUATION).replace(aside)
             report(f"what could not be read is kept as {aside}")
         records = [*earlier, *records]
-    store.add(records)
+    if records:
+        store.add(records)
     return summary_of_run(store.records(report), norm, epsilon)
 
 
@@ -74,10 +87,25 @@ def records_of(
     data: Mapping[str, Any],
     checkpoint: Mapping[str, Any],
     about: Mapping[str, Any],
+    dataset: Dataset | None = None,
 ) -> list[Record]:
-    """The records of one evaluation; see `Record` for the arguments."""
+    """The records of one evaluation.
+
+    Args:
+      scores: of `evaluate`.
+      data: see `Record`, also of the next two.
+      checkpoint: of the network.
+      about: what all of them share.
+      dataset: what was attacked, whose labels are recorded with the clean accuracy.
+    """
     found = []
     for name, score in scores.items():
+        own: dict[str, Any] = {"data": data}
+        if name == CLEAN and dataset is not None:
+            own["labels"] = np.asarray(dataset.labels[: len(score.correct)])
+            if dataset.class_names:
+                own["data"] = {**data, "class_names": list(dataset.class_names)}
+        timed = {} if score.seconds is None else {"attack_seconds": score.seconds}
         settings = {key: value for key, value in score.settings.items() if key not in MEASURED}
         measured = {key: value for key, value in score.settings.items() if key in MEASURED}
         total = len(score.correct)
@@ -85,14 +113,14 @@ def records_of(
             Record(
                 attack=name,
                 settings=settings,
-                data=data,
                 checkpoint=checkpoint,
                 examples=total,
                 accuracy=float(score.correct.mean()),
                 interval=wilson_interval(int(score.correct.sum()), total),
                 correct=score.correct,
                 measured=measured,
-                about=about,
+                about={**about, **timed},
+                **own,
             )
         )
     return found
@@ -110,8 +138,51 @@ def summary_of_run(records: Sequence[Record], norm: str, epsilon: float) -> dict
     Returns:
       As `evaluation.summarize` of the run's own test set, checkpoint and threat model; and under
       "others" a list of the same for whatever else was measured, each with its "norm" and
-      "epsilon".
+      "epsilon". Under "curves" stand the attacks that were run at several radii, see
+      `radius_curves`; those of other data and checkpoints under the first "others" of these. Of its
+      own alone there are "per_class" and "paired", see `verdicts.per_class` and
+      `verdicts.against_strongest`, as far as labels and verdicts are recorded.
     """
+    subjects, chosen = _by_subject(records)
+    own, others = {}, []
+    for subject, of_subject in subjects.items():
+        balls = _by_ball(of_subject, (norm, epsilon))
+        curves = [curve.to_json() for curve in radius_curves(of_subject)]
+        more = {CURVES: curves} if curves else {}
+        for ball, in_ball in balls.items():
+            if subject == chosen and ball == (norm, epsilon):
+                own = {**summary_of(in_ball), **_from_verdicts(in_ball), **more}
+            elif len(balls) == 1 or any(record.attack != CLEAN for record in in_ball):
+                others.append({"norm": ball[0], "epsilon": ball[1], **summary_of(in_ball)})
+                if subject != chosen:
+                    others[-1] |= more
+                    more = {}
+    return {**own, OTHERS: others} if others else own
+
+
+def examples_of_run(records: Sequence[Record], norm: str, epsilon: float) -> str:
+    """What each example of the run's own test set withstood, as CSV; see `verdicts_as_csv`.
+
+    Args:
+      records: as for `summary_of_run`.
+      norm: likewise.
+      epsilon: likewise.
+    """
+    subjects, chosen = _by_subject(records)
+    clean, attacks = _best_by_name(_by_ball(subjects[chosen], (norm, epsilon))[norm, epsilon])
+    verdicts = {
+        name: record.correct
+        for name, record in {CLEAN: clean, **attacks}.items()
+        if record.correct is not None
+    }
+    curves = radius_curves(subjects[chosen])
+    names = told_apart([(curve.attack, {"norm": curve.norm, **curve.settings}) for curve in curves])
+    fallen_at = {name: curve.fallen_at for name, curve in zip(names, curves, strict=True)}
+    return verdicts_as_csv(verdicts, clean.labels, fallen_at)
+
+
+def _by_subject(records: Sequence[Record]) -> tuple[dict[str, list[Record]], str]:
+    """The records of each subject whose clean accuracy is known, and the chosen subject."""
     subjects: dict[str, list[Record]] = {}
     for record in records:
         subjects.setdefault(record.subject, []).append(record)
@@ -120,16 +191,32 @@ def summary_of_run(records: Sequence[Record], norm: str, epsilon: float) -> dict
         for subject, found in subjects.items()
         if any(record.attack == CLEAN for record in found)
     }
-    chosen = _chosen_subject([record for record in records if record.subject in subjects])
-    own, others = {}, []
-    for subject, of_subject in subjects.items():
-        balls = _by_ball(of_subject, (norm, epsilon))
-        for ball, in_ball in balls.items():
-            if subject == chosen and ball == (norm, epsilon):
-                own = summary_of(in_ball)
-            elif len(balls) == 1 or any(record.attack != CLEAN for record in in_ball):
-                others.append({"norm": ball[0], "epsilon": ball[1], **summary_of(in_ball)})
-    return {**own, OTHERS: others} if others else own
+    return subjects, _chosen_subject([record for record in records if record.subject in subjects])
+
+
+def _from_verdicts(records: Sequence[Record]) -> dict[str, Any]:
+    """What the verdicts of a subject in one ball say beside the accuracies."""
+    clean, attacks = _best_by_name(records)
+    correct = {
+        name: record.correct for name, record in attacks.items() if record.correct is not None
+    }
+    found: dict[str, Any] = {}
+    if clean.correct is not None and clean.labels is not None:
+        on_all = {name: mine for name, mine in correct.items() if len(mine) == len(clean.labels)}
+        names = clean.data.get("class_names") or ()
+        found[PER_CLASS] = per_class(clean.correct, on_all, clean.labels, names)
+    if len(correct) > 1:
+        found[PAIRED] = against_strongest(correct)
+    return found
+
+
+def _best_by_name(records: Sequence[Record]) -> tuple[Record, dict[str, Record]]:
+    """The clean record of a subject, and one of each attack by its name in the summary, by age."""
+    made = {id(record): number for number, record in enumerate(records)}
+    best = best_of_each(records)
+    clean = next(record for record in best if record.attack == CLEAN)
+    attacks = [record for record in best if record.attack != CLEAN]
+    return clean, _named(sorted(attacks, key=lambda record: made[id(record)]))
 
 
 def summary_of(records: Sequence[Record]) -> dict[str, Any]:
@@ -141,14 +228,12 @@ def summary_of(records: Sequence[Record]) -> dict[str, Any]:
     Returns:
       Its "commands" are those that made the attacks' figures, each once, as far as recorded.
     """
-    made = {id(record): number for number, record in enumerate(records)}
-    best = best_of_each(records)
-    clean = next(record for record in best if record.attack == CLEAN)
-    attacks = [record for record in best if record.attack != CLEAN]
-    by_age = sorted(attacks, key=lambda record: made[id(record)])
+    clean, named = _best_by_name(records)
+    attacks = list(named.values())
     newest = records[-1]
     about = {key: value for key, value in newest.about.items() if value is not None}
-    about.pop("command", None)
+    for name in ("command", "asked", "attack_seconds"):
+        about.pop(name, None)
     if len({record.about.get("protocol") for record in attacks}) > 1:
         about.pop("protocol", None)
     entries = {
@@ -160,9 +245,9 @@ def summary_of(records: Sequence[Record]) -> dict[str, Any]:
             **record.measured,
             **_apart(record.about, about),
         }
-        for name, record in _named(by_age).items()
+        for name, record in named.items()
     }
-    made_by = [record.about.get("command") for record in by_age or [clean]]
+    made_by = [record.about.get("command") for record in attacks or [clean]]
     commands = list(dict.fromkeys(filter(None, made_by)))
     on_all = [record for record in attacks if record.examples == clean.examples]
     summary = {
@@ -177,6 +262,8 @@ def summary_of(records: Sequence[Record]) -> dict[str, Any]:
         summary[WORST_CASE_INTERVAL] = list(wilson_interval(int(worst.sum()), len(worst)))
     elif len(attacks) == len(on_all) and WORST_CASE in clean.measured:
         summary |= {key: clean.measured[key] for key in _WORST if key in clean.measured}
+    if len(on_all) < len(attacks):
+        summary |= _worst_case_on_shared([clean, *attacks])
     return {
         **summary,
         "examples": clean.examples,
@@ -191,6 +278,21 @@ def summary_of(records: Sequence[Record]) -> dict[str, Any]:
 
 
 _WORST = (WORST_CASE, WORST_CASE_INTERVAL)
+
+
+def _worst_case_on_shared(records: Sequence[Record]) -> dict[str, Any]:
+    """The worst case over attacks on different numbers of examples: on the first, which all had."""
+    shared = min(record.examples for record in records)
+    correct = [record.correct[:shared] for record in records if record.correct is not None]
+    if len(correct) < len(records):
+        return {}
+    right = int(np.logical_and.reduce(correct).sum())
+    found = {
+        "robust_accuracy": right / shared,
+        "interval_95": list(wilson_interval(right, shared)),
+        "examples": shared,
+    }
+    return {WORST_CASE_SHARED: found}
 
 
 def earlier_records(
@@ -309,20 +411,10 @@ def _named(attacks: Sequence[Record]) -> dict[str, Record]:
 
     The others say what sets them apart: "pgd-20(step_size=0.003)".
     """
-    found: dict[str, Record] = {}
-    for record in reversed(attacks):
-        name = record.attack
-        if name in found:
-            first = {**found[name].settings, "seed": found[name].about.get("seed")}
-            own = {**record.settings, "seed": record.about.get("seed")}
-            different = [
-                f"{key}={value}" for key, value in own.items() if not is_same(first.get(key), value)
-            ]
-            name = f"{record.attack}({','.join(different)})"
-        while name in found:
-            name += "'"
-        found[name] = record
-    return {name: found[name] for name in reversed(found)}
+    settings = [
+        (record.attack, {**record.settings, "seed": record.about.get("seed")}) for record in attacks
+    ]
+    return dict(zip(told_apart(settings), attacks, strict=True))
 
 
 def _apart(mine: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from robustjax.evaluation.suite import AttackScore
 from robustjax.evaluation.summary import MEASURED
 from robustjax.files import Path, parse_json, set_aside, write_whole
 from robustjax.npz import NpzFile
+from robustjax.runs.evaluations import Record
 
 
 class AdversarialImages(NamedTuple):
@@ -102,6 +103,26 @@ def save(
         **subject,
     )
     return write_whole(path, content.getvalue()), kept
+
+
+def has(path: Path, record: Record, *, weights: str, data: str, seed: int) -> bool:
+    """Whether a file has the images that a record is of.
+
+    Args:
+      path: of the file.
+      record: of the attack.
+      weights: as for `save`.
+      data: as for `save`.
+      seed: as for `save`.
+    """
+    try:
+        found = load(path)
+    except ValueError:
+        return False
+    own = {key: value for key, value in found.settings.items() if key not in MEASURED}
+    subject = (found.weights, found.data, found.seed)
+    whole = len(found.images) >= record.examples
+    return own == record.settings and subject == (weights, data, seed) and whole
 
 
 def _replaces(score: AttackScore, subject: Mapping[str, Any], path: Path) -> bool:

@@ -11,9 +11,13 @@ from robustjax.attacks import naming, registry
 from robustjax.attacks.attack import Attack, completed, recorded_settings
 from robustjax.attacks.threat_model import NORMS
 from robustjax.errors import UserError
+from robustjax.evaluation.image_files import ImageFile, is_image_file, read
 from robustjax.step_size import reach_complaint
 
 CLEAN = "clean"
+
+IMAGES = "images"
+"""The kind of a file of adversarial images."""
 
 STEPPED = ("pgd", "cw")
 """Take gradient steps of a size that is chosen, from a start that is chosen."""
@@ -49,7 +53,7 @@ class AttackSpec(NamedTuple):
 
     Attributes:
       name: such as "pgd-20".
-      kind: of the registry, or "clean".
+      kind: of the registry, or "clean", or "images" of a file of adversarial images.
       attack: the value; None of "clean".
       given: the settings that are the attack's own, whatever the evaluation says.
       epsilon: radius of the ball.
@@ -102,6 +106,9 @@ class AttackSpec(NamedTuple):
             usual = {"step_size": step_size, "start": start, "success": success}
             more = {name: value for name, value in usual.items() if name not in self.given}
             attack = dataclasses.replace(attack, **more)
+        if isinstance(attack, ImageFile):
+            there = len(read(attack.file).images)
+            found = found._replace(examples=min(there, found.examples or there))
         ball = attacks.ThreatModel(threat.norm, epsilon, threat.bounds)
         return found._replace(attack=completed(attack, ball, num_classes))
 
@@ -137,6 +144,8 @@ def accepted_attacks() -> str:
 def parse_attack(attack: Any) -> AttackSpec:
     """An attack by its name, or a value of `robustjax.attacks`, which gets the name that it has.
 
+    A name that ends in ".npz" is that of a file of adversarial images, see `ImageFile`.
+
     Raises:
       ValueError: it is not one of `accepted_attacks()`; the message names the nearest.
     """
@@ -144,6 +153,10 @@ def parse_attack(attack: Any) -> AttackSpec:
         return attack
     if attack == CLEAN:
         return AttackSpec(CLEAN, CLEAN)
+    if is_image_file(attack):
+        attack = ImageFile(attack)
+    if isinstance(attack, ImageFile):
+        return AttackSpec(attack.file, IMAGES, cast(Attack, attack))
     if dataclasses.is_dataclass(attack) and not isinstance(attack, type):
         name = naming.name_of(attack)
         fields = frozenset(field.name for field in dataclasses.fields(attack))
@@ -165,7 +178,7 @@ def require_possible(spec: AttackSpec, norm: str, num_classes: int) -> None:
       ValueError: it is not made for the norm, or needs more classes.
     """
     require_choice("norm", norm, NORMS)
-    if spec.kind == CLEAN:
+    if spec.kind in (CLEAN, IMAGES):
         fewest = 1
     else:
         entry = registry.ENTRIES[spec.kind]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -24,9 +25,11 @@ from robustjax.attacks.engine.rows import misclassified
 from robustjax.attacks.registry import as_result, is_users
 from robustjax.batching import batches_of_one_shape
 from robustjax.errors import UserError
+from robustjax.evaluation.image_files import fitting_images
 from robustjax.evaluation.spec import (
     CLEAN,
     ENSEMBLES,
+    IMAGES,
     STEPPED,
     AttackSpec,
     parse_attack,
@@ -55,11 +58,14 @@ class AttackScore(NamedTuple):
       settings: the attack's exact settings, JSON.
       images: float32 [N, H, W, C], the adversarial images, the clean ones where there are none;
         None if they were not asked for.
+      seconds: how long it took, with compilation; of what was interrupted, since then. None: not
+        measured.
     """
 
     correct: np.ndarray
     settings: dict[str, Any]
     images: np.ndarray | None = None
+    seconds: float | None = None
 
 
 def run_attack(
@@ -149,7 +155,12 @@ class _OneRun(NamedTuple):
 
     def batches(self, keep_images: bool, unfinished: Unfinished | None) -> AttackScore:
         """Attacks batch after batch."""
-        total, saves_images = len(self.dataset.labels), keep_images and self.spec.attack is not None
+        total = len(self.dataset.labels)
+        given = None
+        if self.spec.kind == IMAGES:  # Are there already, and are judged in no time.
+            given = fitting_images(self.spec.name, self.dataset, self.threat)
+            keep_images, unfinished = False, None
+        saves_images = keep_images and self.spec.attack is not None
         correct, done = np.zeros(total, bool), 0
         images = np.array(data.to_float(self.dataset.images)) if saves_images else None
         stored = (
@@ -171,7 +182,11 @@ class _OneRun(NamedTuple):
             )
             right = _is_right(logits_fn, clean, labels)
             if self.spec.attack is not None:
-                result = self._perturb(keys, logits_fn, clean, labels)
+                if given is None:
+                    result = self._perturb(keys, logits_fn, clean, labels)
+                else:
+                    (found,) = parallel.share_rows((jnp.asarray(given[batch.rows]),), self.devices)
+                    result = self._judged(found, logits_fn, clean, labels)
                 right &= ~np.asarray(result.success)
                 if images is not None:
                     images[batch.kept] = batch.without_filling(result.images)
@@ -390,6 +405,8 @@ def evaluate(
     num_classes = _num_classes(logits_fn, dataset, batch_size)
     for spec in specs.values():
         require_possible(spec, threat.norm, num_classes)
+        if spec.kind == IMAGES:
+            fitting_images(spec.name, dataset, threat)
     some = jnp.asarray(data.to_float(dataset.images[:_LOOKED_AT]))
     if varies(logits_fn, some):
         warnings.warn(
@@ -405,10 +422,12 @@ def evaluate(
         )
     scores = {}
     for name, spec in specs.items():
+        started = time.monotonic()
         try:
-            scores[name] = run_attack(
+            score = run_attack(
                 spec, key, logits_fn, dataset, threat, step_size=step_size, **options
             )
+            scores[name] = score._replace(seconds=time.monotonic() - started)
         except Exception as error:
             if failures is None or name == CLEAN:
                 raise

@@ -1,7 +1,7 @@
 """What an evaluation found, as evaluation.json says it."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax
@@ -11,7 +11,7 @@ import numpy as np
 
 from robustjax import __version__
 from robustjax.evaluation.suite import AttackScore, wilson_interval
-from robustjax.runs.evaluations import WORST_CASE, WORST_CASE_INTERVAL
+from robustjax.runs.evaluations import WORST_CASE, WORST_CASE_INTERVAL, is_same
 
 OTHERS = "others"
 """The key of what was measured of other data, in other balls, or at other checkpoints."""
@@ -19,8 +19,45 @@ OTHERS = "others"
 COMMANDS = "commands"
 """The key of the command lines that made the figures."""
 
+CURVES = "curves"
+"""The key of the attacks that were run at several radii."""
+
+PER_CLASS = "per_class"
+"""The key of the accuracies of each class."""
+
+PAIRED = "paired"
+"""The key of the attacks beside the strongest of them, on the examples that they share."""
+
+EXAMPLES = "evaluation_examples.csv"
+"""The file that says of each example what it withstood."""
+
 MEASURED = ("robust_accuracy", "interval_95", "after_each", "seconds", "warnings")
 """What an attack's entry has beside its settings."""
+
+
+def told_apart(attacks: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """A name for each attack: its own; of those that share one, the last has it alone.
+
+    Args:
+      attacks: the name and the settings of each.
+
+    Returns:
+      Of the others the name with the settings that set them apart from the last.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for attack, settings in reversed(attacks):
+        name = attack
+        if name in found:
+            different = [
+                f"{key}={value}"
+                for key, value in settings.items()
+                if not is_same(found[attack].get(key), value)
+            ]
+            name = f"{attack}({','.join(different)})"
+        while name in found:
+            name += "'"
+        found[name] = settings
+    return list(reversed(found))
 
 
 def summarize(scores: Mapping[str, AttackScore], **about: Any) -> dict[str, Any]:

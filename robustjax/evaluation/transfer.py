@@ -18,6 +18,7 @@ from robustjax.batching import batches_of_one_shape
 from robustjax.errors import UserError
 from robustjax.evaluation.spec import AttackSpec, parse_attack
 from robustjax.evaluation.suite import run_attack, wilson_interval
+from robustjax.evaluation.verdicts import paired
 from robustjax.runs.resumable import Unfinished
 
 LogitsFn = Callable[[jax.Array], jax.Array]
@@ -172,7 +173,8 @@ def summarize(matrix: TransferMatrix, **about: Any) -> dict[str, Any]:
 
     Of each source and target `accuracy` is that on the adversarial images, as the papers count, and
     `robust_accuracy` asks for the clean image as well. Files of earlier versions have the latter
-    alone, with its interval as interval_95.
+    alone, with its interval as interval_95. Under `paired` McNemar's exact test compares, on the
+    adversarial images of each source, the best target with each other one.
 
     Args:
       matrix: of `transfer_matrix`.
@@ -194,8 +196,25 @@ def summarize(matrix: TransferMatrix, **about: Any) -> dict[str, Any]:
             }
             for source, by_target in matrix.correct.items()
         },
+        "paired": {
+            source: _beside_the_best(by_target)
+            for source, by_target in matrix.correct.items()
+            if len(by_target) > 1
+        },
         **about,
     }
+
+
+def _beside_the_best(correct: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """The target with the highest accuracy on a source's images beside each other one."""
+    best = max(correct, key=lambda name: correct[name].mean())
+    found = []
+    for name, verdicts in correct.items():
+        if name != best:
+            _, first, second, p_value = paired(correct[best], verdicts)
+            alone = {"best_alone": first, "other_alone": second}
+            found.append({"best": best, "other": name, **alone, "p_value": p_value})
+    return found
 
 
 def _share(name: str, correct: np.ndarray, interval: str = "interval_95") -> dict[str, Any]:

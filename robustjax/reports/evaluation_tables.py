@@ -1,17 +1,34 @@
 """Writes what an evaluation found: evaluation.json for programs, evaluation.md for people."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustjax.evaluation.summary import COMMANDS, MEASURED, OTHERS
+from robustjax.evaluation.summary import (
+    COMMANDS,
+    CURVES,
+    MEASURED,
+    OTHERS,
+    PAIRED,
+    PER_CLASS,
+)
 from robustjax.files import Path, write_whole
-from robustjax.runs.evaluations import WORST_CASE, WORST_CASE_INTERVAL
-from robustjax.runs.names import EVALUATION
+from robustjax.reports.figures.radius_curves import radius_curves
+from robustjax.reports.recorded_curves import NESTED, Curve, radii_of, recorded_curves
+from robustjax.reports.recorded_verdicts import Grid, recorded_grids
+from robustjax.runs.evaluations import WORST_CASE, WORST_CASE_INTERVAL, WORST_CASE_SHARED
+from robustjax.runs.names import EPSILON_CURVES, EVALUATION
+from robustjax.text import format_value
 
 
 def write_report(summary: Mapping[str, Any], workdir: Path) -> tuple[Path, Path]:
-    """Writes evaluation.json and evaluation.md into a run's folder, each whole or not at all."""
+    """Writes evaluation.json and evaluation.md into a run's folder, each whole or not at all.
+
+    Where there are curves over the radius, also their figure, figures/epsilon_curves.png.
+    """
+    curves = recorded_curves(summary)
+    if curves:
+        write_whole(workdir / EPSILON_CURVES, radius_curves(curves))
     return (
         write_whole(workdir / EVALUATION, json.dumps(summary, indent=2) + "\n"),
         write_whole(workdir / "evaluation.md", to_markdown(summary)),
@@ -58,12 +75,26 @@ def _section(summary: Mapping[str, Any], title: str) -> str:
                 f"correct under every attack above{' that had all examples' if partial else ''}",
             )
         )
-    shown = ("clean_accuracy", "interval_95", "attacks", "examples", COMMANDS, OTHERS)
+    shown = (
+        "clean_accuracy", "interval_95", "attacks", "examples", COMMANDS, CURVES, OTHERS, PAIRED,
+        PER_CLASS,
+    )  # fmt: skip
     facts = {
         key: value
         for key, value in summary.items()
         if key not in shown and not key.startswith("worst_case")
     }
+    if WORST_CASE_SHARED in summary:
+        shared = summary[WORST_CASE_SHARED]
+        said = f"correct under every attack above, on the first {shared['examples']}, which all had"
+        lines.append(
+            _row(
+                "worst case on shared examples",
+                shared["robust_accuracy"],
+                shared["interval_95"],
+                said,
+            )
+        )
     lines += [""]
     for name, score in summary["attacks"].items():
         if "after_each" in score:
@@ -74,7 +105,40 @@ def _section(summary: Mapping[str, Any], title: str) -> str:
     lines += [f"* warning: {warning}" for warning in warnings(summary)]
     lines += [f"* {key}: {_plain(value)}" for key, value in facts.items()]
     lines += [f"* command: `{command}`" for command in summary.get(COMMANDS, ())]
+    lines += _curves(recorded_curves(summary))
+    for grid in recorded_grids(summary):
+        lines += ["", f"### {grid.title}", "", *_grid(grid)]
+        lines += ["", grid.note] if grid.note else []
     return "\n".join(lines) + "\n"
+
+
+def _curves(curves: Sequence[Curve]) -> list[str]:
+    """The lines of the table of curves, a row a radius."""
+    if not curves:
+        return []
+    rows = [
+        [format_value(radius), *(_at(curve, radius) for curve in curves)]
+        for radius in radii_of(curves)
+    ]
+    heads = [f"{curve.name}, {curve.norm}, {curve.examples} examples" for curve in curves]
+    return [
+        "",
+        f"| epsilon | {' | '.join(heads)} |",
+        f"| --- |{' ---: |' * len(curves)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        f"Robust accuracy over the radius. {NESTED}",
+    ]
+
+
+def _grid(grid: Grid) -> list[str]:
+    lines = [f"| {' | '.join(grid.head)} |", f"| --- |{' ---: |' * (len(grid.head) - 1)}"]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in grid.rows)]
+
+
+def _at(curve: Curve, radius: float) -> str:
+    score = curve.scores.get(radius)
+    return "" if score is None else f"{score.percent()} % ({score.percent_interval()})"
 
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
@@ -95,6 +159,16 @@ def to_table(summary: Mapping[str, Any]) -> str:
     ]
     if len(rows) > 2 and WORST_CASE in summary:
         rows.append(("worst case", summary[WORST_CASE], summary[WORST_CASE_INTERVAL]))
+    if WORST_CASE_SHARED in summary:
+        shared = summary[WORST_CASE_SHARED]
+        name = f"worst case, first {shared['examples']}"
+        rows.append((name, shared["robust_accuracy"], shared["interval_95"]))
+    rows += [
+        (f"{curve.name} at {format_value(radius)}", score.accuracy, score.interval)
+        for curve in recorded_curves(summary)
+        for radius, score in curve.scores.items()
+        if radius > 0
+    ]
     width = max(len(name) for name, _, _ in rows)
     return "\n".join(
         f"{name:<{width}}  {100 * accuracy:6.2f} %   [{100 * low:.2f}, {100 * high:.2f}]"

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from robustjax.reports.html.comparison import BEST, columns_of, leads_of, mark
+from robustjax.reports.compared_columns import BEST, columns_of, leads_of, mark
+from robustjax.reports.compared_verdicts import paired_runs
+from robustjax.reports.recorded_curves import NESTED, Curve, radii_of, recorded_curves
 from robustjax.reports.recorded_scores import (
     Score,
     about,
@@ -16,8 +18,10 @@ from robustjax.reports.recorded_scores import (
     recorded_scores,
     recorded_warnings,
 )
+from robustjax.reports.recorded_verdicts import Grid, recorded_grids
 from robustjax.reports.repeat_commands import first_evaluation_command
 from robustjax.runs.folder import RunFolder
+from robustjax.text import format_value
 
 FIRST_LINE = "<!-- made by launch/report.py -->"
 """By this a report knows the file that it may write again."""
@@ -47,6 +51,9 @@ def accuracies(evaluation: Mapping[str, Any]) -> list[str]:
         cells = (score.name, score.percent(), score.percent_interval(), about(score, scores))
         lines.append(f"| {' | '.join(map(_text, cells))} |")
     lines.append("")
+    lines += _curves(recorded_curves(evaluation))
+    for grid in recorded_grids(evaluation):
+        lines += _grid(grid)
     if shared:
         lines.append(f"* All attacks: {_text(describe_settings(shared))}")
     facts = recorded_facts(evaluation)
@@ -58,10 +65,38 @@ def accuracies(evaluation: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _grid(grid: Grid) -> list[str]:
+    lines = [
+        f"{_text(grid.title)}:",
+        "",
+        f"| {' | '.join(map(_text, grid.head))} |",
+        f"| --- |{' ---: |' * (len(grid.head) - 1)}",
+        *(f"| {' | '.join(map(_text, row))} |" for row in grid.rows),
+        "",
+    ]
+    return [*lines, _text(grid.note), ""] if grid.note else lines
+
+
+def _curves(curves: Sequence[Curve]) -> list[str]:
+    """The table of attacks over the radius."""
+    if not curves:
+        return []
+    heads = [f"{curve.name}, {curve.norm}, {curve.examples} examples" for curve in curves]
+    lines = [
+        f"| {' | '.join(map(_text, ['epsilon', *heads]))} |",
+        f"| --- |{' ---: |' * len(curves)}",
+    ]
+    for radius in radii_of(curves):
+        cells = [_cell(curve.scores.get(radius), "") for curve in curves]
+        lines.append(f"| {' | '.join([_text(format_value(radius)), *cells])} |")
+    return [*lines, "", NESTED, ""]
+
+
 def of_runs(runs: Sequence[RunFolder], title: str) -> str:
     """Runs beside each other."""
     lines = [FIRST_LINE, "", f"# {_text(title)}", ""]
-    columns, leads = columns_of(runs), leads_of(runs)
+    columns = columns_of(runs)
+    leads = leads_of(columns)
     if columns:
         lines += [
             f"| {' | '.join(map(_text, ['run', *columns]))} |",
@@ -80,6 +115,8 @@ def of_runs(runs: Sequence[RunFolder], title: str) -> str:
             *(f"* {_text(name)}: {_text(found.why_none)}"
               for name, found in leads.items() if found.why_none),
         ]  # fmt: skip
+        pairs = paired_runs(runs, columns)
+        lines += ["", *_grid(pairs)] if pairs else []
     missing = [run for run in runs if run.evaluation is None]
     return "\n".join([*lines, "", *(_not_evaluated(missing) if missing else [])]).rstrip() + "\n"
 

@@ -8,13 +8,16 @@ from typing import Any, NamedTuple, TypeGuard
 from robustjax.text import format_value
 
 CLEAN, WORST = "clean", "worst case"
+WORST_SHARED = "worst case on shared examples"
+NO_ATTACKS = (CLEAN, WORST, WORST_SHARED)
 
 _WORST_KEYS = ("worst_case_robust_accuracy", "worst_case_interval_95")
 _OF_A_SCORE = ("robust_accuracy", "interval_95", "warnings")
 _OTHERS = "others"
 _COMMANDS = "commands"
 _NOT_FACTS = (
-    "clean_accuracy", "interval_95", "attacks", "warnings", _COMMANDS, _OTHERS, *_WORST_KEYS,
+    "clean_accuracy", "interval_95", "attacks", "warnings", "curves", _COMMANDS, _OTHERS,
+    "per_class", "paired", "worst_case_on_shared_examples", *_WORST_KEYS,
 )  # fmt: skip
 
 
@@ -71,6 +74,10 @@ def recorded_scores(evaluation: Mapping[str, Any] | None) -> list[Score]:
         )
     if _WORST_KEYS[0] in evaluation:
         scores.append(_score(WORST, evaluation, *_WORST_KEYS))
+    shared = evaluation.get("worst_case_on_shared_examples")
+    if isinstance(shared, Mapping):
+        found = _score(WORST_SHARED, shared, "robust_accuracy", "interval_95")
+        scores.append(found._replace(settings={"examples": shared.get("examples")}))
     return scores
 
 
@@ -112,7 +119,7 @@ def recorded_commands(evaluation: Mapping[str, Any] | None) -> list[str]:
 
 def common_settings(scores: Sequence[Score]) -> dict[str, Any]:
     """The settings that all attacks share, if there are at least two attacks."""
-    attacks = [score for score in scores if score.name not in (CLEAN, WORST)]
+    attacks = [score for score in scores if score.name not in NO_ATTACKS]
     if len(attacks) < 2:
         return {}
     return {
@@ -126,6 +133,9 @@ def about(score: Score, scores: Sequence[Score]) -> str:
     """What stands beside a score in a table of them: the settings that not all attacks share."""
     if score.name == CLEAN:
         return "no attack"
+    if score.name == WORST_SHARED:
+        count = format_setting(score.settings.get("examples"))
+        return f"correct under every attack above, on the first {count} examples, which all had"
     if score.name == WORST:
         partial = any("examples" in other.settings for other in scores)
         return f"correct under every attack above{' that had all examples' if partial else ''}"
@@ -207,14 +217,16 @@ def _differing_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _score(name: str, entry: Mapping[str, Any], accuracy: str, interval: str) -> Score:
-    bounds: Any = entry.get(interval)
+def read_interval(bounds: Any) -> tuple[float, float] | None:
+    """An interval as it was recorded; None if it makes no sense."""
     whole = isinstance(bounds, list | tuple) and len(bounds) == 2 and all(map(_is_fraction, bounds))
+    return (float(bounds[0]), float(bounds[1])) if whole else None
+
+
+def _score(name: str, entry: Mapping[str, Any], accuracy: str, interval: str) -> Score:
     value = entry.get(accuracy)
     return Score(
-        name,
-        float(value) if _is_fraction(value) else None,
-        (float(bounds[0]), float(bounds[1])) if whole else None,
+        name, float(value) if _is_fraction(value) else None, read_interval(entry.get(interval))
     )
 
 

@@ -119,11 +119,11 @@ def label(name: str, value: str) -> str:
 
 def is_evaluated(run: SweepRun, wanted: Wanted) -> bool:
     """Whether a run's records have all attacks, with the settings and examples, that are wanted."""
-    chosen = _chosen(_records(run), wanted)
+    chosen = chosen_records(records_of_run(run), wanted)
     return chosen is not None and all(attack in chosen for attack in wanted.attacks)
 
 
-def _records(run: SweepRun) -> list[Record]:
+def records_of_run(run: SweepRun) -> list[Record]:
     """The records of a run's evaluations; what is damaged is as if it had never been made."""
     try:
         return Evaluations(run.workdir).records() or earlier_records(run.workdir)
@@ -131,7 +131,7 @@ def _records(run: SweepRun) -> list[Record]:
         return []
 
 
-def _chosen(records: Sequence[Record], wanted: Wanted | None) -> dict[str, Record] | None:
+def chosen_records(records: Sequence[Record], wanted: Wanted | None) -> dict[str, Record] | None:
     """The record of each attack, the newest of those that are wanted; None without a clean one.
 
     Of what is not wanted by name the newest of each attack is taken.
@@ -196,7 +196,7 @@ def _read_run(run: SweepRun, wanted: Wanted | None) -> dict[str, Any] | None:
     """What one run has to tell; None if it has failed, or is not trained and evaluated yet."""
     log = run.workdir / METRICS
     rows = read_rows(log) if log.exists() else []
-    chosen = _chosen(_records(run), wanted)
+    chosen = chosen_records(records_of_run(run), wanted)
     if run.error or not rows or chosen is None:
         return None
     accuracy = {name: record.accuracy for name, record in chosen.items()}

@@ -6,6 +6,7 @@ from typing import Any
 
 from robustjax.files import Path, write_whole
 from robustjax.reports.figures.transfer import heat_map
+from robustjax.reports.recorded_verdicts import p_value_text
 from robustjax.runs.names import TRANSFER
 
 
@@ -31,7 +32,8 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         "",
         *_table(summary, "robust_accuracy", "robust_interval_95"),
     ]
-    rest = ("clean", "transfer", "examples", "runs")
+    lines += _pairs(summary.get("paired", {}))
+    rest = ("clean", "transfer", "examples", "runs", "paired")
     lines += ["", *(f"* {key}: {_plain(v)}" for key, v in summary.items() if key not in rest)]
     lines += [f"* {name}: {_plain(run)}" for name, run in summary.get("runs", {}).items()]
     return "\n".join(lines) + "\n"
@@ -53,6 +55,29 @@ def _table(summary: Mapping[str, Any], accuracy: str, interval: str) -> list[str
             cells.append(f"**{text}**" if entry["white_box"] else text)
         lines.append(f"| {_cell(source)} | {' | '.join(cells)} |")
     return lines
+
+
+def _pairs(paired: Mapping[str, Any]) -> list[str]:
+    """The lines of the table of targets in pairs; none where there is one target."""
+    rows = [
+        [
+            _cell(source), _cell(row["best"]), _cell(row["other"]), str(row["best_alone"]),
+            str(row["other_alone"]), p_value_text(row["p_value"]),
+        ]
+        for source, found in paired.items()
+        for row in found
+    ]  # fmt: skip
+    if not rows:
+        return []
+    return [
+        "",
+        "The best target on each source's images beside each other one: how many images the one "
+        "alone is right about, and how many the other; p of McNemar's exact test, two-sided.",
+        "",
+        "| source | best | other | best alone | other alone | p |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
 
 
 def _percent(entry: Mapping[str, Any], accuracy: str, interval: str) -> str:

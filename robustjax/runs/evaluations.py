@@ -33,6 +33,9 @@ WORST_CASE = "worst_case_robust_accuracy"
 
 WORST_CASE_INTERVAL = "worst_case_interval_95"
 
+WORST_CASE_SHARED = "worst_case_on_shared_examples"
+"""The key of the same over all attacks, on the examples that all of them had."""
+
 _MAPPINGS = ("settings", "data", "checkpoint", "measured", "about")
 
 
@@ -51,9 +54,14 @@ class Record:
       interval: its 95 % interval.
       correct: bool [examples], those that withstood; None where only their share is known, as in
         records that were made before there was this file.
+      labels: int [examples], what they are, of `CLEAN` alone, whose data the other attacks of the
+        same subject share; None in older records. The names of the classes are those of
+        `data["class_names"]`, where they have any.
       measured: what else was found, JSON: "warnings", "seconds", "after_each".
-      about: everything else that is needed to repeat it, JSON: "seed", "batch_size", "versions",
-        and "command", the command line that made it.
+      about: everything else that is needed to repeat it, JSON: "seed", "batch_size", "versions"
+        (the device among them), "command", the command line that made it, "attack_seconds", how
+        long this attack took, and "asked", what the evaluation said of its attacks where their
+        names say nothing.
     """
 
     attack: str
@@ -64,29 +72,26 @@ class Record:
     accuracy: float
     interval: tuple[float, float]
     correct: np.ndarray | None = None
+    labels: np.ndarray | None = None
     measured: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def value(self) -> str:
         """Tells one attack from another: its name, its settings, and its seed."""
-        seed = None if self.attack == CLEAN else self.about.get("seed")
-        return json.dumps([self.attack, dict(self.settings), seed], sort_keys=True)
+        return value_of(self.attack, self.settings, self.about.get("seed"))
 
     @property
     def subject(self) -> str:
         """Tells what is attacked from other data and other weights."""
-        data = self.data.get("digest") or [self.data.get("dataset")]
-        weights = self.checkpoint.get("digest") or [
-            self.checkpoint.get("kind"), self.checkpoint.get("step"),
-        ]  # fmt: skip
-        return json.dumps([data, weights])
+        return subject_of(self.data, self.checkpoint)
 
     def to_json(self) -> str:
         """One line of the file."""
         content = dataclasses.asdict(self)
         if self.correct is not None:
             content["correct"] = base64.b64encode(np.packbits(self.correct).data).decode()
+        content["labels"] = None if self.labels is None else _encoded_labels(self.labels)
         return json.dumps({"format": _FORMAT, **content})
 
     @classmethod
@@ -129,14 +134,28 @@ class Record:
             correct = _verdicts(correct, examples)
             if not math.isclose(float(correct.mean()), content["accuracy"], abs_tol=1e-9):
                 raise UserError("its accuracy is not that of its verdicts")
+        labels = content.get("labels")
         return cls(
             attack=content["attack"],
             examples=examples,
             accuracy=float(content["accuracy"]),
             interval=(float(interval[0]), float(interval[1])),
             correct=correct,
+            labels=None if labels is None else _decoded_labels(labels, examples),
             **parts,
         )
+
+
+def value_of(attack: str, settings: Mapping[str, Any], seed: Any) -> str:
+    """Tells one attack from another: by its name, its settings, and its seed."""
+    return json.dumps([attack, dict(settings), None if attack == CLEAN else seed], sort_keys=True)
+
+
+def subject_of(data: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> str:
+    """Tells what is attacked from other data and other weights; see `Record`."""
+    images = data.get("digest") or [data.get("dataset")]
+    weights = checkpoint.get("digest") or [checkpoint.get("kind"), checkpoint.get("step")]
+    return json.dumps([images, weights])
 
 
 def is_fraction(value: Any) -> TypeGuard[float]:
@@ -162,6 +181,10 @@ def _is_finite_number(value: Any) -> bool:
     return is_number(value) and is_finite(value)
 
 
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
 def _list_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(is_right, value))
 
@@ -172,7 +195,12 @@ def _dict_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 _KINDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "settings": {"norm": _is_text, "epsilon": _is_finite_number},
-    "data": {"digest": _is_text, "dataset": _is_text, "available_examples": is_count},
+    "data": {
+        "digest": _is_text,
+        "dataset": _is_text,
+        "available_examples": is_count,
+        "class_names": _list_of(_is_text),
+    },
     "checkpoint": {"digest": _is_text, "kind": _is_text, "step": _is_finite_number},
     "measured": {
         "warnings": _list_of(_is_text),
@@ -180,7 +208,12 @@ _KINDS: dict[str, dict[str, Callable[[Any], bool]]] = {
         WORST_CASE: is_fraction,
         WORST_CASE_INTERVAL: is_interval,
     },
-    "about": {"protocol": _is_text, "command": _is_text, "versions": _dict_of(_is_text)},
+    "about": {
+        "protocol": _is_text,
+        "command": _is_text,
+        "versions": _dict_of(_is_text),
+        "asked": _is_mapping,
+    },
 }
 """What the values are that are reckoned with; each may also be missing."""
 
@@ -206,6 +239,27 @@ def _verdicts(text: Any, examples: int) -> np.ndarray:
     if len(bits) != -(-examples // 8):
         raise UserError(f"it has the verdicts of other than its {examples} examples")
     return np.unpackbits(bits, count=examples).astype(bool)
+
+
+_LABEL_TYPES = {1: "<u1", 2: "<u2", 4: "<u4"}
+"""Bytes of a label -> its type; labels are written in as few as hold the largest of them."""
+
+
+def _encoded_labels(labels: np.ndarray) -> str:
+    largest = int(labels.max(initial=0))
+    narrowest = next(kind for kind in _LABEL_TYPES.values() if largest <= np.iinfo(kind).max)
+    return base64.b64encode(labels.astype(narrowest).tobytes()).decode()
+
+
+def _decoded_labels(text: Any, examples: int) -> np.ndarray:
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"its labels cannot be read ({error})") from None
+    kind = _LABEL_TYPES.get(len(content) // examples)
+    if kind is None or len(content) % examples:
+        raise UserError(f"it has the labels of other than its {examples} examples")
+    return np.frombuffer(content, kind).astype(np.int32)
 
 
 class Selection(NamedTuple):

@@ -10,6 +10,7 @@ from robustjax.config import option_types
 from robustjax.errors import UserError
 from robustjax.files import Path, parse_json
 from robustjax.runs.checkpoint import Checkpoints
+from robustjax.runs.evaluations import Evaluations, Record
 from robustjax.runs.log import read_rows
 from robustjax.runs.names import (
     CHECKPOINTS,
@@ -55,6 +56,7 @@ class RunFolder:
       rows: of its metrics.jsonl.
       best_step: the step of its best checkpoint; None if none can be read that was measured.
       evaluation: content of its evaluation.json.
+      records: of its evaluations, in the order in which they were made.
       diagnosis: content of its diagnosis.json.
       transfer: content of its transfer.json.
       origin: content of its weights.json, where they were trained elsewhere.
@@ -68,6 +70,7 @@ class RunFolder:
     rows: Sequence[Mapping[str, Any]] = ()
     best_step: int | None = None
     evaluation: Mapping[str, Any] | None = None
+    records: Sequence[Record] = ()
     diagnosis: Any = None
     transfer: Any = None
     origin: Any = None
@@ -151,6 +154,7 @@ def read_run(workdir: str, name: str) -> RunFolder:
         rows=read_rows(log) if log.exists() else (),
         best_step=_best_step(folder / CHECKPOINTS),
         evaluation=evaluation,
+        records=Evaluations(folder).records(),
         diagnosis=_json(folder / DIAGNOSIS),
         transfer=_json(folder / TRANSFER),
         origin=_json(folder / ORIGIN),

@@ -91,7 +91,7 @@ def test_a_killed_evaluation_goes_on_and_finds_the_same(run):
     code, _, err = call("evaluate", *slow)
     assert code == 0, err
     resumed = json.loads((run / "evaluation.json").read_text())
-    code, _, err = call("evaluate", *slow)
+    code, _, err = call("evaluate", *slow, "--again")
     assert code == 0, err
     whole = json.loads((run / "evaluation.json").read_text())
     for part in ("clean_accuracy", "attacks", "worst_case_robust_accuracy"):

@@ -307,3 +307,103 @@ def test_one_image_is_verified(launch, folder):
     code, printed = launch(verify, f"--workdir={folder / 'run'}", f"--images={path}")
     assert "images.npz: 1 images, linf ball of 1.5" in printed.out
     assert code in (0, 1) and "Traceback" not in printed.err
+
+
+def test_the_same_evaluation_is_there_until_it_is_asked_for_again(launch, folder):
+    run = folder / "run"
+    arguments = (f"--workdir={run}", "--attacks=clean,fgsm", "--examples=30")
+    code, first = launch(evaluate, *arguments)
+    assert code == 0 and "it is there" not in first.err, first.err
+    lines = (run / "evaluations.jsonl").read_text().splitlines()
+    clean, fgsm = map(json.loads, lines)
+    assert clean["labels"] and fgsm["labels"] is None
+    assert clean["about"]["seed"] == 0 and fgsm["about"]["attack_seconds"] > 0
+    assert fgsm["about"]["versions"]["device"] and fgsm["about"]["command"]
+    before = summary(folder)
+    code, second = launch(evaluate, *arguments)
+    assert code == 0 and second.out == first.out and summary(folder) == before
+    assert second.err.count("it is there") == 2 and "--again repeats it" in second.err
+    # Of what is asked for, what is missing alone is measured.
+    code, third = launch(evaluate, f"--workdir={run}", "--attacks=random-2,fgsm", "--examples=30")
+    assert code == 0 and third.err.count("it is there") == 2
+    assert [line.split()[0] for line in third.out.splitlines()[:3]] == ["clean", "random-2", "fgsm"]
+    assert len((run / "evaluations.jsonl").read_text().splitlines()) == 3
+    code, fourth = launch(evaluate, *arguments, "--again")
+    assert code == 0 and "it is there" not in fourth.err and fourth.out == first.out
+    assert len((run / "evaluations.jsonl").read_text().splitlines()) == 5
+
+
+def test_images_that_are_wanted_are_made_once(launch, folder):
+    run = folder / "run"
+    arguments = (f"--workdir={run}", "--attacks=fgsm", "--examples=20")
+    assert launch(evaluate, *arguments)[0] == 0
+    code, printed = launch(evaluate, *arguments, "--save_images")
+    assert code == 0 and "fgsm: it is there" not in printed.err
+    saved = run / "adversarial" / "fgsm.npz"
+    before = saved.stat().st_mtime_ns
+    code, printed = launch(evaluate, *arguments, "--save_images")
+    assert code == 0 and "fgsm: it is there" in printed.err
+    assert saved.stat().st_mtime_ns == before
+
+
+def test_saved_images_are_an_attack_too_and_stay_one_in_the_records(launch, folder):
+    run = folder / "run"
+    arguments = (f"--workdir={run}", "--examples=20")
+    assert launch(evaluate, *arguments, "--attacks=fgsm", "--save_images")[0] == 0
+    made = run / "adversarial" / "fgsm.npz"
+    code, printed = launch(evaluate, *arguments, f"--attacks={made}")
+    assert code == 0, printed.err
+    found = summary(folder)["attacks"]
+    assert found[str(made)]["robust_accuracy"] == found["fgsm"]["robust_accuracy"]
+    code, printed = launch(evaluate, *arguments, f"--attacks={made}")
+    assert code == 0 and f"{made}: it is there" in printed.err
+    np.savez(made, images=data.load("digits", "test").images[:20])
+    code, printed = launch(evaluate, *arguments, f"--attacks={made}", "--epsilon=0.01")
+    assert code == 0 and f"{made}: it is there" not in printed.err
+    (other,) = summary(folder)["others"]
+    assert other["attacks"][str(made)]["robust_accuracy"] == other["clean_accuracy"]
+    np.savez(made, images=data.load("digits", "test").images[1:21])
+    code, printed = launch(evaluate, *arguments, f"--attacks={made}", "--epsilon=0.01")
+    assert code == 1 and f"error: --attacks={made}: 20 of 20 images" in printed.err
+
+
+def test_a_curve_is_made_of_what_is_there_and_of_what_is_missing(launch, folder):
+    run = folder / "run"
+    arguments = (f"--workdir={run}", "--attacks=fgsm", "--examples=30")
+    assert launch(evaluate, *arguments, "--epsilon=0.05")[0] == 0
+    code, printed = launch(evaluate, *arguments, "--epsilons=0.2,0,0.05")
+    assert code == 0, printed.err
+    assert "fgsm: it is there" in printed.err and "at epsilon 0.05" in printed.err
+    assert [line.split()[:3] for line in printed.out.splitlines()[1:]] == [
+        ["fgsm", "at", "0.05"],
+        ["fgsm", "at", "0.2"],
+    ]
+    found = summary(folder)
+    (curve,) = found["curves"]
+    assert curve["epsilons"] == [0, 0.05, 0.2] and curve["examples"] == 30
+    assert curve["robust_accuracy"][0] == found["clean_accuracy"]
+    assert sorted(curve["robust_accuracy"], reverse=True) == curve["robust_accuracy"]
+    assert len((run / "evaluations.jsonl").read_text().splitlines()) == 3
+    assert (run / "figures" / "epsilon_curves.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epsilons=0"], "--epsilons=0: accepted are different radii, one or more above 0"),
+        (["--epsilons=0.1,0.1"], "--epsilons=0.1,0.1: accepted are different radii"),
+        (["--epsilons=-0.1,0.1"], "--epsilons=-0.1: accepted are finite numbers, 0 or more"),
+        (["--epsilons="], "--epsilons=: accepted are different radii"),
+        (["--epsilons=0.1,8"], "--epsilons=8: within a distance of 8"),
+        (["--epsilons=a"], "--epsilons"),
+        (["--epsilons=0.1", "--epsilon=0.2"], "--epsilon: --epsilons says what it is"),
+        (["--epsilons=0.1", "--save_images"], "--save_images: --epsilons has several balls"),
+        (["--epsilons=0.1", "--attacks=a.npz"], "--attacks=a.npz: its images are of one radius"),
+        (["--epsilons=0.1", "--protocol=nap"], "--epsilons: --protocol=nap says what it is"),
+        (["--attacks=absent.npz"], "--attacks=absent.npz: there is no such file"),
+    ],
+)
+def test_mistakes_with_radii_and_files_are_named(launch, folder, arguments, message):
+    code, printed = launch(evaluate, f"--workdir={folder / 'run'}", *arguments)
+    assert code == 1 and message in printed.err and "Traceback" not in printed.err
+    assert not (folder / "run" / "evaluations.jsonl").exists()

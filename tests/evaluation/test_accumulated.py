@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 from robustjax import reports
+from robustjax.data import Dataset
 from robustjax.evaluation import accumulated
 from robustjax.evaluation.suite import AttackScore
 from robustjax.files import Path
-from robustjax.reports.recorded_scores import recorded_commands, recorded_others
+from robustjax.reports.html.accuracy import accuracy
+from robustjax.reports.recorded_scores import (
+    about,
+    recorded_commands,
+    recorded_others,
+    recorded_scores,
+)
+from robustjax.reports.recorded_verdicts import recorded_grids
 from robustjax.runs.evaluations import Evaluations
 
 EPSILON = 0.1
@@ -97,6 +105,14 @@ def test_a_few_examples_are_said_beside_the_figure_and_left_out_of_the_worst_cas
     )
     assert found["attacks"]["autoattack"]["examples"] == 10
     assert found["worst_case_robust_accuracy"] == 0.5
+    shared = found["worst_case_on_shared_examples"]
+    assert shared["robust_accuracy"] == 0.1 and shared["examples"] == 10
+    assert shared["interval_95"][0] < 0.1 < shared["interval_95"][1]
+    assert "first 10" in reports.to_table(found)
+    assert "on the first 10, which all had" in (tmp_path / "evaluation.md").read_text()
+    last = recorded_scores(found)[-1]
+    assert (last.name, last.accuracy) == ("worst case on shared examples", 0.1)
+    assert "on the first 10 examples" in about(last, [])
 
 
 @pytest.mark.parametrize(
@@ -119,6 +135,50 @@ def test_what_does_not_compare_stands_apart(tmp_path, elsewhere, order):
     ((title, content),) = recorded_others(found)
     assert content == other and title.startswith("norm ")
     assert "20.00 %" in (tmp_path / "evaluation.md").read_text()
+
+
+def labelled(scores, **about):
+    """Records of 100 examples of two classes, of which the first are of class 0."""
+    found = {"clean": AttackScore(verdicts(90, 100), {}), **scores}
+    labels = (np.arange(100) >= 80).astype(np.int32)
+    images = np.zeros((100, 2, 2, 1), np.uint8)
+    dataset = Dataset("digits", images, labels, 2, ("cat", "dog"))
+    about = {"seed": 0, **about}
+    return accumulated.records_of(found, data=TEST, checkpoint=BEST, about=about, dataset=dataset)
+
+
+def test_verdicts_tell_classes_and_attacks_apart_and_list_what_fell(tmp_path):
+    last = AttackScore(np.arange(100) >= 75, {"norm": "linf", "epsilon": EPSILON})
+    found = summed_up(
+        tmp_path, labelled({"pgd-20": pgd(85, 100)}), records({"fgsm": last})[1:],
+        records({"pgd-20": pgd(20, 100, epsilon=0.2)})[1:],
+    )  # fmt: skip
+    cat, dog = found["per_class"]
+    assert (cat["class"], cat["examples"], cat["clean_accuracy"]) == ("cat", 80, 1.0)
+    assert (dog["class"], dog["examples"], dog["clean_accuracy"]) == ("dog", 20, 0.5)
+    assert dog["robust_accuracy"] == {"pgd-20": 0.25, "fgsm": 1.0}
+    assert cat["worst_case_robust_accuracy"] == 5 / 80
+    (pair,) = found["paired"]
+    assert pair["attack"] == "pgd-20" and pair["strongest"] == "fgsm"
+    assert pair["broken_by_attack_alone"] == 15 and pair["broken_by_strongest_alone"] == 75
+    assert all("per_class" not in other for other in found["others"])
+    first, second = recorded_grids(found)
+    assert first.rows[1] == ["dog", "20", "50.00", "25.00", "100.00", "25.00"]
+    assert second.rows == [["pgd-20", "100", "15", "75", "< 0.0001"]]
+    text = (tmp_path / "evaluation.md").read_text()
+    assert "| dog | 20 | 50.00 | 25.00 | 100.00 | 25.00 |" in text and "per_class" not in text
+    page = accuracy(found)
+    assert [title for title, _ in page["verdicts"]] == [first.title, second.title]
+    listed = accumulated.examples_of_run(
+        Evaluations(Path(tmp_path)).records(), "linf", EPSILON
+    ).splitlines()
+    assert listed[0] == "example,label,clean,pgd-20,fgsm" and len(listed) == 101
+    assert listed[1 + 76] == "76,0,1,1,1" and listed[1 + 99] == "99,1,0,0,1"
+
+
+@pytest.mark.parametrize("damage", [5, [5], [{}], [{"class": 1, "examples": "x"}], {"a": 1}])
+def test_what_makes_no_sense_of_verdicts_is_left_out(damage):
+    assert recorded_grids({"per_class": damage, "paired": damage}) == []
 
 
 def test_rounding_makes_no_other_ball(tmp_path):

@@ -178,3 +178,20 @@ def test_the_report_and_the_figure_hold_the_same_numbers(dataset, tmp_path):
     assert summary["clean"]["$b"]["accuracy"] == found.clean["$b"].mean()
     assert "runs/a\\|1" in text and "method trades" in text and "epsilon 0.05" in text
     assert [table.count("| **") for table in tables] == [2, 2]
+
+
+def test_targets_are_tested_in_pairs_on_each_sources_images(tmp_path):
+    right = {"a": np.arange(8) < 6, "b": np.arange(8) < 1, "c": np.arange(8) >= 3}
+    settings = {"name": "fgsm", "norm": "linf", "epsilon": EPSILON}
+    one = transfers.TransferMatrix({"a": right["a"]}, {"b": {"a": right["a"]}}, settings)
+    assert transfers.summarize(one)["paired"] == {}
+    summary = transfers.summarize(transfers.TransferMatrix(right, {"a": right}, settings))
+    # Of the five that a alone is right about, two sides of one coin in 32: p = 2/32.
+    first, second = summary["paired"]["a"]
+    assert first == {
+        "best": "a", "other": "b", "best_alone": 5, "other_alone": 0, "p_value": 0.0625,
+    }  # fmt: skip
+    assert second["best_alone"] == 3 and second["other_alone"] == 2 and second["p_value"] == 1.0
+    write(summary, Path(tmp_path))
+    text = (tmp_path / "transfer.md").read_text()
+    assert "| a | a | b | 5 | 0 | 0.0625 |" in text and "* paired" not in text

@@ -33,7 +33,7 @@ def same(one, other):
     """Whether two records agree; arrays have no truth value, so `==` cannot tell."""
     for field in dataclasses.fields(Record):
         a, b = getattr(one, field.name), getattr(other, field.name)
-        if field.name == "correct" and a is not None and b is not None:
+        if field.name in ("correct", "labels") and a is not None and b is not None:
             if a.dtype != b.dtype or not np.array_equal(a, b):
                 return False
         elif a != b:
@@ -47,7 +47,12 @@ def changed(record=PGD, **parts):
     return json.dumps({name: part for name, part in content.items() if part is not None})
 
 
-@pytest.mark.parametrize("record", [PGD, SHARE], ids=["verdicts", "share"])
+LABELLED = dataclasses.replace(
+    PGD, attack="clean", settings={}, labels=np.arange(11, dtype=np.int32) % 5
+)
+
+
+@pytest.mark.parametrize("record", [PGD, SHARE, LABELLED], ids=["verdicts", "share", "labels"])
 def test_a_record_is_one_line_and_comes_back(record):
     line = record.to_json()
     assert line.isprintable()
@@ -356,3 +361,19 @@ def test_records_that_are_added_at_once_are_all_there(tmp_path):
         == sorted(number for number in numbers if number // 10 == writer)
         for writer in range(4)
     )
+
+
+@pytest.mark.parametrize("largest", [0, 255, 256, 65_535, 65_536])
+def test_labels_come_back_in_as_few_bytes_as_hold_them(largest):
+    labels = np.full(11, largest, np.int32)
+    labels[3] = 0
+    record = dataclasses.replace(LABELLED, labels=labels)
+    assert same(Record.from_json(record.to_json()), record)
+    size = len(json.loads(record.to_json())["labels"])
+    assert size == {0: 16, 255: 16, 256: 32, 65_535: 32}.get(largest, 60)
+
+
+@pytest.mark.parametrize("labels", [5, "?", "AAAA", ""])
+def test_labels_of_other_than_the_examples_are_damage(labels):
+    with pytest.raises(ValueError, match="labels"):
+        Record.from_json(changed(LABELLED, labels=labels))

@@ -22,7 +22,7 @@ from robustjax.cli.analyze.kinds import COUNT, KINDS, SPECIAL_FLAGS, Kind
 from robustjax.cli.analyze.subject import Subject
 from robustjax.cli.evaluate import STEP_SIZE_HELP
 from robustjax.errors import UserError
-from robustjax.evaluation.spec import AttackSpec, accepted_attacks, parse_attack
+from robustjax.evaluation.spec import CLEAN, IMAGES, AttackSpec, accepted_attacks, parse_attack
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path
 from robustjax.flags import NumberParser, define_choice
@@ -138,7 +138,7 @@ def _attack(kind: Kind) -> AttackSpec:
     if kind.attack and spec.kind != kind.attack:
         accepted = f"{kind.attack}-K, {kind.attack}-KxR"
         raise UserError(f"--attack={name}: --kind={flags.FLAGS.kind} accepts {accepted}")
-    if spec.kind == "clean":
+    if spec.kind in (CLEAN, IMAGES):
         raise UserError(f"--attack={name}: accepted are attacks, such as pgd-20")
     return spec
 

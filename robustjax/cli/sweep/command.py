@@ -29,6 +29,7 @@ from robustjax.files import Path, read_json, require_writable, write_whole
 from robustjax.flags import define_attacks, define_choice, define_flags
 from robustjax.reports import sweep as results
 from robustjax.reports.figures import sweep as sweep_figures
+from robustjax.reports.sweep_pairs import paired_settings, pairs_to_markdown
 from robustjax.runs.lock import Lock
 from robustjax.runs.log import read_rows
 from robustjax.runs.names import METRICS
@@ -318,9 +319,11 @@ def write_results(
     ]
     done = [run for entry in settings for run in entry["runs"]]
     measured = {key: done[-1][key] for key in ("versions", "examples")} if done else {}
-    content = {**about, **measured, "plan": plan, "settings": settings}
+    pairs = paired_settings(runs, wanted)
+    content = {**about, **measured, "plan": plan, "settings": settings, "paired": pairs}
     write_whole(folder / "sweep.json", json.dumps(content, indent=2) + "\n")
-    write_whole(folder / "sweep.md", results.to_markdown(settings, about))
+    table = results.to_markdown(settings, about) + pairs_to_markdown(pairs)
+    write_whole(folder / "sweep.md", table)
     found = [entry for entry in settings if entry["accuracy"]]
     if found:
         path = folder / "sweep.png"

@@ -8,15 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from robustjax.reports.recorded_scores import CLEAN, WORST, Score
+from robustjax.reports.recorded_scores import CLEAN, WORST, WORST_SHARED, Score
 
 SCALE = 2
 """Pixels for one of the page: sharp on dense screens and on paper."""
 
 _INCH = 96
 _CLEAN, _ATTACK, _WORST = "#7f8794", "#2f7bbf", "#c8502d"
-_MARKERS = "osD^vPX*<>"
-_COLOURS = ("#2f7bbf", "#3a9152", "#8a5fb0", "#b8860b", "#1aa0a0", "#b0477f", "#6b7f2a", "#5b6ee1")
+MARKERS = "osD^vPX*<>"
+COLOURS = ("#2f7bbf", "#3a9152", "#8a5fb0", "#b8860b", "#1aa0a0", "#b0477f", "#6b7f2a", "#5b6ee1")
 
 
 def score_bars(scores: Sequence[Score]) -> bytes:
@@ -47,7 +47,7 @@ def score_bars(scores: Sequence[Score]) -> bytes:
         )
     _name_rows(axes, [score.name for score in scores])
     axes.set_xlim(0, 112)
-    return _png(figure)
+    return as_png(figure)
 
 
 def scores_of_runs(names: Sequence[str], columns: Mapping[str, Sequence[Score | None]]) -> bytes:
@@ -69,8 +69,8 @@ def scores_of_runs(names: Sequence[str], columns: Mapping[str, Sequence[Score | 
             if score is not None and score.accuracy is not None
         ]
         style: dict[str, Any] = {
-            "color": {CLEAN: _CLEAN, WORST: _WORST}.get(attack, _COLOURS[number % len(_COLOURS)]),
-            "marker": _MARKERS[number % len(_MARKERS)],
+            "color": {CLEAN: _CLEAN, WORST: _WORST}.get(attack, COLOURS[number % len(COLOURS)]),
+            "marker": MARKERS[number % len(MARKERS)],
         }
         reaches = [_reach(accuracy, interval) for _, accuracy, interval in there]
         handles.append(
@@ -95,7 +95,7 @@ def scores_of_runs(names: Sequence[str], columns: Mapping[str, Sequence[Score | 
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
-    return _png(figure)
+    return as_png(figure)
 
 
 def describe(scores: Sequence[Score]) -> str:
@@ -106,7 +106,7 @@ def describe(scores: Sequence[Score]) -> str:
 
 
 def _colour(name: str) -> str:
-    return {CLEAN: _CLEAN, WORST: _WORST}.get(name, _ATTACK)
+    return {CLEAN: _CLEAN, WORST: _WORST, WORST_SHARED: _WORST}.get(name, _ATTACK)
 
 
 def _reach(
@@ -130,7 +130,8 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """A figure as the content of a PNG, with `SCALE` pixels for one of the page."""
     figure.set_dpi(_INCH * SCALE)
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content)

@@ -6,11 +6,14 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from robustjax.reports.figures.radius_curves import radius_curves
 from robustjax.reports.figures.scores import SCALE, describe, score_bars
-from robustjax.reports.html.elements import Remark, Table, Value, figure
+from robustjax.reports.html.elements import Accuracy, Remark, Table, Value, figure
 from robustjax.reports.html.values import columns_of_numbers, render, title
+from robustjax.reports.recorded_curves import NESTED, radii_of, recorded_curves
 from robustjax.reports.recorded_scores import (
     WORST,
+    WORST_SHARED,
     Score,
     about,
     common_settings,
@@ -20,6 +23,8 @@ from robustjax.reports.recorded_scores import (
     recorded_scores,
     recorded_warnings,
 )
+from robustjax.reports.recorded_verdicts import recorded_grids
+from robustjax.text import format_value
 
 
 def accuracy(evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,19 +42,62 @@ def accuracy(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         (score.name, score.percent(), score.percent_interval(), about(score, scores))
         for score in scores
     ]
+    in_total = scores[-1].name in (WORST, WORST_SHARED)
     head = ("attack", "accuracy (%)", "95 % interval (%)", "settings")
     return {
         "warnings": [Remark(*warning) for warning in recorded_warnings(evaluation)],
-        "table": Table(head, rows, caption, (1, 2), ends_in_total=scores[-1].name == WORST),
+        "table": Table(head, rows, caption, (1, 2), ends_in_total=in_total),
         "figure": figure(
             score_bars(scores),
             alt=f"Accuracy with 95 % interval: {describe(scores)}",
             caption="Accuracy under each attack; the whiskers are the 95 % intervals.",
             scale=SCALE,
         ),
+        "curves": _curves(evaluation),
+        "verdicts": [
+            (
+                grid.title,
+                Table(
+                    grid.head,
+                    grid.rows,
+                    f"{grid.title}. {grid.note}".strip(),
+                    range(1, len(grid.head)),
+                ),
+            )
+            for grid in recorded_grids(evaluation)
+        ],
         "details": [(score.name, _details(score)) for score in scores if score.details],
         # Of other data, in another ball, or at another checkpoint.
         "others": [(name, accuracy(content)) for name, content in recorded_others(evaluation)],
+    }
+
+
+def _curves(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The table of attacks over the radius, and its figure; None if there is none."""
+    curves = recorded_curves(evaluation)
+    if not curves:
+        return None
+    rows: list[list[Value]] = []
+    for radius in radii_of(curves):
+        found = [curve.scores.get(radius) for curve in curves]
+        cells = ["–" if one is None else Accuracy(one.percent(), one.percent_interval())
+                 for one in found]  # fmt: skip
+        rows.append([format_value(radius), *cells])
+    heads = [f"{curve.name}, {curve.norm}, {curve.examples} examples" for curve in curves]
+    said = "; ".join(
+        f"{curve.name}: "
+        + ", ".join(f"{one.percent()} % at {radius:.3g}" for radius, one in curve.scores.items())
+        for curve in curves
+    )
+    caption = f"Robust accuracy (%) over the radius, with 95 % intervals. {NESTED}"
+    return {
+        "table": Table(["epsilon", *heads], rows, caption, range(1, len(curves) + 1)),
+        "figure": figure(
+            radius_curves(curves),
+            alt=f"Robust accuracy over epsilon: {said}",
+            caption="Robust accuracy over the radius of the ball; the bands are 95 % intervals.",
+            scale=SCALE,
+        ),
     }
 
 

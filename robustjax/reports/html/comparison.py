@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from robustjax.reports.compared_columns import BEST, TIED, columns_of, leads_of, mark
+from robustjax.reports.compared_verdicts import paired_runs
 from robustjax.reports.figures.scores import SCALE, describe, scores_of_runs
 from robustjax.reports.html.elements import Accuracy, Commands, Link, Remark, Table, figure
 from robustjax.reports.html.values import title
 from robustjax.reports.recorded_scores import (
-    CLEAN,
-    WORST,
     Lead,
     Score,
     format_setting,
-    lead,
     recorded_facts,
     recorded_scores,
     recorded_warnings,
@@ -22,15 +21,15 @@ from robustjax.reports.recorded_scores import (
 from robustjax.reports.repeat_commands import first_evaluation_command
 from robustjax.runs.folder import RunFolder
 
-BEST, TIED = "best", "≈ best"
-
 _SAID_BY_FLAGS = ("method", "model", "precision")
 _FOUND = ("accuracy", "interval_95")
 
 
 def comparison(runs: Sequence[RunFolder]) -> dict[str, Any]:
     """The table of runs and attacks, its figure, and what differs between the runs."""
-    columns, leads = columns_of(runs), leads_of(runs)
+    columns = columns_of(runs)
+    leads = leads_of(columns)
+    pairs = paired_runs(runs, columns)
     missing = [run for run in runs if run.evaluation is None]
     every = [
         f"{run.name}: {describe(recorded_scores(run.evaluation))}"
@@ -51,6 +50,8 @@ def comparison(runs: Sequence[RunFolder]) -> dict[str, Any]:
         "unmarked": [
             Remark(name, found.why_none) for name, found in leads.items() if found.why_none
         ],
+        "paired": pairs
+        and Table(pairs.head, pairs.rows, f"{pairs.title}. {pairs.note}", range(3, 7)),
         "warned": [
             Link(run.name, f"run-{number}-accuracy")
             for number, run in enumerate(runs)
@@ -58,53 +59,6 @@ def comparison(runs: Sequence[RunFolder]) -> dict[str, Any]:
         ],
         **_differences(runs),
     }
-
-
-def columns_of(runs: Sequence[RunFolder]) -> dict[str, list[Score | None]]:
-    """Attack -> its score for each run: clean first, then the attacks, then the worst case."""
-    found = [{score.name: score for score in recorded_scores(run.evaluation)} for run in runs]
-    names = dict.fromkeys(name for scores in found for name in scores)
-    ordered = [CLEAN, *(name for name in names if name not in (CLEAN, WORST)), WORST]
-    return {name: [scores.get(name) for scores in found] for name in ordered if name in names}
-
-
-def leads_of(runs: Sequence[RunFolder]) -> dict[str, Lead]:
-    """Attack -> which runs are best, or why nothing can be said."""
-    data_sets = {
-        str(recorded_facts(run.evaluation).get("dataset") or run.flags.get("dataset"))
-        for run in runs
-        if run.evaluation is not None
-    }
-    leads = {}
-    columns = columns_of(runs)
-    for name, scores in columns.items():
-        leads[name] = lead(scores)
-        if name == WORST:
-            reason = _why_worst_cases_differ(columns, scores)
-            leads[name] = Lead(frozenset(), reason) if reason else leads[name]
-        if len(data_sets) > 1:
-            leads[name] = Lead(frozenset(), "not compared, the data sets differ")
-    return leads
-
-
-def mark(found: Lead, position: int) -> str:
-    """What is written beside a score: that it is best, among the best, or nothing."""
-    if position not in found.leaders:
-        return ""
-    return BEST if len(found.leaders) == 1 else TIED
-
-
-def _why_worst_cases_differ(
-    columns: Mapping[str, Sequence[Score | None]], worst: Sequence[Score | None]
-) -> str:
-    runs = [position for position, score in enumerate(worst) if score is not None]
-    for name, scores in columns.items():
-        of_runs = [scores[position] for position in runs]
-        if any(score is None for score in of_runs):
-            return f"not compared, {name} was not run on all"
-        if lead(of_runs).why_none.startswith("not compared"):
-            return f"not compared, as {name} is not"
-    return ""
 
 
 def _table(

@@ -10,6 +10,7 @@ from robustjax.reports.html.accuracy import accuracy
 from robustjax.reports.html.course import training
 from robustjax.reports.html.elements import Code, Commands, Facts, Figure, Table, Value, figure
 from robustjax.reports.html.values import render, title
+from robustjax.reports.recorded_curves import recorded_curves
 from robustjax.reports.recorded_scores import (
     CLEAN,
     WORST,
@@ -19,6 +20,7 @@ from robustjax.reports.recorded_scores import (
 )
 from robustjax.reports.repeat_commands import first_evaluation_command
 from robustjax.runs.folder import RunFolder
+from robustjax.runs.names import EPSILON_CURVES
 
 CURVES = "figures/training.png"
 """What training draws of its log; a report draws the log itself."""
@@ -91,6 +93,9 @@ def _block(key: str, value: Any) -> tuple[str | None, Value]:
 
 
 def _other_figures(run: RunFolder) -> list[Figure]:
+    # What the report draws itself, of the log and of the evaluation.
+    shown = [CURVES] if run.rows else []
+    shown += [EPSILON_CURVES] if recorded_curves(run.evaluation) else []
     return [
         figure(
             png.content,
@@ -99,7 +104,7 @@ def _other_figures(run: RunFolder) -> list[Figure]:
             name=png.name,
         )
         for png in run.figures
-        if png.name != CURVES or not run.rows
+        if png.name not in shown
     ]
 
 
