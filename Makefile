@@ -8,7 +8,7 @@ PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
 export PYTHON EXTRAS
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow bench lint format install clean
+.PHONY: help quickstart test test-slow bench docs lint format install clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,10 @@ test-slow: install ## Run the slow tests
 bench: install ## Time the training step beside PyTorch (benchmarks/requirements.txt)
 	@.venv/bin/python -m benchmarks train_step $(ARGS)
 
+docs: override EXTRAS := test,docs
+docs: install ## Build the documents as a site, into site/
+	@.venv/bin/python -m mkdocs build --strict $(ARGS)
+
 lint: install ## Check style, formatting and types
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
@@ -39,5 +43,5 @@ install: ## Make .venv, or bring it up to date
 	@sh tools/bootstrap.sh
 
 clean: ## Remove .venv, caches and build products
-	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
+	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist site *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

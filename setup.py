@@ -52,6 +52,11 @@ setup(
     extras_require={
         "test": test_requirements,
         "dev": [*test_requirements, "build>=1.2"],
+        # Where epochs are logged to besides metrics.jsonl: --log=tensorboard, --log=wandb.
+        "tensorboard": ["tensorboardX>=2.6.4"],
+        "wandb": ["wandb>=0.21"],
+        # The site of make docs.
+        "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
         # jax has one extra for each CUDA version; 12 runs on the older drivers too.
         "cuda": ["jax[cuda12]>=0.10.1"],
         "cuda13": ["jax[cuda13]>=0.10.1"],

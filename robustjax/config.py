@@ -269,6 +269,13 @@ class TrainConfig:
         1000, "how many training examples are measured after each epoch", "run",
         changes_training=False,
     )  # fmt: skip
+    log: tuple[str, ...] = _option(
+        (),
+        "where each epoch's row goes besides metrics.jsonl: tensorboard, wandb (offline unless "
+        "$WANDB_MODE=online), or your own, package.module:create; names between commas",
+        "run",
+        recorded=False,
+    )
     devices: int = _option(0, "devices of each process; 0: all", "run", recorded=False)
     cpu_devices: int = _option(
         0,

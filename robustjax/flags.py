@@ -65,7 +65,9 @@ def define_options(names: Sequence[str], values: flags.FlagValues, **defaults: A
             flags.DEFINE_multi_string(field.name, list(default), help_text, flag_values=values)
         else:
             parser: flags.ArgumentParser = NumberParser(own)
-            if isinstance(own, tuple):
+            if kind == tuple[str, ...]:
+                parser = _TextsParser()
+            elif isinstance(own, tuple):
                 parser = _NumbersParser()
             elif str in typing.get_args(kind):
                 parser = _ScheduleParser()
@@ -94,6 +96,7 @@ def config_from_flags(values: flags.FlagValues = flags.FLAGS) -> TrainConfig:
     given["set"] = tuple(own_code.as_read(text) for text in (*(given["set"] or ()), *by_name))
     for name in ("model", "method"):
         given[name] = own_code.as_read(given[name])
+    given["log"] = tuple(map(own_code.as_read, given["log"]))
     return TrainConfig(**given)
 
 
@@ -225,6 +228,17 @@ class _NumbersParser(flags.ArgumentParser):
 
     def flag_type(self) -> str:
         return "numbers"
+
+
+class _TextsParser(flags.ArgumentParser):
+    syntactic_help = "names separated by commas"
+
+    def parse(self, argument: str | Iterable[str]) -> tuple[str, ...]:
+        parts = argument.split(",") if isinstance(argument, str) else argument
+        return tuple(part.strip() for part in parts if part.strip())
+
+    def flag_type(self) -> str:
+        return "names"
 
 
 class _NumberSerializer(flags.ArgumentSerializer):

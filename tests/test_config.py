@@ -9,6 +9,7 @@ from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
 
+from robustjax import own_code
 from robustjax.config import TrainConfig
 from robustjax.flags import config_from_flags, define_flags, read_flags
 from robustjax.text import format_value, parse_number
@@ -233,3 +234,12 @@ def test_differences_name_what_changes_training_and_nothing_else():
     )
     assert config.differences(config) == []
     assert config.differences(other) == ["epsilon=8/255 (was 0.1)"]
+
+
+def test_writers_are_names_between_commas_and_those_of_a_file_are_marked(tmp_path):
+    assert parse("--log=tensorboard, mine.logs:create").log == ("tensorboard", "mine.logs:create")
+    assert parse().log == parse("--log=").log == ()
+    path = tmp_path / "my.flags"
+    path.write_text("--log=wandb,mine.logs:create\n")
+    kinds = [type(name) for name in read_flags(path).log]
+    assert kinds == [str, own_code.FromFile]

@@ -13,7 +13,7 @@ PAGE = ROOT / "docs" / "extending.md"
 
 def test_every_example_of_the_page_runs(tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     script = tmp_path / "page.py"
     script.write_text("\n".join([*blocks, "import doctest\n", "print(doctest.testmod())\n"]))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}

@@ -78,7 +78,7 @@ EQUATIONS = (
         "min_θ mean_i ℓ(f(x̃_i), y_i), x̃_i = arg max over B_ε[x_i] of ℓ(f(x̃), y_i)",
         standard.create,
     ),
-    Equation("eq. 5", "x ← Π_B[x⁰](x + α sign ∇ℓ(f(x), y))", attacks.pgd),
+    Equation("eq. 5", "x ← Π(x + α sign ∇ℓ(f(x), y)), Π onto B_ε[x⁰]", attacks.pgd),
     Equation(
         "section 3.1, Algorithm 1",
         "x̃ = arg min over B_ε[x] of ℓ(f(x̃), y) where ℓ(f(x̃), y) − min_k ℓ(f(x̃), k) ≥ ρ; "

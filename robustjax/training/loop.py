@@ -24,6 +24,7 @@ from robustjax.runs.checkpoint import METRIC, Checkpoints
 from robustjax.runs.claim import claim, lock
 from robustjax.runs.log import MetricsLog, Progress, Row
 from robustjax.runs.names import CHECKPOINTS, METRICS
+from robustjax.runs.writers import LoggedRun, create_writers
 from robustjax.training.divergence import require_finite_loss, require_finite_weights
 from robustjax.training.experiment import Experiment, create_experiment, with_objects
 from robustjax.training.measuring import EpochAccuracy, Rate
@@ -97,6 +98,7 @@ def train(
         num_devices = len(devices) * jax.process_count()
         device_batch = parallel.per_device_batch(config.batch_size, num_devices)
         require_divisor(config.microbatch, device_batch)
+        writers = create_writers(config.log, config.workdir)
         experiment = create_experiment(config, pretrained=pretrained(config))
         first = jax.tree.map(np.asarray, experiment.initial_state())
         parallel.require_agreement(config.to_flags(), "the processes of the run have other flags")
@@ -111,6 +113,8 @@ def train(
         )
         beginning = resume(experiment, first, checkpoints, folder, say)
         log = MetricsLog(folder / METRICS, writes=is_main, rows=beginning.rows)
+        logged = LoggedRun(folder, config.options(), tuple(beginning.rows))
+        write = held.enter_context(writers(logged, writes=is_main))
         run = _Run(experiment, devices, beginning)
         total_steps = config.epochs * experiment.steps_per_epoch
         if run.step < total_steps:
@@ -124,6 +128,7 @@ def train(
                 if state is not None:
                     require_finite_weights(state, config.learning_rate)
                 log.append(row)
+                write(row)
                 progress.epoch(row)
                 rows.append(row)
                 if state is not None:

@@ -40,6 +40,7 @@ def test_every_target_is_listed_on_a_line_of_its_own(root, environment, target):
         ),
         ("bench", ".venv/bin/python -m benchmarks train_step tests/frame -x"),
         ("quickstart", ".venv/bin/python launch/quickstart.py tests/frame -x"),
+        ("docs", ".venv/bin/python -m mkdocs build --strict tests/frame -x"),
     ],
 )
 def test_arguments_are_passed_on_after_the_environment_is_made(root, environment, target, command):
