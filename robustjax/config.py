@@ -142,14 +142,23 @@ class TrainConfig:
     )
 
     dataset: str = _option(
-        "digits", "digits (embedded), mnist, cifar10, cifar100, svhn, npz, or a tfds name", "data"
+        "digits",
+        "digits (embedded), mnist, cifar10, cifar100, svhn, npz, folder (of images, a folder for "
+        "each class), or a tfds name",
+        "data",
     )
     data_dir: str = _option(
         "",
-        "where tfds keeps prepared data sets, or the .npz file; $TFDS_DATA_DIR or "
-        "~/tensorflow_datasets if not given",
+        "where tfds keeps prepared data sets, or the .npz file, or the folder of images; "
+        "$TFDS_DATA_DIR or ~/tensorflow_datasets if not given",
         "data",
         changes_training=False,
+    )
+    image_size: int = _option(
+        0,
+        "the middle square of each image is resized to so many pixels on a side; 0: images stay as "
+        "they are",
+        "data",
     )
     train_split: str = _option("train", "what to train on; train+extra for all of SVHN", "data")
     holdout: int = _option(
@@ -395,7 +404,7 @@ class TrainConfig:
 
 _OF_IMPORTED = (
     "method", "norm", "epsilon", "allow_whole_box", "model", "activation", "mean", "std",
-    "stride_padding", "dataset", "data_dir", "holdout",
+    "stride_padding", "dataset", "data_dir", "image_size", "holdout",
 )  # fmt: skip
 """What flags.txt says of weights that were trained elsewhere."""
 

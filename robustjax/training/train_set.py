@@ -120,7 +120,13 @@ def create_train_set(config: TrainConfig) -> tuple[TrainSet, data.Dataset | None
       ValueError: an option has a value that is not accepted; the message names the flag.
     """
     whole = restrict(
-        data.load(config.dataset, config.train_split, data_dir=config.data_dir or None), config
+        data.load(
+            config.dataset,
+            config.train_split,
+            data_dir=config.data_dir or None,
+            image_size=config.image_size,
+        ),
+        config,
     )
     if config.train_examples:
         whole = _flagged(

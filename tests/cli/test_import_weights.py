@@ -157,9 +157,7 @@ def test_a_folder_with_something_else_is_left_alone(launch, imported, weights, t
     assert code == 1 and "holds other files" in printed.err
 
 
-@pytest.mark.parametrize(
-    "flag", ["--model=digits_cnn", "--dataset=digits", "--entry=x", "--norm=l2"]
-)
+@pytest.mark.parametrize("flag", ["--model=digits_cnn", "--entry=x", "--norm=l2"])
 def test_what_a_run_says_itself_is_not_said_again(launch_evaluate, imported, flag):
     code, printed = launch_evaluate(f"--workdir={imported}", flag)
     name = flag.partition("=")[0]

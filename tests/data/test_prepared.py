@@ -26,9 +26,9 @@ def decoded(monkeypatch):
     calls = []
     decode = prepared._decode
 
-    def count(name, found, split):
+    def count(name, found, split, image_size):
         calls.append(split)
-        return decode(name, found, split)
+        return decode(name, found, split, image_size)
 
     monkeypatch.setattr(prepared, "_decode", count)
     return calls

@@ -11,7 +11,6 @@ for minutes.
 """
 
 import importlib.util
-import io
 import json
 import os
 import re
@@ -23,6 +22,7 @@ import numpy as np
 
 from robustjax.arguments import did_you_mean, shown
 from robustjax.data.dataset import MOST_CLASSES, DataError, Dataset
+from robustjax.data.image_files import MODES, decode_image
 from robustjax.data.prepared import cache
 from robustjax.data.prepared.feature_classes import require_own_classes
 from robustjax.errors import UserError
@@ -38,8 +38,6 @@ _PACKAGES = {
     "etils": "etils[epath]",
 }
 _CHUNK = 2048
-# Pillow's name for the pixels of an image with so many channels.
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Raise this when the arrays that come out for the same files change.
 _CACHE_VERSION = 1
 
@@ -117,7 +115,7 @@ def find(tfds_name: str, data_dir: str) -> Prepared | None:
     return None
 
 
-def read(name: str, prepared: Prepared, split: str) -> Dataset:
+def read(name: str, prepared: Prepared, split: str, image_size: int = 0) -> Dataset:
     """Decode one split, or take it from the cache.
 
     The cache is asked with the path, sizes and times of change of all files, so a data set that was
@@ -127,6 +125,8 @@ def read(name: str, prepared: Prepared, split: str) -> Dataset:
         name: Name for the result.
         prepared: Where the data set lies.
         split: One of its splits.
+        image_size: If not 0, images become squares of so many pixels, as `read_image` makes them;
+            if 0, all must have one size.
 
     Returns:
         The split, in the order of its records.
@@ -140,15 +140,15 @@ def read(name: str, prepared: Prepared, split: str) -> Dataset:
             f"dataset={name} has no split {split!r}; {prepared.directory} has "
             f"{', '.join(prepared.splits)}{did_you_mean(split, prepared.splits)}"
         )
-    entry = "-".join(
-        [re.sub(r"\W", "_", name), re.sub(r"\W", "_", split), cache.digest(prepared.directory)[:12]]
-    )
+    resized = [image_size] if image_size else []
+    words = [re.sub(r"\W", "_", name), re.sub(r"\W", "_", split), *map(str, resized)]
+    entry = "-".join([*words, cache.digest(prepared.directory)[:12]])
     fingerprint = cache.digest(
-        [_CACHE_VERSION, name, split, prepared.directory, list(prepared.filenames)]
+        [_CACHE_VERSION, name, split, prepared.directory, list(prepared.filenames), *resized]
     )
     arrays = cache.read(entry, fingerprint)
     if arrays is None:
-        arrays = _decode(name, prepared, split)
+        arrays = _decode(name, prepared, split, image_size)
         cache.write(entry, fingerprint, arrays)
     class_names = tuple(str(class_name) for class_name in arrays["class_names"])
     return Dataset(
@@ -200,7 +200,7 @@ def _describe(folder: "epath.Path", info: dict[str, Any]) -> Prepared:
     return Prepared(directory, info["counts"], tuple(filenames))
 
 
-def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
+def _decode(name: str, prepared: Prepared, split: str, image_size: int) -> dict[str, np.ndarray]:
     import tensorflow_datasets as tfds
     from etils import epath
 
@@ -225,11 +225,11 @@ def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
             f"{features_path}: accepted are 1 to {MOST_CLASSES} classes, not "
             f"{shown(label.num_classes)}"
         )
-    mode = _MODES.get(image.shape[-1])
+    mode = MODES.get(image.shape[-1])
     if mode is None or image.np_dtype != np.uint8:
         raise DataError(
             f"dataset={name} has images of {image.np_dtype} with {image.shape[-1]} channels; "
-            f"robustjax reads uint8 with {', '.join(map(str, _MODES))}"
+            f"robustjax reads uint8 with {', '.join(map(str, MODES))}"
         )
     count = prepared.splits[split]
     images = None
@@ -241,13 +241,14 @@ def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
         for start in range(0, count, _CHUNK):
             examples = source.__getitems__(list(range(start, min(start + _CHUNK, count))))
             for row, example in enumerate(examples, start):
-                pixels = _decode_image(example["image"], mode)
+                pixels = decode_image(example["image"], mode, image_size)
                 if images is None:
                     images = np.empty((count, *pixels.shape), np.uint8)
                 if pixels.shape != images.shape[1:]:
                     raise DataError(
                         f"dataset={name} has images of different sizes "
-                        f"({list(images.shape[1:])} and {list(pixels.shape)}); robustjax needs one"
+                        f"({list(images.shape[1:])} and {list(pixels.shape)}); a network "
+                        "needs one: add --image_size=PIXELS, to which they are cropped and resized"
                     )
                 images[row], labels[row] = pixels, example["label"]
         assert images is not None  # tfds opens no split without examples.
@@ -263,15 +264,6 @@ def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
             [str(class_name) for class_name in label.names or []], dtype=np.str_
         ),
     }
-
-
-def _decode_image(encoded: bytes, mode: str) -> np.ndarray:
-    """Decode one PNG or JPEG to uint8 [H, W, C], with Pillow as tfds does without OpenCV."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(encoded)) as image:
-        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def _damaged(name: str, prepared: Prepared, error: Exception) -> DataError:

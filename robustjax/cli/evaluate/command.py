@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +21,8 @@ from robustjax.cli.import_weights.command import (
     given_flags,
     import_weights,
 )
-from robustjax.config import IMPORTED, TrainConfig
+from robustjax.cli.test_data import DATA, data_given, define_data_flags
+from robustjax.config import IMPORTED
 from robustjax.digest import digest
 from robustjax.errors import UserError
 from robustjax.evaluation import accumulated, adversarial_images, protocols
@@ -47,11 +47,13 @@ interrupted.
   python launch/evaluate.py --workdir=runs/trades --attacks=autoattack --examples=1000
   python launch/evaluate.py --workdir=runs/nap --protocol=nap
   python launch/evaluate.py --weights=FILE --model=resnet_18 --dataset=cifar10    of no run
+  python launch/evaluate.py --workdir=runs/trades --dataset=folder --data_dir=DIR --split=test
   python launch/evaluate.py --protocol=help      the papers' evaluations"""
 
 GROUPS = {
-    "what": ["workdir", "checkpoint", "attacks", "protocol", "examples", "data_dir"],
-    "weights without a run": ["weights", "entry", *NETWORK, "dataset", "norm"],
+    "what": ["workdir", "checkpoint", "attacks", "protocol"],
+    "images": ["examples", *DATA],
+    "weights without a run": ["weights", "entry", *NETWORK, "norm"],
     "attack": ["epsilon", "step_size", "start", "success", "allow_whole_box"],
     "run": ["batch_size", "devices", "cpu_devices", "seed", "save_images"],
 }
@@ -84,7 +86,7 @@ def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     define_attacks(None, accepted, values)
     text("protocol", "", f"a paper's: {', '.join(protocols.PROTOCOLS)}; or help")
     count("examples", 0, "the first N of the test set; 0: all")
-    text("data_dir", "", "where the data lie; as in training if not given")
+    define_data_flags(values, dataset=False)
     number("epsilon", None, help="radius of the ball; as in training if not given")
     number("step_size", None, help=STEP_SIZE_HELP)
     text("start", None, "of PGD and CW: uniform or clean [uniform]")
@@ -113,7 +115,7 @@ def _main() -> None:
         protocol=values.protocol,
         checkpoint=values.checkpoint,
         examples=values.examples,
-        data_dir=values.data_dir,
+        **data_given(values),
         epsilon=values.epsilon,
         step_size=values.step_size,
         start=values.start or "uniform",
@@ -137,6 +139,7 @@ def _check_flags() -> None:
     values = flags.FLAGS
     if not values.weights:
         given = given_flags(values, ("entry",))
+        given.pop("dataset", None)  # Another than the run's own.
         if own_code.is_own(given.get("model", "")):  # Of the run's flags.txt.
             del given["model"]
         for name in given:
@@ -174,7 +177,7 @@ def _imported() -> str:
     stem = Path(values.weights).stem
     folder = values.workdir or f"runs/{IMPORTED}-{values.model or 'network'}-{stem}"
     first = () if has_begun(folder) else ("epsilon",)
-    given = given_flags(values, (*first, "data_dir", "allow_whole_box"))
+    given = given_flags(values, (*first, "data_dir", "image_size", "allow_whole_box"))
     return str(import_weights(values.weights, folder, entry=values.entry, **given))
 
 
@@ -209,7 +212,10 @@ def evaluate_run(
     protocol: str = "",
     checkpoint: str = "best",
     examples: int = 0,
+    dataset: str = "",
     data_dir: str = "",
+    split: str = "test",
+    image_size: int = 0,
     epsilon: float | None = None,
     step_size: float | None = None,
     start: str = "uniform",
@@ -235,7 +241,14 @@ def evaluate_run(
             files=(EVALUATION, "evaluation.md", RECORDS, RECORDS_LOCK),
             folders=(UNFINISHED, ADVERSARIAL),
         )
-    network = load_network(workdir, checkpoint, data_dir=data_dir)
+    network = load_network(
+        workdir,
+        checkpoint,
+        dataset=dataset,
+        data_dir=data_dir,
+        split=split,
+        image_size=image_size,
+    )
     config = network.config
     if not allow_whole_box:
         height, width, channels = network.test_set.images.shape[1:]
@@ -248,9 +261,9 @@ def evaluate_run(
     available = len(network.test_set.labels)
     data: dict[str, Any] = {
         "digest": digest(network.test_set.images, network.test_set.labels),
-        "dataset": f"{config.dataset} test",
+        "dataset": network.data_name,
         "available_examples": available,
-        "own": _is_own_data(config, data_dir),
+        "own": network.own,
     }
     network = network.first(examples or available)
     wanted: Sequence[str | AttackSpec] = attack_names
@@ -335,13 +348,6 @@ def evaluate_run(
     if unfinished is not None and not failures:
         unfinished.remove()
     return Evaluated(accumulated.summary_of(records), files, failures)
-
-
-def _is_own_data(config: TrainConfig, data_dir: str) -> bool:
-    """Whether the test set is the run's own: of an .npz, whether the file is."""
-    if config.dataset != "npz" or not data_dir:
-        return True
-    return os.path.realpath(data_dir) == os.path.realpath(config.data_dir)
 
 
 def _bars() -> Progress:
