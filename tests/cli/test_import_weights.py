@@ -10,9 +10,10 @@ import pytest
 
 from robustjax import data, evaluation, interop, models, training
 from robustjax.attacks import ThreatModel
-from robustjax.cli import diagnose, evaluate, report, transfer
+from robustjax.cli import diagnose, report, transfer
 from robustjax.cli import pseudo_label as labelling
 from robustjax.cli.analyze import command as analyze
+from robustjax.cli.evaluate import command as evaluate
 from robustjax.cli.import_weights import command as importing
 from robustjax.config import TrainConfig
 from robustjax.evaluation.trained import load_network

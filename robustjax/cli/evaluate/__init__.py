@@ -3,22 +3,6 @@
 `command` is the command line, and the one function that evaluates a run for it and for others.
 """
 
-from robustjax.cli.evaluate.command import (
-    ADVERSARIAL,
-    GROUPS,
-    STEP_SIZE_HELP,
-    Evaluated,
-    define_evaluate_flags,
-    evaluate_run,
-    main,
-)
+from robustjax.cli.evaluate.command import ADVERSARIAL, STEP_SIZE_HELP, evaluate_run, main
 
-__all__ = [
-    "ADVERSARIAL",
-    "GROUPS",
-    "STEP_SIZE_HELP",
-    "Evaluated",
-    "define_evaluate_flags",
-    "evaluate_run",
-    "main",
-]
+__all__ = ["ADVERSARIAL", "STEP_SIZE_HELP", "evaluate_run", "main"]
