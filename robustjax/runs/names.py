@@ -2,5 +2,6 @@
 
 FLAGS, METRICS, CHECKPOINTS = "flags.txt", "metrics.jsonl", "checkpoints"
 ORIGIN = "weights.json"
+CORRUPTIONS = "corruptions.json"
 EVALUATION, DIAGNOSIS, TRANSFER = "evaluation.json", "diagnosis.json", "transfer.json"
 FIGURES = "figures"

@@ -15,6 +15,8 @@ from tqdm import tqdm
 from robustjax import evaluation, own_code, parallel, reports
 from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_whole
 from robustjax.cli import app, checks, compilation
+from robustjax.cli.evaluate.batches import batch_size_for
+from robustjax.cli.evaluate.corruptions import evaluate_corruptions
 from robustjax.cli.import_weights.command import (
     NETWORK,
     define_weights_flags,
@@ -23,6 +25,7 @@ from robustjax.cli.import_weights.command import (
 )
 from robustjax.cli.test_data import DATA, data_given, define_data_flags
 from robustjax.config import IMPORTED
+from robustjax.data.corrupted_images import LAYOUT
 from robustjax.digest import digest
 from robustjax.errors import UserError
 from robustjax.evaluation import accumulated, adversarial_images, protocols
@@ -32,6 +35,7 @@ from robustjax.evaluation.trained import load_network
 from robustjax.files import Path, require_writable
 from robustjax.flags import NumberParser, define_attacks
 from robustjax.progress import terminal_bar
+from robustjax.reports.corruptions import table as corruption_table
 from robustjax.runs.claim import has_begun
 from robustjax.runs.evaluations import RECORDS, RECORDS_LOCK
 from robustjax.runs.names import EVALUATION
@@ -48,11 +52,13 @@ interrupted.
   python launch/evaluate.py --workdir=runs/nap --protocol=nap
   python launch/evaluate.py --weights=FILE --model=resnet_18 --dataset=cifar10    of no run
   python launch/evaluate.py --workdir=runs/trades --dataset=folder --data_dir=DIR --split=test
+  python launch/evaluate.py --workdir=runs/trades --corruptions=CIFAR-10-C
   python launch/evaluate.py --protocol=help      the papers' evaluations"""
 
 GROUPS = {
     "what": ["workdir", "checkpoint", "attacks", "protocol"],
     "images": ["examples", *DATA],
+    "corrupted images": ["corruptions"],
     "weights without a run": ["weights", "entry", *NETWORK, "norm"],
     "attack": ["epsilon", "step_size", "start", "success", "allow_whole_box"],
     "run": ["batch_size", "devices", "cpu_devices", "seed", "save_images"],
@@ -63,6 +69,12 @@ ADVERSARIAL = "adversarial"
 """The folders in a run's, of an interrupted evaluation and of the adversarial images."""
 
 STEP_SIZE_HELP = "of PGD and CW; the larger of epsilon/10 and 2 epsilon/K if not given"
+
+_OF_ATTACKS = (
+    "attacks", "protocol", "epsilon", "step_size", "start", "success", "save_images", "data_dir",
+    "split", "image_size",
+)  # fmt: skip
+"""Flags that --corruptions has no use for."""
 
 _DEFAULT_ATTACKS = ("clean", "pgd-20")
 
@@ -87,6 +99,7 @@ def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     text("protocol", "", f"a paper's: {', '.join(protocols.PROTOCOLS)}; or help")
     count("examples", 0, "the first N of the test set; 0: all")
     define_data_flags(values, dataset=False)
+    text("corruptions", "", f"{LAYOUT}; accuracies on them take the place of attacks")
     number("epsilon", None, help="radius of the ball; as in training if not given")
     number("step_size", None, help=STEP_SIZE_HELP)
     text("start", None, "of PGD and CW: uniform or clean [uniform]")
@@ -109,8 +122,13 @@ def _main() -> None:
     if values.cpu_devices:
         parallel.force_cpu_devices(values.cpu_devices)
     compilation.enable_cache()
+    workdir = _imported() if values.weights else values.workdir
+    devices = parallel.local_devices(values.devices or None)
+    if values.corruptions:
+        _evaluate_corruptions(workdir, devices)
+        return
     found = evaluate_run(
-        _imported() if values.weights else values.workdir,
+        workdir,
         values.attacks or ([] if values.protocol else _DEFAULT_ATTACKS),
         protocol=values.protocol,
         checkpoint=values.checkpoint,
@@ -121,7 +139,7 @@ def _main() -> None:
         start=values.start or "uniform",
         success=values.success or "last",
         batch_size=values.batch_size,
-        devices=parallel.local_devices(values.devices or None),
+        devices=devices,
         seed=values.seed,
         save_images=values.save_images,
         allow_whole_box=values.allow_whole_box,
@@ -148,6 +166,13 @@ def _check_flags() -> None:
             raise UserError(
                 "--workdir is not given; name the folder of a run, or --weights=FILE --model=NAME"
             )
+    if values.corruptions:
+        for name in (*_OF_ATTACKS, *(() if values.weights else ("dataset",))):
+            if values[name].present:
+                raise UserError(
+                    f"--{name}: --corruptions={values.corruptions} names the images, and nothing "
+                    "attacks them; evaluate with attacks apart"
+                )
     if values.attacks == []:
         raise UserError("--attacks= is empty: accepted are names, as clean,pgd-20")
     specs = [evaluation.parse_attack(name) for name in values.attacks or _DEFAULT_ATTACKS]
@@ -169,6 +194,26 @@ def _check_flags() -> None:
                 raise UserError(
                     f"--{name}: --protocol={values.protocol} says what it is; give one of the two"
                 )
+
+
+def _evaluate_corruptions(workdir: str, devices: Sequence[jax.Device]) -> None:
+    values = flags.FLAGS
+    summary, path = evaluate_corruptions(
+        workdir,
+        values.corruptions,
+        checkpoint=values.checkpoint,
+        examples=values.examples,
+        batch_size=values.batch_size,
+        devices=devices,
+    )
+    print("\n".join(corruption_table(summary)))
+    if summary["missing"]:
+        app.warn(f"not in the mean, for they are not there: {', '.join(summary['missing'])}")
+    figure = path.with_suffix(".png")
+    print(
+        f"report: {path.with_suffix('.md')}   figure: {figure}   for programs: {path}",
+        file=sys.stderr,
+    )
 
 
 def _imported() -> str:
@@ -271,11 +316,7 @@ def evaluate_run(
         wanted = protocols.protocol_attacks(protocol, config.dataset)
     threat = network.threat(epsilon)
     total = len(network.test_set.labels)
-    size = min(batch_size or config.batch_size, total)
-    if len(devices) > 1:
-        # A short last batch is filled up, so a small set may be too.
-        size = -(-size // len(devices)) * len(devices) if size == total else size
-        parallel.per_device_batch(size, len(devices))
+    size = batch_size_for(total, batch_size or config.batch_size, devices)
     unfinished = None
     if resume:
         unfinished = Unfinished(
