@@ -52,6 +52,8 @@ setup(
     extras_require={
         "test": test_requirements,
         "dev": [*test_requirements, "build>=1.2"],
+        # Training on sets of images larger than memory, --stream.
+        "data": ["grain>=0.2.12"],
         # jax has one extra for each CUDA version; 12 runs on the older drivers too.
         "cuda": ["jax[cuda12]>=0.10.1"],
         "cuda13": ["jax[cuda13]>=0.10.1"],

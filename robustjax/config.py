@@ -120,6 +120,13 @@ class TrainConfig:
         "network",
         choices=("", "torch", "same"),
     )
+    stem: str = _option(
+        "",
+        "of the ResNets: cifar (3x3, stride 1), or imagenet for large images (7x7, stride 2, and a "
+        "max-pool); cifar if not given",
+        "network",
+        choices=("", "cifar", "imagenet"),
+    )
     batch_norm: str = _option(
         "global",
         "batch statistics over all devices (global) or each device's own (per_device)",
@@ -159,6 +166,13 @@ class TrainConfig:
         "the middle square of each image is resized to so many pixels on a side; 0: images stay as "
         "they are",
         "data",
+    )
+    stream: bool = _option(
+        False,
+        "read and decode training images when a batch has them, and not all at the start: for sets "
+        "larger than memory; of folders and tfds sets, needs grain",
+        "data",
+        changes_training=False,
     )
     train_split: str = _option("train", "what to train on; train+extra for all of SVHN", "data")
     holdout: int = _option(
@@ -341,7 +355,7 @@ class TrainConfig:
 
     def network_options(self) -> dict[str, Any]:
         """What is set of the network's own options, as `models.create` takes it."""
-        names = ("activation", "mean", "std", "stride_padding")
+        names = ("activation", "mean", "std", "stride_padding", "stem")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     def hyperparameters(self) -> dict[str, Any]:
@@ -404,7 +418,7 @@ class TrainConfig:
 
 _OF_IMPORTED = (
     "method", "norm", "epsilon", "allow_whole_box", "model", "activation", "mean", "std",
-    "stride_padding", "dataset", "data_dir", "image_size", "holdout",
+    "stride_padding", "stem", "dataset", "data_dir", "image_size", "holdout",
 )  # fmt: skip
 """What flags.txt says of weights that were trained elsewhere."""
 

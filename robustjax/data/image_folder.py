@@ -1,9 +1,11 @@
 """A folder of images, one folder per class within it, as a data set."""
 
+import functools
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from robustjax.data.image_files import (
 )
 from robustjax.data.prepared import cache
 from robustjax.data.splits import stratified_positions
+from robustjax.data.streamed_images import StreamedImages, require_memory
 from robustjax.progress import terminal_bar
 
 LAYOUT = (
@@ -37,7 +40,9 @@ _CHUNK = 1024
 _CACHE_VERSION = 1
 
 
-def load_image_folder(directory: str, split: str, image_size: int = 0) -> Dataset:
+def load_image_folder(
+    directory: str, split: str, image_size: int = 0, *, stream: bool = False
+) -> Dataset:
     """Load one split of a folder that has a folder of images for each class.
 
     Where `directory` has a folder train, test, val or validation, a split S is `directory`/S, and
@@ -57,6 +62,7 @@ def load_image_folder(directory: str, split: str, image_size: int = 0) -> Datase
         directory: The folder, which is the `data_dir` of the data set "folder".
         split: "train", "test", or the name of another folder beside those.
         image_size: If not 0, images become squares of so many pixels; if 0, all must have one size.
+        stream: Whether an image stays in its file until a batch has it (`StreamedImages`).
 
     Returns:
         The split, named "folder", images uint8 [N, H, W, 1 or 3].
@@ -72,6 +78,11 @@ def load_image_folder(directory: str, split: str, image_size: int = 0) -> Datase
         raise DataError(f"data_dir={directory}: {found}. dataset=folder reads {LAYOUT}")
     _refuse_pickles(directory)
     classes, files, labels, for_channels = _chosen_files(directory, split)
+    numbers, names = np.array(labels, np.int32), tuple(classes)
+    if stream:
+        return Dataset(
+            "folder", _streamed(files, for_channels, image_size), numbers, len(classes), names
+        )
     entry = f"folder-{split}-{image_size}-{cache.digest(os.path.realpath(directory))[:12]}"
     fingerprint = cache.digest(
         [_CACHE_VERSION, image_size, classes, labels, _states(files), _states(for_channels)]
@@ -82,9 +93,14 @@ def load_image_folder(directory: str, split: str, image_size: int = 0) -> Datase
             grey = all(map(is_grey, for_channels))
             arrays = {"images": _decoded(files, grey=grey, size=image_size)}
         cache.write(entry, fingerprint, arrays)
-    return Dataset(
-        "folder", arrays["images"], np.array(labels, np.int32), len(classes), tuple(classes)
-    )
+    return Dataset("folder", arrays["images"], numbers, len(classes), names)
+
+
+def _streamed(files: Sequence[str], for_channels: Sequence[str], size: int) -> Any:
+    with without_size_warnings():
+        grey = all(map(is_grey, for_channels))
+        read = functools.partial(read_image, grey=grey, size=size)
+        return StreamedImages(files, read, read(files[0]).shape, name="folder")
 
 
 def _chosen_files(directory: str, split: str) -> tuple[list[str], list[str], list[int], list[str]]:
@@ -218,11 +234,10 @@ def _states(files: Sequence[str]) -> list[tuple[str, int, int]]:
 def _decoded(files: Sequence[str], *, grey: bool, size: int) -> np.ndarray:
     """All images, in the order of their files, uint8 [N, H, W, C]."""
     shape = read_image(files[0], grey=grey, size=size).shape
+    require_memory("folder", len(files), shape)
     images = np.empty((len(files), *shape), np.uint8)
     bar = terminal_bar(sys.stderr, total=len(files), unit="image", desc="reading", initial=0)
-
-    def read(path: str) -> np.ndarray:
-        return read_image(path, grey=grey, size=size)
+    read = functools.partial(read_image, grey=grey, size=size)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), _CHUNK):
@@ -232,7 +247,7 @@ def _decoded(files: Sequence[str], *, grey: bool, size: int) -> np.ndarray:
                     raise DataError(
                         f"{files[row]} has {pixels.shape[0]}x{pixels.shape[1]} pixels, and "
                         f"{files[0]} has {shape[0]}x{shape[1]}; a network needs one size: add "
-                        "--image_size=PIXELS, to which images are cropped and resized"
+                        "image_size=PIXELS, to which images are cropped and resized"
                     )
                 images[row] = pixels
             if bar is not None:
@@ -249,8 +264,8 @@ def _refuse_pickles(directory: str) -> None:
     if found:
         raise DataError(
             f"data_dir={directory} has {found[0]!r}, CIFAR as Python pickles, which run code when "
-            "they are read and are not read here; use --dataset=cifar10 or cifar100 "
-            "(launch/prepare_data.py), or an .npz with --dataset=npz"
+            "they are read and are not read here; use dataset=cifar10 or cifar100 "
+            "(launch/prepare_data.py), or an .npz with dataset=npz"
         )
 
 

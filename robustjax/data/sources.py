@@ -27,6 +27,9 @@ NAMED_BY_PATH = ("npz", "folder")
 LARGEST_IMAGE = 8192
 """Pixels on a side to which images are resized; no network takes more."""
 
+# Of tfds's sets.
+_TEST_WITHOUT_LABELS = ("imagenet2012",)
+
 # Without a network, `load` has to say so within five seconds.
 _PATIENCE_SECONDS = 3.0
 
@@ -107,6 +110,7 @@ def load(
     *,
     data_dir: str | None = None,
     image_size: int = 0,
+    stream: bool = False,
     allow_prepare: bool = True,
 ) -> Dataset:
     """Load a data set into memory.
@@ -125,11 +129,13 @@ def load(
     Args:
         name: As in the table; "svhn" is tfds's svhn_cropped.
         split: "train", "test", for SVHN also "extra", or several joined by "+": "train+extra". Of a
-            tfds set that has no "test", "test" is "validation".
+            tfds set that has no "test", or none with labels, "test" is "validation".
         data_dir: Folder of the prepared sets, by default `default_data_dir()`; for "npz" the file,
             for "folder" that folder.
         image_size: If not 0, the middle square of each image is resized to so many pixels on a side
             (see `image_files.read_image`); sets whose images differ in size need it.
+        stream: Whether images are read and decoded when a batch has them (`StreamedImages`); of
+            folders and tfds sets.
         allow_prepare: Whether to download and prepare a set that is not there, where a network is.
 
     Returns:
@@ -144,15 +150,28 @@ def load(
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise DataError(f"data_dir={shown(data_dir)}: accepted is a path, or None")
     require_whole("image_size", image_size, 0, LARGEST_IMAGE)
+    if stream and "+" in split:
+        raise DataError(f"split={split}: stream=True reads one split at a time")
     parts = [
-        _load_part(name, part, data_dir, image_size, allow_prepare) for part in split.split("+")
+        _load_part(name, part, data_dir, image_size, stream, allow_prepare)
+        for part in split.split("+")
     ]
     return parts[0] if len(parts) == 1 else _join(parts)
 
 
 def _load_part(
-    name: str, split: str, data_dir: str | None, image_size: int, allow_prepare: bool
+    name: str,
+    split: str,
+    data_dir: str | None,
+    image_size: int,
+    stream: bool,
+    allow_prepare: bool,
 ) -> Dataset:
+    if stream and name in ("digits", "npz", *_REGISTERED):
+        raise DataError(
+            f"dataset={name}: stream=True reads image files, of dataset=folder and tfds's; what "
+            "this one has is arrays already"
+        )
     if name in _REGISTERED:
         return _resized(_registered(name, split, data_dir), image_size)
     own_code.refuse_given("dataset", name)
@@ -165,7 +184,7 @@ def _load_part(
     if name == "folder":
         if not data_dir:
             raise DataError(f"dataset=folder reads your own images: add data_dir=DIR. {LAYOUT}")
-        return load_image_folder(os.fspath(data_dir), split, image_size)
+        return load_image_folder(os.fspath(data_dir), split, image_size, stream=stream)
     directory = os.fspath(data_dir) if data_dir else default_data_dir()
     prepared.require_packages(name)
     tfds_name = ORIGINALS[name].tfds_name if name in ORIGINALS else name
@@ -174,9 +193,10 @@ def _load_part(
         _prepare_or_explain(name, directory, allow_prepare)
         found = prepared.find(tfds_name, directory)
         assert found is not None  # It has been made.
-    if split == "test" and split not in found.splits and "validation" in found.splits:
+    labelled = split in found.splits and tfds_name not in _TEST_WITHOUT_LABELS
+    if split == "test" and not labelled and "validation" in found.splits:
         split = "validation"
-    return prepared.read(name, found, split, image_size)
+    return prepared.read(name, found, split, image_size, stream=stream)
 
 
 def _resized(dataset: Dataset, image_size: int) -> Dataset:

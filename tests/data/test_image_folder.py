@@ -199,7 +199,7 @@ def test_images_of_several_sizes_need_one(tmp_path):
     filled(tmp_path / "train", ["a"], count=1, shape=(6, 6, 3))
     filled(tmp_path / "train", ["b"], count=1, shape=(7, 9, 3))
     said = refusal(tmp_path)
-    assert "7x9" in said and "6x6" in said and "--image_size" in said
+    assert "7x9" in said and "6x6" in said and "add image_size=" in said
     assert load(tmp_path, image_size=4).images.shape == (2, 4, 4, 3)
 
 
@@ -326,4 +326,4 @@ def test_pickles_are_not_read(tmp_path, name):
     filled(tmp_path, ["a", "b"])
     (tmp_path / name).mkdir()
     said = refusal(tmp_path)
-    assert name in said and "pickles" in said and "--dataset=cifar10" in said
+    assert name in said and "pickles" in said and "dataset=cifar10" in said

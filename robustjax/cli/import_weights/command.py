@@ -37,7 +37,7 @@ the file is run; names and shapes that are not those of the network are listed.
     --workdir=runs/gowal        the padding and the normalisation are read off the weights
   python launch/evaluate.py --workdir=runs/gowal --attacks=clean,pgd-20,autoattack"""
 
-NETWORK = ("model", "activation", "mean", "std", "stride_padding")
+NETWORK = ("model", "activation", "mean", "std", "stride_padding", "stem")
 OF_WEIGHTS = (*NETWORK, "dataset", "norm")
 """Options of an experiment that nothing says of weights but the command line."""
 
