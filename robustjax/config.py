@@ -151,13 +151,13 @@ class TrainConfig:
     dataset: str = _option(
         "digits",
         "digits (embedded), mnist, cifar10, cifar100, svhn, npz, folder (of images, a folder for "
-        "each class), or a tfds name",
+        "each class), huggingface (parquet or arrow files), or a tfds name",
         "data",
     )
     data_dir: str = _option(
         "",
-        "where tfds keeps prepared data sets, or the .npz file, or the folder of images; "
-        "$TFDS_DATA_DIR or ~/tensorflow_datasets if not given",
+        "where tfds keeps prepared data sets, or the .npz file, or the folder of images or parquet "
+        "files; $TFDS_DATA_DIR or ~/tensorflow_datasets if not given",
         "data",
         changes_training=False,
     )

@@ -1,17 +1,23 @@
 """One image file as an array: what Pillow reads, grey or in colour, of its own size or another."""
 
 import contextlib
+import dataclasses
+import functools
 import importlib.util
 import io
 import os
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robustjax.arguments import kind
 from robustjax.data.dataset import DataError
+from robustjax.data.streamed_images import require_memory
+from robustjax.progress import terminal_bar
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,6 +32,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 # Of the same formats: others have readers that start programs, or are of no photograph.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_CHUNK = 1024
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -44,7 +51,23 @@ def require_pillow(dataset: str) -> None:
         )
 
 
-def read_image(path: str, *, grey: bool, size: int = 0) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class EncodedImage:
+    """An image file that lies within another file.
+
+    Attributes:
+        name: For messages.
+        content: Of the image file.
+    """
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def read_image(file: str | EncodedImage, *, grey: bool, size: int = 0) -> np.ndarray:
     """Read an image file.
 
     | what the file has | what comes of it |
@@ -58,7 +81,7 @@ def read_image(path: str, *, grey: bool, size: int = 0) -> np.ndarray:
     | several frames | the first |
 
     Args:
-        path: The file.
+        file: Its path, or what it holds.
         grey: Whether the result has one channel, else it has three.
         size: If not 0, the largest square in the middle is cut out and resized to so many pixels
             (bilinear, over all pixels that fall on one); an image of that size stays as it is.
@@ -73,12 +96,12 @@ def read_image(path: str, *, grey: bool, size: int = 0) -> np.ndarray:
     """
     from PIL import ImageOps
 
-    with opened(path) as image:
+    with opened(file) as image:
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
             image = _from_16_bits(image)
         elif image.mode in ("I", "F"):
             raise DataError(
-                f"{path} has pixels of 32 bits (Pillow's mode {image.mode}), whose range nobody "
+                f"{file} has pixels of 32 bits (Pillow's mode {image.mode}), whose range nobody "
                 "knows; accepted are those of 8 or 16 bits"
             )
         upright = ImageOps.exif_transpose(image)
@@ -87,18 +110,18 @@ def read_image(path: str, *, grey: bool, size: int = 0) -> np.ndarray:
         return _pixels(upright, "L" if grey else "RGB", size)
 
 
-def is_grey(path: str) -> bool:
+def is_grey(file: str | EncodedImage) -> bool:
     """Whether an image file has no colours; reads its head alone. A palette counts as colour.
 
     Raises:
         DataError: If the file is no image that can be read.
     """
-    with opened(path) as image:
+    with opened(file) as image:
         return image.mode in _GREY
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator["Image.Image"]:
+def opened(file: str | EncodedImage) -> Iterator["Image.Image"]:
     """Open an image file; what goes wrong while it is open is an error that names it.
 
     Raises:
@@ -107,27 +130,87 @@ def opened(path: str) -> Iterator["Image.Image"]:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        source = io.BytesIO(file.content) if isinstance(file, EncodedImage) else file
+        with Image.open(source, formats=_FORMATS) as image:
             most = Image.MAX_IMAGE_PIXELS
             if most is not None and image.width * image.height > most:
-                raise _too_large(path, f"{image.width}x{image.height}")
+                raise _too_large(file, f"{image.width}x{image.height}")
             yield image
     except DataError:
         raise
     except Image.DecompressionBombError as error:
-        raise _too_large(path, "far more") from error
+        raise _too_large(file, "far more") from error
     except Image.UnidentifiedImageError as error:
-        found = "an empty file" if os.path.getsize(path) == 0 else "no such image"
+        size = len(file.content) if isinstance(file, EncodedImage) else os.path.getsize(file)
+        found = "no such image" if size else "an empty file"
         raise DataError(
-            f"{path} is {found}; accepted are {', '.join(_FORMATS)}; mend it, or remove it"
+            f"{file} is {found}; accepted are {', '.join(_FORMATS)}; mend it, or remove it"
         ) from error
     except MemoryError:
         raise
     except Exception as error:
         # Each of Pillow's readers raises errors of its own for a damaged file.
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); mend it, or remove it"
+            f"{file} cannot be read ({type(error).__name__}: {error}); mend it, or remove it"
         ) from error
+
+
+def read_images(
+    dataset: str, files: Sequence[str | EncodedImage], *, grey: bool, size: int
+) -> np.ndarray:
+    """Read image files, many at a time, with a bar on a terminal.
+
+    Args:
+        dataset: Name of the data set, for messages.
+        files: One or more, as for `read_image`.
+        grey: See `read_image`.
+        size: See `read_image`; if 0, all images must have one size.
+
+    Returns:
+        uint8 [N, H, W, C], in the order of the files.
+
+    Raises:
+        DataError: If a file cannot be read, or has another size than the first.
+        ValueError: If the images do not fit into the memory.
+    """
+    read = functools.partial(read_image, grey=grey, size=size)
+    shape = read(files[0]).shape
+    require_memory(dataset, len(files), shape)
+    images = np.empty((len(files), *shape), np.uint8)
+    bar = terminal_bar(sys.stderr, total=len(files), unit="image", desc="reading", initial=0)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(files), _CHUNK):
+            chunk = files[start : start + _CHUNK]
+            for row, pixels in enumerate(pool.map(read, chunk), start):
+                if pixels.shape != shape:
+                    raise DataError(
+                        f"{files[row]} has {pixels.shape[0]}x{pixels.shape[1]} pixels, and "
+                        f"{files[0]} has {shape[0]}x{shape[1]}; a network needs one size: add "
+                        "image_size=PIXELS, to which images are cropped and resized"
+                    )
+                images[row] = pixels
+            if bar is not None:
+                bar.update(len(chunk))
+    if bar is not None:
+        bar.close()
+    return images
+
+
+def states_of(files: Sequence[str]) -> list[tuple[str, int, int]]:
+    """What tells files from themselves before they were changed: path, size, time of change.
+
+    Raises:
+        DataError: If one of them is not there any more.
+    """
+
+    def state(path: str) -> tuple[str, int, int]:
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        return path, found.st_size, found.st_mtime_ns
+
+    return [state(path) for path in files]
 
 
 def decode_image(encoded: bytes, mode: str, size: int = 0) -> np.ndarray:
@@ -210,11 +293,11 @@ def _on_black(image: "Image.Image") -> "Image.Image":
     return Image.alpha_composite(black, image.convert("RGBA")).convert("RGB")
 
 
-def _too_large(path: str, pixels: str) -> DataError:
+def _too_large(file: str | EncodedImage, pixels: str) -> DataError:
     from PIL import Image
 
     return DataError(
-        f"{path} has {pixels} pixels; accepted are images of at most {Image.MAX_IMAGE_PIXELS} "
+        f"{file} has {pixels} pixels; accepted are images of at most {Image.MAX_IMAGE_PIXELS} "
         "(PIL.Image.MAX_IMAGE_PIXELS), for larger ones may be made to fill the memory; shrink it, "
         "or remove it"
     )

@@ -2,9 +2,7 @@
 
 import functools
 import os
-import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,13 +13,14 @@ from robustjax.data.image_files import (
     ENDINGS,
     is_grey,
     read_image,
+    read_images,
     require_pillow,
+    states_of,
     without_size_warnings,
 )
 from robustjax.data.prepared import cache
 from robustjax.data.splits import stratified_positions
-from robustjax.data.streamed_images import StreamedImages, require_memory
-from robustjax.progress import terminal_bar
+from robustjax.data.streamed_images import StreamedImages
 
 LAYOUT = (
     "DIR/train/CLASS/*.png and DIR/test/CLASS/*.png, or DIR/CLASS/*.png, of which every fifth is "
@@ -35,7 +34,6 @@ _TEST = ("test", "val", "validation")
 """Folders that may hold the images for testing; the first of these that is there."""
 
 _PICKLED = ("cifar-10-batches-py", "cifar-100-python", "batches.meta", "data_batch_1")
-_CHUNK = 1024
 # Raise this when the arrays that come out for the same files change.
 _CACHE_VERSION = 1
 
@@ -85,13 +83,14 @@ def load_image_folder(
         )
     entry = f"folder-{split}-{image_size}-{cache.digest(os.path.realpath(directory))[:12]}"
     fingerprint = cache.digest(
-        [_CACHE_VERSION, image_size, classes, labels, _states(files), _states(for_channels)]
+        [_CACHE_VERSION, image_size, classes, labels, states_of(files), states_of(for_channels)]
     )
     arrays = cache.read(entry, fingerprint)
     if arrays is None:
         with without_size_warnings():
             grey = all(map(is_grey, for_channels))
-            arrays = {"images": _decoded(files, grey=grey, size=image_size)}
+            images = read_images("folder", files, grey=grey, size=image_size)
+            arrays = {"images": images}
         cache.write(entry, fingerprint, arrays)
     return Dataset("folder", arrays["images"], numbers, len(classes), names)
 
@@ -216,45 +215,6 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return entry.is_dir()
     except OSError as error:  # Of a link to itself.
         raise _unreadable(entry.path, error) from error
-
-
-def _states(files: Sequence[str]) -> list[tuple[str, int, int]]:
-    """What tells files from themselves before they were changed."""
-
-    def state(path: str) -> tuple[str, int, int]:
-        try:
-            found = os.stat(path)
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        return path, found.st_size, found.st_mtime_ns
-
-    return [state(path) for path in files]
-
-
-def _decoded(files: Sequence[str], *, grey: bool, size: int) -> np.ndarray:
-    """All images, in the order of their files, uint8 [N, H, W, C]."""
-    shape = read_image(files[0], grey=grey, size=size).shape
-    require_memory("folder", len(files), shape)
-    images = np.empty((len(files), *shape), np.uint8)
-    bar = terminal_bar(sys.stderr, total=len(files), unit="image", desc="reading", initial=0)
-    read = functools.partial(read_image, grey=grey, size=size)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), _CHUNK):
-            chunk = files[start : start + _CHUNK]
-            for row, pixels in enumerate(pool.map(read, chunk), start):
-                if pixels.shape != shape:
-                    raise DataError(
-                        f"{files[row]} has {pixels.shape[0]}x{pixels.shape[1]} pixels, and "
-                        f"{files[0]} has {shape[0]}x{shape[1]}; a network needs one size: add "
-                        "image_size=PIXELS, to which images are cropped and resized"
-                    )
-                images[row] = pixels
-            if bar is not None:
-                bar.update(len(chunk))
-    if bar is not None:
-        bar.close()
-    return images
 
 
 def _refuse_pickles(directory: str) -> None:

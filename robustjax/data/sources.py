@@ -12,6 +12,8 @@ from robustjax import own_code
 from robustjax.arguments import did_you_mean, require_free_name, require_whole, shown
 from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.digits import load_digits
+from robustjax.data.hugging_face import LAYOUT as FILES
+from robustjax.data.hugging_face import load_hugging_face
 from robustjax.data.image_files import resize_images
 from robustjax.data.image_folder import LAYOUT, load_image_folder
 from robustjax.data.numpy_archive import load_npz
@@ -19,9 +21,9 @@ from robustjax.data.prepared import reader as prepared
 from robustjax.data.prepared.originals import ORIGINALS
 from robustjax.data.prepared.preparation import prepare
 
-_OWN = ("digits", "npz", "folder")
+_OWN = ("digits", "npz", "folder", "huggingface")
 
-NAMED_BY_PATH = ("npz", "folder")
+NAMED_BY_PATH = ("npz", "folder", "huggingface")
 """Data sets that are whatever lies in their `data_dir`."""
 
 LARGEST_IMAGE = 8192
@@ -121,6 +123,7 @@ def load(
     | mnist, cifar10, cifar100, svhn | prepared in `data_dir`, else downloaded and prepared there |
     | npz | a file of the user's own, `data_dir` (see `load_npz` for its keys) |
     | folder | a folder of images per class in `data_dir` (see `load_image_folder` for its layout) |
+    | huggingface | parquet or arrow files in `data_dir` (see `load_hugging_face`) |
     | any other | a tfds name, prepared in `data_dir` as ArrayRecord files, with image and label |
 
     Prepared sets are decoded once and then come from the cache (`cache.cache_directory`). A
@@ -131,7 +134,7 @@ def load(
         split: "train", "test", for SVHN also "extra", or several joined by "+": "train+extra". Of a
             tfds set that has no "test", or none with labels, "test" is "validation".
         data_dir: Folder of the prepared sets, by default `default_data_dir()`; for "npz" the file,
-            for "folder" that folder.
+            for "folder" and "huggingface" that folder.
         image_size: If not 0, the middle square of each image is resized to so many pixels on a side
             (see `image_files.read_image`); sets whose images differ in size need it.
         stream: Whether images are read and decoded when a batch has them (`StreamedImages`); of
@@ -167,10 +170,9 @@ def _load_part(
     stream: bool,
     allow_prepare: bool,
 ) -> Dataset:
-    if stream and name in ("digits", "npz", *_REGISTERED):
+    if stream and name in ("digits", "npz", "huggingface", *_REGISTERED):
         raise DataError(
-            f"dataset={name}: stream=True reads image files, of dataset=folder and tfds's; what "
-            "this one has is arrays already"
+            f"dataset={name}: stream=True reads image files of dataset=folder, and tfds's sets"
         )
     if name in _REGISTERED:
         return _resized(_registered(name, split, data_dir), image_size)
@@ -185,6 +187,10 @@ def _load_part(
         if not data_dir:
             raise DataError(f"dataset=folder reads your own images: add data_dir=DIR. {LAYOUT}")
         return load_image_folder(os.fspath(data_dir), split, image_size, stream=stream)
+    if name == "huggingface":
+        if not data_dir:
+            raise DataError(f"dataset=huggingface reads files of yours: add data_dir=DIR, {FILES}")
+        return load_hugging_face(os.fspath(data_dir), split, image_size)
     directory = os.fspath(data_dir) if data_dir else default_data_dir()
     prepared.require_packages(name)
     tfds_name = ORIGINALS[name].tfds_name if name in ORIGINALS else name

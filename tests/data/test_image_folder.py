@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from robustjax import data
-from robustjax.data import image_folder
+from robustjax.data import image_files
 from robustjax.data.dataset import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -222,13 +222,13 @@ def test_other_data_sets_are_resized_too(tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """The files that were decoded rather than taken from the cache."""
-    calls, read = [], image_folder.read_image
+    calls, read = [], image_files.read_image
 
     def count(path, **options):
         calls.append(path)
         return read(path, **options)
 
-    monkeypatch.setattr(image_folder, "read_image", count)
+    monkeypatch.setattr(image_files, "read_image", count)
     return calls
 
 
