@@ -52,6 +52,8 @@ setup(
     extras_require={
         "test": test_requirements,
         "dev": [*test_requirements, "build>=1.2"],
+        # Training on sets of images larger than memory, --stream.
+        "data": ["grain>=0.2.12"],
         # Where epochs are logged to besides metrics.jsonl: --log=tensorboard, --log=wandb.
         "tensorboard": ["tensorboardX>=2.6.4"],
         "wandb": ["wandb>=0.21"],

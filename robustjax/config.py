@@ -120,6 +120,13 @@ class TrainConfig:
         "network",
         choices=("", "torch", "same"),
     )
+    stem: str = _option(
+        "",
+        "of the ResNets: cifar (3x3, stride 1), or imagenet for large images (7x7, stride 2, and a "
+        "max-pool); cifar if not given",
+        "network",
+        choices=("", "cifar", "imagenet"),
+    )
     batch_norm: str = _option(
         "global",
         "batch statistics over all devices (global) or each device's own (per_device)",
@@ -142,12 +149,28 @@ class TrainConfig:
     )
 
     dataset: str = _option(
-        "digits", "digits (embedded), mnist, cifar10, cifar100, svhn, npz, or a tfds name", "data"
+        "digits",
+        "digits (embedded), mnist, cifar10, cifar100, svhn, npz, folder (of images, a folder for "
+        "each class), huggingface (parquet or arrow files), or a tfds name",
+        "data",
     )
     data_dir: str = _option(
         "",
-        "where tfds keeps prepared data sets, or the .npz file; $TFDS_DATA_DIR or "
-        "~/tensorflow_datasets if not given",
+        "where tfds keeps prepared data sets, or the .npz file, or the folder of images or parquet "
+        "files; $TFDS_DATA_DIR or ~/tensorflow_datasets if not given",
+        "data",
+        changes_training=False,
+    )
+    image_size: int = _option(
+        0,
+        "the middle square of each image is resized to so many pixels on a side; 0: images stay as "
+        "they are",
+        "data",
+    )
+    stream: bool = _option(
+        False,
+        "read and decode training images when a batch has them, and not all at the start: for sets "
+        "larger than memory; of folders and tfds sets, needs grain",
         "data",
         changes_training=False,
     )
@@ -339,7 +362,7 @@ class TrainConfig:
 
     def network_options(self) -> dict[str, Any]:
         """What is set of the network's own options, as `models.create` takes it."""
-        names = ("activation", "mean", "std", "stride_padding")
+        names = ("activation", "mean", "std", "stride_padding", "stem")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     def hyperparameters(self) -> dict[str, Any]:
@@ -402,7 +425,7 @@ class TrainConfig:
 
 _OF_IMPORTED = (
     "method", "norm", "epsilon", "allow_whole_box", "model", "activation", "mean", "std",
-    "stride_padding", "dataset", "data_dir", "holdout",
+    "stride_padding", "stem", "dataset", "data_dir", "image_size", "holdout",
 )  # fmt: skip
 """What flags.txt says of weights that were trained elsewhere."""
 

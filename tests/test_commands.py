@@ -82,7 +82,7 @@ ELSEWHERE = {
     "import_weights": "of wide networks; tests/cli/test_import_weights.py",
 }
 
-SOURCE = '''
+SOURCE = """
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -111,7 +111,7 @@ def unsure(clean_logits, adversarial_logits, labels):
 
 def corner(key, logits_fn, images, labels, threat):
     return threat.project(1 - images, images)
-'''
+"""
 
 
 def commands(page):

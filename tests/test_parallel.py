@@ -98,7 +98,8 @@ from absl import flags
 before = set(flags.FLAGS)
 from robustjax import attacks, config, data, evaluation, losses, measure, methods, models
 from robustjax import parallel, training
-from robustjax.cli import app, evaluate, quickstart, train
+from robustjax.cli import app, quickstart, train
+from robustjax.cli.evaluate import command as evaluate
 new = set(flags.FLAGS) - before
 assert not {name for name in new if "robustjax" in flags.FLAGS.find_module_defining_flag(name)}, new
 from jax._src import xla_bridge

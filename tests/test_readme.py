@@ -42,8 +42,9 @@ def test_what_it_names_exists():
 def test_every_flag_it_names_exists():
     from absl import flags
 
-    from robustjax.cli import diagnose, evaluate, experiment, figures, report, transfer, verify
+    from robustjax.cli import diagnose, experiment, figures, report, transfer, verify
     from robustjax.cli.analyze import command as analyze
+    from robustjax.cli.evaluate import command as evaluate
     from robustjax.cli.export_weights import command as export_weights
     from robustjax.cli.import_weights import command as import_weights
     from robustjax.cli.reproduce import command as reproduce

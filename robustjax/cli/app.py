@@ -117,7 +117,7 @@ def command_line() -> str:
 PATHS = (
     "workdir", "workdirs", "data_dir", "output", "output_dir", "results_dir", "sweep_dir",
     "sweep_dirs", "source", "sources", "targets", "images", "init_from", "extra_data", "subset",
-    "weights",
+    "weights", "corruptions",
 )  # fmt: skip
 """Flags that name files or folders, in which ~ is the home of the person who types it."""
 

@@ -17,6 +17,7 @@ from absl import flags
 from robustjax import evaluation
 from robustjax.arguments import LARGEST_COUNT
 from robustjax.cli import app, checks, compilation
+from robustjax.cli.test_data import DATA, data_given, define_data_flags
 from robustjax.diagnosis import evidence as masking_evidence
 from robustjax.diagnosis import rules as gradient_masking
 from robustjax.diagnosis.evidence import Progress
@@ -44,7 +45,8 @@ The last line is the verdict; the exit status is 0 whatever it says.
   python launch/diagnose.py --workdir=runs/trades --source=runs/standard --steps=1,10,20,100,1000"""
 
 GROUPS = {
-    "what": ["workdir", "source", "checkpoint", "model", "examples", "data_dir", "output_dir"],
+    "what": ["workdir", "source", "checkpoint", "model", "output_dir"],
+    "images": ["examples", *DATA],
     "attacks": [
         "epsilon", "step_size", "steps", "attack_steps", "restarts", "queries", "random_points",
         "allow_whole_box",
@@ -73,7 +75,7 @@ def define_diagnosis_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
     checks.define_model_of_run(values)
     integer("examples", 500, "the first N of the test set; 0: all")
-    string("data_dir", "", "where the data lie; as in training if not given")
+    define_data_flags(values)
     string("output_dir", "", "written into; --workdir if not given")
     number("epsilon", None, help="radius of the ball; as in training if not given")
     number(
@@ -105,7 +107,7 @@ def _main() -> None:
             folders=(UNFINISHED,),
         )
     compilation.enable_cache()
-    load = functools.partial(load_network, examples=values.examples, data_dir=values.data_dir)
+    load = functools.partial(load_network, examples=values.examples, **data_given(values))
     network = load(values.workdir, values.checkpoint)
     source = load(values.source, values.checkpoint) if values.source else None
     if source is not None:
@@ -155,7 +157,7 @@ def _main() -> None:
         source=values.source or "none",
         method=network.config.method,
         model=network.config.model,
-        dataset=f"{network.config.dataset} test",
+        dataset=network.data_name,
         checkpoint={
             "kind": values.checkpoint,
             "step": network.step,

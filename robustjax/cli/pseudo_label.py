@@ -32,7 +32,7 @@ semi-supervised MART). Labels that the images come with are never read.
 
 GROUPS = {
     "the network": ["workdir", "checkpoint", "model"],
-    "the images": ["images", "dataset", "split", "data_dir", "skip_first"],
+    "the images": ["images", "dataset", "split", "data_dir", "image_size", "skip_first"],
     "the result": ["output", "batch_size"],
 }
 
@@ -50,6 +50,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("dataset", "", "or a data set by name; its labels are not used")
     flags.DEFINE_string("split", "train", "of --dataset")
     flags.DEFINE_string("data_dir", "", "of --dataset; as in the run if not given")
+    flags.DEFINE_integer("image_size", 0, "of --dataset; as in the run if not given")
     flags.DEFINE_integer("skip_first", 0, "leave out the first N images: those used with labels")
     flags.DEFINE_string("output", "", "the .npz to write")
     flags.DEFINE_integer("batch_size", 500, "images at once")
@@ -63,7 +64,7 @@ def _main() -> None:
         raise UserError(f"--output={values.output}: accepted is the name of an .npz file")
     if bool(values.images) == bool(values.dataset):
         raise UserError("give either --images=FILE.npz or --dataset=NAME")
-    checks.require_counts(skip_first=0, batch_size=1)
+    checks.require_counts(skip_first=0, batch_size=1, image_size=0)
     for name in ("images", "data_dir"):
         read = values[name].value
         if read and os.path.realpath(values.output) == os.path.realpath(read):
@@ -166,7 +167,8 @@ def _images(values: flags.FlagValues) -> np.ndarray:
     else:
         config = training.load_run(values.workdir, values.checkpoint).config
         folder = values.data_dir or config.data_dir or None
-        images = data.load(values.dataset, values.split, data_dir=folder).images
+        size = values.image_size or config.image_size
+        images = data.load(values.dataset, values.split, data_dir=folder, image_size=size).images
     if values.skip_first >= len(images):
         raise UserError(f"--skip_first={values.skip_first}: there are only {len(images)} images")
     return images[values.skip_first :]

@@ -16,6 +16,7 @@ from robustjax import evaluation
 from robustjax.arguments import require_choice
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.evaluate import STEP_SIZE_HELP
+from robustjax.cli.test_data import DATA, data_given, define_data_flags
 from robustjax.errors import UserError
 from robustjax.evaluation.spec import STEPPED
 from robustjax.evaluation.trained import TrainedNetwork, load_network
@@ -51,10 +52,9 @@ GROUPS = {
         "targets",
         "checkpoint",
         "model",
-        "examples",
-        "data_dir",
         "output_dir",
     ],
+    "images": ["examples", *DATA],
     "attack": ["attack", "epsilon", "step_size", "start", "allow_whole_box"],
     "run": ["batch_size", "seed"],
 }
@@ -82,7 +82,7 @@ def define_transfer_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
     checks.define_model_of_run(values)
     integer("examples", 0, "the first N of the test set; 0: all")
-    string("data_dir", "", "where the data lie; as in training if not given")
+    define_data_flags(values)
     string("output_dir", "", "written into; the folder that holds the first run if not given")
     string("attack", "pgd-20", f"accepted are {ACCEPTED}")
     number("epsilon", None, help="radius of the ball; as in training if not given")
@@ -104,7 +104,7 @@ def _main() -> None:
     compilation.enable_cache()
     networks = {
         name: load_network(
-            folder, values.checkpoint, examples=values.examples, data_dir=values.data_dir
+            folder, values.checkpoint, examples=values.examples, **data_given(values)
         )
         for folder, name in names.items()
     }
@@ -140,7 +140,7 @@ def _main() -> None:
     )
     summary = summarize(
         matrix,
-        dataset=f"{first.config.dataset} test",
+        dataset=first.data_name,
         seed=values.seed,
         batch_size=size,
         elapsed_seconds=time.monotonic() - started,

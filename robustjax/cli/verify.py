@@ -19,6 +19,7 @@ from robustjax.attacks.threat_model import NORMS
 from robustjax.batching import batches_of_one_shape
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.evaluate import ADVERSARIAL
+from robustjax.cli.test_data import DATA, data_given, define_data_flags
 from robustjax.digest import digest
 from robustjax.errors import UserError
 from robustjax.evaluation import adversarial_images
@@ -36,7 +37,7 @@ ball is the one that the file says its attack had, and is printed; --epsilon ask
   python launch/verify.py --workdir=runs/trades --images=pgd-20.npz --epsilon=8/255"""
 
 GROUPS = {"what": ["workdir", "checkpoint", "model", "images", "epsilon", "allow_whole_box",
-                    "data_dir", "batch_size"]}  # fmt: skip
+                    *DATA, "batch_size"]}  # fmt: skip
 
 
 def main() -> None:
@@ -61,7 +62,7 @@ def define_verify_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         flags.ArgumentSerializer(),
     )
     checks.define_allow_whole_box(values)
-    text("data_dir", "", "where the data lie; as in training if not given")
+    define_data_flags(values)
     flags.DEFINE_integer("batch_size", 250, "images looked at at once", flag_values=values)
 
 
@@ -82,7 +83,7 @@ def _main() -> None:
             "--save_images writes them"
         )
     compilation.enable_cache()
-    network = load_network(values.workdir, values.checkpoint, data_dir=values.data_dir)
+    network = load_network(values.workdir, values.checkpoint, **data_given(values))
     pixels = math.prod(network.test_set.images.shape[1:])
     checks.require_units(network.config.norm, pixels)
     weights, held = digest(network.variables), []
@@ -97,7 +98,10 @@ def _main() -> None:
                 )
                 continue
             if not named and found.data not in ("", images):
-                print(f"{path.name}: images of another --data_dir were attacked; not looked at")
+                print(
+                    f"{path.name}: other images were attacked, of another --data_dir or --split; "
+                    "not looked at"
+                )
                 continue
             held.append(_verify(network, path, found))
         except ValueError as error:

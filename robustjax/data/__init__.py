@@ -13,9 +13,10 @@ from robustjax.data.batches import (
 )
 from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.extra import load_extra, load_images
+from robustjax.data.image_folder import load_image_folder
 from robustjax.data.mixing import Mixing, mix, partners
 from robustjax.data.prepared.preparation import prepare
-from robustjax.data.sources import default_data_dir, give, load, register
+from robustjax.data.sources import NAMED_BY_PATH, default_data_dir, give, load, register
 from robustjax.data.splits import (
     default_holdout,
     first,
@@ -27,6 +28,7 @@ from robustjax.data.splits import (
 from robustjax.data.three_clusters import three_clusters
 
 __all__ = [
+    "NAMED_BY_PATH",
     "Augmentation",
     "DataError",
     "Dataset",
@@ -41,6 +43,7 @@ __all__ = [
     "hold_out",
     "load",
     "load_extra",
+    "load_image_folder",
     "load_images",
     "mix",
     "mixed_epoch_order",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robustjax.arguments import kind, refusal, require_whole
+from robustjax.data.streamed_images import StreamedImages
 from robustjax.errors import UserError
 
 MOST_CLASSES = 100_000
@@ -21,7 +22,8 @@ class Dataset:
 
     Attributes:
         name: Name of the data set, as `data.load` takes it.
-        images: Pixels, uint8 [N, H, W, C] in 0..255, or float32 in [0, 1].
+        images: Pixels, uint8 [N, H, W, C] in 0..255, or float32 in [0, 1]; or `StreamedImages`,
+            which stand for them in training.
         labels: Class of each image, int32 [N] in 0..num_classes - 1.
         num_classes: Number of classes K of the task (not only those that occur in this split).
         class_names: One name per class, or empty where the source has none.
@@ -41,7 +43,8 @@ class Dataset:
             value = getattr(self, part)
             if not hasattr(value, "dtype"):
                 raise self._refusal(part, type(value).__name__, "NumPy arrays")
-            object.__setattr__(self, part, np.asarray(value))
+            if not isinstance(value, StreamedImages):
+                object.__setattr__(self, part, np.asarray(value))
         if self.images.dtype not in (np.uint8, np.float32) or self.images.ndim != 4:
             raise self._refusal("images", kind(self.images), "uint8 or float32 [N, H, W, C]")
         if 0 in self.images.shape:

@@ -9,15 +9,28 @@ from typing import Any
 import numpy as np
 
 from robustjax import own_code
-from robustjax.arguments import did_you_mean, require_free_name, shown
+from robustjax.arguments import did_you_mean, require_free_name, require_whole, shown
 from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.digits import load_digits
+from robustjax.data.hugging_face import LAYOUT as FILES
+from robustjax.data.hugging_face import load_hugging_face
+from robustjax.data.image_files import resize_images
+from robustjax.data.image_folder import LAYOUT, load_image_folder
 from robustjax.data.numpy_archive import load_npz
 from robustjax.data.prepared import reader as prepared
 from robustjax.data.prepared.originals import ORIGINALS
 from robustjax.data.prepared.preparation import prepare
 
-_OWN = ("digits", "npz")
+_OWN = ("digits", "npz", "folder", "huggingface")
+
+NAMED_BY_PATH = ("npz", "folder", "huggingface")
+"""Data sets that are whatever lies in their `data_dir`."""
+
+LARGEST_IMAGE = 8192
+"""Pixels on a side to which images are resized; no network takes more."""
+
+# Of tfds's sets.
+_TEST_WITHOUT_LABELS = ("imagenet2012",)
 
 # Without a network, `load` has to say so within five seconds.
 _PATIENCE_SECONDS = 3.0
@@ -94,7 +107,13 @@ def default_data_dir() -> str:
 
 
 def load(
-    name: str, split: str, *, data_dir: str | None = None, allow_prepare: bool = True
+    name: str,
+    split: str,
+    *,
+    data_dir: str | None = None,
+    image_size: int = 0,
+    stream: bool = False,
+    allow_prepare: bool = True,
 ) -> Dataset:
     """Load a data set into memory.
 
@@ -103,6 +122,8 @@ def load(
     | digits | embedded in scikit-learn, 8x8, splits of robustjax's own |
     | mnist, cifar10, cifar100, svhn | prepared in `data_dir`, else downloaded and prepared there |
     | npz | a file of the user's own, `data_dir` (see `load_npz` for its keys) |
+    | folder | a folder of images per class in `data_dir` (see `load_image_folder` for its layout) |
+    | huggingface | parquet or arrow files in `data_dir` (see `load_hugging_face`) |
     | any other | a tfds name, prepared in `data_dir` as ArrayRecord files, with image and label |
 
     Prepared sets are decoded once and then come from the cache (`cache.cache_directory`). A
@@ -110,8 +131,14 @@ def load(
 
     Args:
         name: As in the table; "svhn" is tfds's svhn_cropped.
-        split: "train", "test", for SVHN also "extra", or several joined by "+": "train+extra".
-        data_dir: Folder of the prepared sets, by default `default_data_dir()`; for "npz" the file.
+        split: "train", "test", for SVHN also "extra", or several joined by "+": "train+extra". Of a
+            tfds set that has no "test", or none with labels, "test" is "validation".
+        data_dir: Folder of the prepared sets, by default `default_data_dir()`; for "npz" the file,
+            for "folder" and "huggingface" that folder.
+        image_size: If not 0, the middle square of each image is resized to so many pixels on a side
+            (see `image_files.read_image`); sets whose images differ in size need it.
+        stream: Whether images are read and decoded when a batch has them (`StreamedImages`); of
+            folders and tfds sets.
         allow_prepare: Whether to download and prepare a set that is not there, where a network is.
 
     Returns:
@@ -125,20 +152,45 @@ def load(
             raise DataError(f"{argument}={shown(value)}: accepted are texts")
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise DataError(f"data_dir={shown(data_dir)}: accepted is a path, or None")
-    parts = [_load_part(name, part, data_dir, allow_prepare) for part in split.split("+")]
+    require_whole("image_size", image_size, 0, LARGEST_IMAGE)
+    if stream and "+" in split:
+        raise DataError(f"split={split}: stream=True reads one split at a time")
+    parts = [
+        _load_part(name, part, data_dir, image_size, stream, allow_prepare)
+        for part in split.split("+")
+    ]
     return parts[0] if len(parts) == 1 else _join(parts)
 
 
-def _load_part(name: str, split: str, data_dir: str | None, allow_prepare: bool) -> Dataset:
+def _load_part(
+    name: str,
+    split: str,
+    data_dir: str | None,
+    image_size: int,
+    stream: bool,
+    allow_prepare: bool,
+) -> Dataset:
+    if stream and name in ("digits", "npz", "huggingface", *_REGISTERED):
+        raise DataError(
+            f"dataset={name}: stream=True reads image files of dataset=folder, and tfds's sets"
+        )
     if name in _REGISTERED:
-        return _registered(name, split, data_dir)
+        return _resized(_registered(name, split, data_dir), image_size)
     own_code.refuse_given("dataset", name)
     if name == "digits":
-        return load_digits(split)
+        return _resized(load_digits(split), image_size)
     if name == "npz":
         if not data_dir:
             raise DataError("dataset=npz reads your own arrays: add data_dir=FILE.npz")
-        return load_npz(os.path.expanduser(data_dir), split)
+        return _resized(load_npz(os.path.expanduser(data_dir), split), image_size)
+    if name == "folder":
+        if not data_dir:
+            raise DataError(f"dataset=folder reads your own images: add data_dir=DIR. {LAYOUT}")
+        return load_image_folder(os.fspath(data_dir), split, image_size, stream=stream)
+    if name == "huggingface":
+        if not data_dir:
+            raise DataError(f"dataset=huggingface reads files of yours: add data_dir=DIR, {FILES}")
+        return load_hugging_face(os.fspath(data_dir), split, image_size)
     directory = os.fspath(data_dir) if data_dir else default_data_dir()
     prepared.require_packages(name)
     tfds_name = ORIGINALS[name].tfds_name if name in ORIGINALS else name
@@ -147,7 +199,17 @@ def _load_part(name: str, split: str, data_dir: str | None, allow_prepare: bool)
         _prepare_or_explain(name, directory, allow_prepare)
         found = prepared.find(tfds_name, directory)
         assert found is not None  # It has been made.
-    return prepared.read(name, found, split)
+    labelled = split in found.splits and tfds_name not in _TEST_WITHOUT_LABELS
+    if split == "test" and not labelled and "validation" in found.splits:
+        split = "validation"
+    return prepared.read(name, found, split, image_size, stream=stream)
+
+
+def _resized(dataset: Dataset, image_size: int) -> Dataset:
+    if not image_size:
+        return dataset
+    images = resize_images(dataset.images, image_size, f"dataset={dataset.name}")
+    return dataclasses.replace(dataset, images=images)
 
 
 def _registered(name: str, split: str, data_dir: str | None) -> Dataset:

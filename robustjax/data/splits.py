@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from robustjax.arguments import is_whole, refusal, require_whole, shown
 from robustjax.data.dataset import Dataset
+from robustjax.data.streamed_images import StreamedImages
 from robustjax.errors import UserError
 
 DEFAULT_HOLDOUT = 1000
@@ -75,7 +77,8 @@ def hold_out(dataset: Dataset, size: int) -> tuple[Dataset, Dataset | None]:
         return dataset, None
     held = np.zeros(len(dataset), bool)
     held[stratified_positions(dataset.labels, size)] = True
-    return select(dataset, ~held), select(dataset, held)
+    held_out = select(dataset, held)
+    return select(dataset, ~held), dataclasses.replace(held_out, images=np.asarray(held_out.images))
 
 
 def select(dataset: Dataset, rows: np.ndarray) -> Dataset:
@@ -86,9 +89,11 @@ def select(dataset: Dataset, rows: np.ndarray) -> Dataset:
         rows: A mask, bool [N], or positions, int [M].
 
     Returns:
-        A data set of copies of the chosen examples.
+        A data set of copies of the chosen examples; of streamed images nothing is read.
     """
-    return dataclasses.replace(dataset, images=dataset.images[rows], labels=dataset.labels[rows])
+    images: Any = dataset.images
+    chosen = images.select(rows) if isinstance(images, StreamedImages) else images[rows]
+    return dataclasses.replace(dataset, images=chosen, labels=dataset.labels[rows])
 
 
 def first(dataset: Dataset, size: int) -> Dataset:
@@ -129,10 +134,5 @@ def only_classes(dataset: Dataset, classes: tuple[int, ...]) -> Dataset:
     if not len(chosen):
         raise UserError(f"{dataset.name!r} has no example of the classes {classes}")
     names = tuple(dataset.class_names[label] for label in classes) if dataset.class_names else ()
-    return Dataset(
-        dataset.name,
-        dataset.images[chosen],
-        number[dataset.labels[chosen]],
-        len(classes),
-        names,
-    )
+    kept = select(dataset, chosen)
+    return Dataset(dataset.name, kept.images, number[kept.labels], len(classes), names)

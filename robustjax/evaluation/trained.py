@@ -25,10 +25,13 @@ class TrainedNetwork(NamedTuple):
         `jax.tree_util.Partial`, which attacks recognise from call to call.
       model: the Flax network; `model.apply(variables, images, train=False)`.
       variables: its weights and statistics, on the device.
-      test_set: of the run's data set, its classes alone where it was trained on some.
+      test_set: of the run's data set, its classes alone where it was trained on some; or what was
+        named in its place.
       config: the run's experiment.
       step: the checkpoint's.
       averaged: whether the weights are a moving average.
+      split: of the data set, that `test_set` is.
+      own: whether `test_set` is the run's own.
     """
 
     logits_fn: Callable[[jax.Array], jax.Array]
@@ -38,6 +41,13 @@ class TrainedNetwork(NamedTuple):
     config: TrainConfig
     step: int
     averaged: bool
+    split: str = "test"
+    own: bool = True
+
+    @property
+    def data_name(self) -> str:
+        """What `test_set` is called in records, as "cifar10 test"."""
+        return f"{self.config.dataset} {self.split}"
 
     def first(self, examples: int) -> TrainedNetwork:
         """The same with the first so many examples of the test set."""
@@ -57,6 +67,8 @@ def load_network(
     *,
     examples: int = 0,
     data_dir: str = "",
+    split: str = "test",
+    image_size: int = 0,
     model: Any = None,
     dataset: Any = None,
 ) -> TrainedNetwork:
@@ -67,21 +79,34 @@ def load_network(
       checkpoint: "best" or "latest".
       examples: keeps the first so many of the test set; 0: all.
       data_dir: where the data lies; that of the run if it is empty.
+      split: of the data set, as for `data.load`.
+      image_size: see `data.load`; that of the run if it is 0.
       model: the network, or what builds it, of a run that was trained with an object as its model.
-      dataset: images, as for `training.train`: the test set, or a dictionary of splits, or what
-        loads a split; in the place of the run's data set.
+      dataset: in the place of the run's data set the name of another, whose classes are numbered as
+        its are; or images, as for `training.train`: the test set, or a dictionary of splits, or
+        what loads a split.
 
     Raises:
       ValueError: there is no run, or no such checkpoint, or the data does not fit its network.
       DataError: the data is not there.
     """
     run = training.load_run(workdir, checkpoint)
+    of_run = run.config
+    if isinstance(dataset, str):
+        # Where the run's data lie says nothing of where those of another set do.
+        place = of_run.data_dir if dataset in ("", of_run.dataset) else ""
+        config = dataclasses.replace(of_run, dataset=dataset or of_run.dataset, data_dir=place)
+        dataset = None
+    else:
+        config = of_run
     if isinstance(dataset, data.Dataset):
-        dataset = {"test": dataset}
-    run = run._replace(config=training.with_objects(run.config, model=model, dataset=dataset))
-    config = run.config
+        dataset = {split: dataset}
+    config = training.with_objects(config, model=model, dataset=dataset)
+    if image_size:
+        config = dataclasses.replace(config, image_size=image_size)
+    run = run._replace(config=config)
     place = data_dir or config.data_dir
-    whole = data.load(config.dataset, "test", data_dir=place or None)
+    whole = data.load(config.dataset, split, data_dir=place or None, image_size=config.image_size)
     if config.classes and max(config.classes) >= whole.num_classes:
         whole = _with_classes(whole, int(max(config.classes)) + 1)
     test_set = training.restrict(whole, config)
@@ -101,8 +126,33 @@ def load_network(
     made = training.create_model(config, num_classes)
     variables = jax.tree.map(jnp.asarray, run.variables)
     logits_fn = jax.tree_util.Partial(apply_network(made), variables)
-    network = TrainedNetwork(logits_fn, made, variables, test_set, config, run.step, run.averaged)
+    network = TrainedNetwork(
+        logits_fn,
+        made,
+        variables,
+        test_set,
+        config,
+        run.step,
+        run.averaged,
+        split,
+        own=split == "test" and _is_own_data(config, of_run, place),
+    )
     return network.first(examples) if examples else network
+
+
+def _is_own_data(config: TrainConfig, of_run: TrainConfig, place: str) -> bool:
+    """Whether the data set is the run's own; of one that is no more than a path, whether that is.
+
+    Args:
+      config: the run's, with the data set that is taken.
+      of_run: the run's own.
+      place: where the data set lies.
+    """
+    if (config.dataset, config.image_size) != (of_run.dataset, of_run.image_size):
+        return False
+    if config.dataset not in data.NAMED_BY_PATH:
+        return True
+    return os.path.realpath(place) == os.path.realpath(of_run.data_dir)
 
 
 def _with_classes(dataset: data.Dataset, num_classes: int) -> data.Dataset:

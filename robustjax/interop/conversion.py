@@ -142,8 +142,9 @@ def told_options(model_name: str, state_dict: Mapping[str, Any]) -> dict[str, An
         state_dict: names -> arrays.
 
     Returns:
-        "num_classes"; "stride_padding" where the networks of its layout pad otherwise than ours;
-        "mean" and "std" where it has them as buffers. The activation is in no state dict.
+        "num_classes"; "stem" where it is that of ImageNet; "stride_padding" where the networks of
+        its layout pad otherwise than ours; "mean" and "std" where it has them as buffers. The
+        activation is in no state dict.
 
     Raises:
         ValueError: no layout of the network is known.

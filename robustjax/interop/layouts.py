@@ -63,6 +63,10 @@ def _dotted(path: str) -> str:
     return re.sub(r"_(\d+)(?=/|$)", r".\1", path).replace("/", ".")
 
 
+def _torchvision(path: str) -> str:
+    return _dotted(path.replace("/shortcut_", "/downsample_").replace("linear", "fc"))
+
+
 def _wide(path: str) -> str:
     return re.sub(r"^(block\d)_layer_", r"\1.layer.", path).replace("/", ".")
 
@@ -114,7 +118,11 @@ FAMILIES = (
         r"resnet_\d+",
         "conv1",
         "linear",
-        (Layout("trades", _dotted), Layout("robustbench", _dotted)),
+        (
+            Layout("trades", _dotted),
+            Layout("robustbench", _dotted),
+            Layout("torchvision", _torchvision),
+        ),
     ),
     Family(
         r"preact_resnet_18",

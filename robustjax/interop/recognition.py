@@ -10,6 +10,9 @@ from robustjax.errors import UserError
 from robustjax.interop.layouts import Family, Layout, family_of
 from robustjax.interop.transposition import COUNTER, floats
 
+_OF_LARGE_IMAGES = (7, 7)
+"""The kernel of a stem of ImageNet's."""
+
 _BUFFERS = (("mean", "std"), ("mu", "sigma"))
 """What projects call the numbers that they normalise images with."""
 
@@ -37,10 +40,12 @@ class Recognized(NamedTuple):
         return f"{self.layout.rename(layer)}.weight"
 
     def told_options(self) -> dict[str, Any]:
-        """What it says of how its network pads and normalises, where that is not as usual."""
+        """What it says of how its network begins, pads and normalises, if that is not as usual."""
         told: dict[str, Any] = {}
         if self.layout.stride_padding != "torch":
             told["stride_padding"] = self.layout.stride_padding
+        if np.shape(self.named.get(self.weight_of(self.family.stem), ()))[2:] == _OF_LARGE_IMAGES:
+            told["stem"] = "imagenet"
         mean, std = self.normalization.get("mean", ()), self.normalization.get("std", ())
         usual = set(mean) <= {0.0} and set(std) <= {1.0}
         return told if usual else {**told, "mean": mean, "std": std}

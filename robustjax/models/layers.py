@@ -240,11 +240,12 @@ def max_pool(inputs: jax.Array) -> jax.Array:
     """
     height, width = (size - size % 2 for size in inputs.shape[1:3])
     inputs = inputs[:, :height, :width]
-    rows = _first_largest(inputs[:, :, 0::2], inputs[:, :, 1::2])
-    return _first_largest(rows[:, 0::2], rows[:, 1::2])
+    rows = first_largest(inputs[:, :, 0::2], inputs[:, :, 1::2])
+    return first_largest(rows[:, 0::2], rows[:, 1::2])
 
 
-def _first_largest(first: jax.Array, second: jax.Array) -> jax.Array:
+def first_largest(first: jax.Array, second: jax.Array) -> jax.Array:
+    """The larger of two entries; of equal ones the first has the gradient; NaN wins."""
     return jnp.where((first >= second) | jnp.isnan(first), first, second)
 
 

@@ -3,8 +3,10 @@
 import flax.linen as nn
 import jax
 
+from robustjax.arguments import require_choice
 from robustjax.models.blocks import apply_block
 from robustjax.models.layers import Layers, global_average_pool, uses_batch_statistics
+from robustjax.models.stems import STEMS, apply_stem
 
 
 class PreActBlock(nn.Module):
@@ -33,7 +35,7 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet18(nn.Module):
-    """Stem without batch norm, two blocks each of 64, 128, 256 and 512 channels, norm, head.
+    """Stem, without batch norm for small images, two blocks of 64 to 512 channels each, norm, head.
 
     The batch norm and activation before the average pool are those of Rice et al. (2020) and AWP
     (Wu et al., 2020): 11,172,170 parameters. A variant in circulation leaves them out and has
@@ -44,6 +46,10 @@ class PreActResNet18(nn.Module):
         num_classes: number of logits.
         layers: the options shared by all networks.
         remat: whether gradients of training passes compute each block's activations again.
+        stem: "cifar", or "imagenet" for large images (`robustjax.models.stems`).
+
+    Raises:
+        ValueError: a stem that is none of those.
 
     Example:
         >>> from robustjax import models
@@ -56,6 +62,11 @@ class PreActResNet18(nn.Module):
     num_classes: int = 10
     layers: Layers = Layers()
     remat: bool = False
+    stem: str = "cifar"
+
+    def __post_init__(self) -> None:
+        require_choice("stem", self.stem, STEMS)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -65,7 +76,7 @@ class PreActResNet18(nn.Module):
         batch_statistics = uses_batch_statistics(train, batch_statistics)
         layers = self.layers
         x = layers.normalize(images)
-        x = layers.conv(x, 64, 3, name="conv1")
+        x = apply_stem(x, layers, self.stem, norm=False, batch_statistics=batch_statistics)
         for group in range(4):
             for index in range(2):
                 block = PreActBlock(

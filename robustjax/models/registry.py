@@ -95,14 +95,14 @@ NETWORKS = (
         ResNet,
         "post-activation ResNet-D of 64 to 512 channels; 18 in MART and FAT, 18 and 8 for LRM",
         ((8,), (18,), (34,), (50,)),
-        ("remat",),
+        ("remat", "stem"),
         (1202,),
     ),
     Network(
         "preact_resnet_18",
         PreActResNet18,
         "pre-activation ResNet-18 (He et al., 2016) of Rice et al. (2020) and AWP",
-        options=("remat",),
+        options=("remat", "stem"),
     ),
     Network(
         "cifar_resnet_D",
@@ -263,7 +263,8 @@ def create(name: str, *, num_classes: int = 10, **options: Any) -> nn.Module:
         **options: of every network `activation`, `dtype`, `axis_name`, `mean`, `std`,
             `normalization` and `stride_padding` (see `robustjax.models.layers.Layers`; the
             defaults are the network's own); where the network has them, `dropout`, a
-            rate in [0, 1), and `remat`, of the residual networks (see `robustjax.models.blocks`).
+            rate in [0, 1), `remat`, of the residual networks (see `robustjax.models.blocks`), and
+            `stem`, "cifar" or "imagenet" (see `robustjax.models.stems`).
 
     Returns:
         A Flax module, hashable.

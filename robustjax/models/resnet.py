@@ -3,9 +3,10 @@
 import flax.linen as nn
 import jax
 
-from robustjax.arguments import refusal, shown
+from robustjax.arguments import refusal, require_choice, shown
 from robustjax.models.blocks import apply_block
 from robustjax.models.layers import Layers, global_average_pool, uses_batch_statistics
+from robustjax.models.stems import STEMS, apply_stem
 
 
 class BasicBlock(nn.Module):
@@ -63,7 +64,7 @@ BLOCKS = {
 
 
 class ResNet(nn.Module):
-    """ResNet-8, 18, 34 or 50 with a 3×3 stem of stride 1 and no max-pool.
+    """ResNet-8, 18, 34 or 50, usually with a 3×3 stem of stride 1 and no max-pool.
 
     Groups of 64, 128, 256 and 512 channels with strides 1, 2, 2 and 2; ResNet-50 has bottlenecks.
     Layers are named as in the PyTorch checkpoints of TRADES, MART and FAT, dots written as
@@ -82,9 +83,10 @@ class ResNet(nn.Module):
         num_classes: number of logits.
         layers: the options shared by all networks.
         remat: whether gradients of training passes compute each block's activations again.
+        stem: "cifar", or "imagenet" for large images (`robustjax.models.stems`).
 
     Raises:
-        ValueError: a depth that is none of those.
+        ValueError: a depth or a stem that is none of those.
 
     Example:
         >>> from robustjax import models
@@ -99,11 +101,13 @@ class ResNet(nn.Module):
     num_classes: int = 10
     layers: Layers = Layers()
     remat: bool = False
+    stem: str = "cifar"
 
     def __post_init__(self) -> None:
         if self.depth not in BLOCKS:
             accepted = ", ".join(str(depth) for depth in BLOCKS)
             raise refusal("depth", shown(self.depth), accepted)
+        require_choice("stem", self.stem, STEMS)
         super().__post_init__()
 
     @nn.compact
@@ -115,9 +119,7 @@ class ResNet(nn.Module):
         layers = self.layers
         block, counts = BLOCKS[self.depth]
         x = layers.normalize(images)
-        x = layers.conv(x, 64, 3, name="conv1")
-        x = layers.batch_norm(x, batch_statistics=batch_statistics, name="bn1")
-        x = layers.activate(x)
+        x = apply_stem(x, layers, self.stem, norm=True, batch_statistics=batch_statistics)
         for group, count in enumerate(counts):
             for index in range(count):
                 unit = block(

@@ -23,6 +23,7 @@ from robustjax.runs.lock import exclusive
 
 RECORDS = "evaluations.jsonl"
 RECORDS_LOCK = "evaluations.lock"
+RECORDS_OF_CORRUPTIONS = "corruptions.jsonl"
 
 _FORMAT = 1
 
@@ -299,11 +300,12 @@ class Evaluations:
 
     Args:
       folder: of the run.
+      name: of the file, where it is another than that of attacks.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = RECORDS) -> None:
         self._folder = Path(folder)
-        self._path = self._folder / RECORDS
+        self._path = self._folder / name
 
     def exists(self) -> bool:
         """Whether any evaluation was recorded."""

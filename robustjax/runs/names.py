@@ -2,6 +2,7 @@
 
 FLAGS, METRICS, CHECKPOINTS = "flags.txt", "metrics.jsonl", "checkpoints"
 ORIGIN = "weights.json"
+CORRUPTIONS = "corruptions.json"
 EVALUATION, DIAGNOSIS, TRANSFER = "evaluation.json", "diagnosis.json", "transfer.json"
 FIGURES = "figures"
 EPSILON_CURVES = f"{FIGURES}/epsilon_curves.png"

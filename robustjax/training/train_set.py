@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from robustjax import data
 from robustjax.config import TrainConfig
 from robustjax.data.extra import READ_WHOLE
 from robustjax.data.image_rows import JoinedRows
+from robustjax.data.streamed_images import StreamedImages
 from robustjax.errors import UserError
 from robustjax.training.step import RawBatch
 
@@ -25,14 +27,15 @@ class TrainSet:
     """The training examples, the labelled ones first and the extra ones after them.
 
     Attributes:
-      images: uint8 [N, H, W, C]; with extra ones, those of both sets by position.
+      images: uint8 [N, H, W, C]; with extra ones, those of both sets by position; streamed ones
+        are read when a batch has them.
       labels: int32 [N], -1 where an extra example has none.
       weights: float32 [N], of each example in the loss.
       num_labelled: how many are not extra.
       num_classes: of the task.
     """
 
-    images: np.ndarray | JoinedRows
+    images: np.ndarray | JoinedRows | StreamedImages
     labels: np.ndarray
     weights: np.ndarray
     num_labelled: int
@@ -88,7 +91,9 @@ class TrainSet:
         Of images that are so many that they stay in their file, some thousand rows stand for all.
         """
         total = hashlib.sha256(self.digest_of_labels().encode())
-        parts = self.images.parts if isinstance(self.images, JoinedRows) else (self.images,)
+        parts: tuple[Any, ...] = (
+            self.images.parts if isinstance(self.images, JoinedRows) else (self.images,)
+        )
         for part in parts:
             rows = part
             if part.nbytes > READ_WHOLE:
@@ -120,7 +125,14 @@ def create_train_set(config: TrainConfig) -> tuple[TrainSet, data.Dataset | None
       ValueError: an option has a value that is not accepted; the message names the flag.
     """
     whole = restrict(
-        data.load(config.dataset, config.train_split, data_dir=config.data_dir or None), config
+        data.load(
+            config.dataset,
+            config.train_split,
+            data_dir=config.data_dir or None,
+            image_size=config.image_size,
+            stream=config.stream,
+        ),
+        config,
     )
     if config.train_examples:
         whole = _flagged(
@@ -129,7 +141,7 @@ def create_train_set(config: TrainConfig) -> tuple[TrainSet, data.Dataset | None
     _require_classes(whole, config)
     size = data.default_holdout(len(whole.labels)) if config.holdout < 0 else config.holdout
     labelled, holdout_set = data.hold_out(whole, size)
-    images: np.ndarray | JoinedRows = labelled.images
+    images: Any = labelled.images
     extra_labels = np.zeros(0, np.int32)
     if config.extra_data:
         extra_images, extra_labels = data.load_extra(

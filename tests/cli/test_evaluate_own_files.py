@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from robustjax import attacks, data, training
-from robustjax.cli import evaluate, verify
+from robustjax.cli import verify
+from robustjax.cli.evaluate import command as evaluate
 from robustjax.config import TrainConfig
 from robustjax.evaluation import adversarial_images
 from robustjax.files import Path

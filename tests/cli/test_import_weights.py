@@ -10,9 +10,10 @@ import pytest
 
 from robustjax import data, evaluation, interop, models, training
 from robustjax.attacks import ThreatModel
-from robustjax.cli import diagnose, evaluate, report, transfer
+from robustjax.cli import diagnose, report, transfer
 from robustjax.cli import pseudo_label as labelling
 from robustjax.cli.analyze import command as analyze
+from robustjax.cli.evaluate import command as evaluate
 from robustjax.cli.import_weights import command as importing
 from robustjax.config import TrainConfig
 from robustjax.evaluation.trained import load_network
@@ -157,9 +158,7 @@ def test_a_folder_with_something_else_is_left_alone(launch, imported, weights, t
     assert code == 1 and "holds other files" in printed.err
 
 
-@pytest.mark.parametrize(
-    "flag", ["--model=digits_cnn", "--dataset=digits", "--entry=x", "--norm=l2"]
-)
+@pytest.mark.parametrize("flag", ["--model=digits_cnn", "--entry=x", "--norm=l2"])
 def test_what_a_run_says_itself_is_not_said_again(launch_evaluate, imported, flag):
     code, printed = launch_evaluate(f"--workdir={imported}", flag)
     name = flag.partition("=")[0]

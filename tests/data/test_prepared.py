@@ -26,9 +26,9 @@ def decoded(monkeypatch):
     calls = []
     decode = prepared._decode
 
-    def count(name, found, split):
+    def count(name, found, split, image_size):
         calls.append(split)
-        return decode(name, found, split)
+        return decode(name, found, split, image_size)
 
     monkeypatch.setattr(prepared, "_decode", count)
     return calls
@@ -277,3 +277,31 @@ else:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True
     )
     assert finished.returncode == 0, finished.stderr
+
+
+def rename_split(folder, old, new):
+    """Gives a split of MNIST another name, as if tfds had prepared it so."""
+    info_path = next(folder.glob("mnist/*/dataset_info.json"))
+    info = json.loads(info_path.read_text())
+    for split in info["splits"]:
+        split["name"] = new if split["name"] == old else split["name"]
+    info_path.write_text(json.dumps(info))
+    for path in info_path.parent.glob(f"*{old}*record*"):
+        path.rename(path.with_name(path.name.replace(old, new)))
+
+
+def test_the_validation_split_is_the_test_set_where_there_is_no_other(folder):
+    expected = load(folder, "test")
+    rename_split(folder, "test", "validation")
+    same(load(folder, "test"), expected)
+    same(load(folder, "validation"), expected)
+
+
+def test_the_middle_of_each_image_is_resized_and_kept_apart(folder, decoded):
+    whole = load(folder).images
+    for _ in range(2):
+        small = data.load("mnist", "train", data_dir=str(folder), image_size=14).images
+        assert small.shape == (len(whole), 14, 14, 1)
+    assert decoded == ["train", "train"]
+    # Up to what is cut off at the border, the mean of an image stays.
+    np.testing.assert_allclose(small.mean((1, 2, 3)), whole.mean((1, 2, 3)), atol=6)

@@ -21,6 +21,7 @@ from robustjax.cli import app, checks, compilation
 from robustjax.cli.analyze.kinds import COUNT, KINDS, SPECIAL_FLAGS, Kind
 from robustjax.cli.analyze.subject import Subject
 from robustjax.cli.evaluate import STEP_SIZE_HELP
+from robustjax.cli.test_data import DATA, data_given, define_data_flags
 from robustjax.errors import UserError
 from robustjax.evaluation.spec import CLEAN, IMAGES, AttackSpec, accepted_attacks, parse_attack
 from robustjax.evaluation.trained import TrainedNetwork, load_network
@@ -47,8 +48,8 @@ surface: the loss around images, along the gradient's step and a random one.
 convergence: loss and accuracy over the steps and restarts of PGD (SENSE, figures 8 and 9)."""
 
 GROUPS = {
-    "what": ["kind", "workdirs", "checkpoint", "model", "data_dir", "output"],
-    "examples": ["examples", "classes", "indices", "count"],
+    "what": ["kind", "workdirs", "checkpoint", "model", "output"],
+    "examples": [*DATA, "examples", "classes", "indices", "count"],
     "attack": ["attack", "epsilon", "step_size", "tau", "extent", "allow_whole_box"],
     "layer": ["layer", "method"],
     "run": ["batch_size", "seed"],
@@ -74,7 +75,7 @@ def define_analysis_flags(values: flags.FlagValues | None = None) -> None:
     names("workdirs", [], "folders of runs; one for --kind=examples")
     string("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
     checks.define_model_of_run(values)
-    string("data_dir", "", "where the data lie; as in training if not given")
+    define_data_flags(values)
     string("output", "", "the PNG; in the run's figures/, or beside several runs, if not given")
     defaults = ", ".join(f"{kind} {own.examples or 'all'}" for kind, own in KINDS.items())
     whole("examples", None, f"the first N of the test set, 0: all [{defaults}]")
@@ -159,7 +160,7 @@ def _output(kind: Kind) -> Path:
 
 def _subject(workdir: str, spec: AttackSpec, kind: Kind, report: Progress) -> Subject:
     values = flags.FLAGS
-    network = load_network(workdir, values.checkpoint, data_dir=values.data_dir)
+    network = load_network(workdir, values.checkpoint, **data_given(values))
     positions = _chosen(network, kind.examples if values.examples is None else values.examples)
     network = network._replace(test_set=data.select(network.test_set, positions))
     checks.require_units(network.config.norm, math.prod(network.test_set.images.shape[1:]))

@@ -98,9 +98,10 @@ Subjects = Mapping[str, Subject]
 def title_of(subjects: Subjects) -> str:
     """The attack and the examples; where runs differ in them, all are listed."""
     attacked = dict.fromkeys(subject.attack_in_words for subject in subjects.values())
+    networks = [subject.network for subject in subjects.values()]
     sets = dict.fromkeys(
-        f"{len(subject.network.test_set)} test images of {subject.network.config.dataset}"
-        for subject in subjects.values()
+        f"{len(network.test_set)} {network.split} images of {network.config.dataset}"
+        for network in networks
     )
     return f"{' / '.join(attacked)}; {' / '.join(sets)}"
 

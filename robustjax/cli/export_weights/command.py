@@ -131,6 +131,8 @@ def _usual_layout(config: TrainConfig, found: RunFolder) -> str:
     origin = found.origin if isinstance(found.origin, dict) else {}
     if origin.get("layout") in known:
         return str(origin["layout"])
+    if config.stem == "imagenet" and "torchvision" in known:
+        return "torchvision"
     padded = "deepmind" if config.stride_padding == "same" else known[0]
     return padded if padded in known else known[0]
 

@@ -37,17 +37,19 @@ the file is run; names and shapes that are not those of the network are listed.
     --workdir=runs/gowal        the padding and the normalisation are read off the weights
   python launch/evaluate.py --workdir=runs/gowal --attacks=clean,pgd-20,autoattack"""
 
-NETWORK = ("model", "activation", "mean", "std", "stride_padding")
+NETWORK = ("model", "activation", "mean", "std", "stride_padding", "stem")
 OF_WEIGHTS = (*NETWORK, "dataset", "norm")
 """Options of an experiment that nothing says of weights but the command line."""
 
 GROUPS = {
     "the weights": ["weights", "entry", *NETWORK],
-    "what they are judged on": ["dataset", "data_dir", "norm", "epsilon", "allow_whole_box"],
+    "what they are judged on": [
+        "dataset", "data_dir", "image_size", "norm", "epsilon", "allow_whole_box",
+    ],
     "the folder": ["workdir"],
-}
+}  # fmt: skip
 
-_KEPT = ("norm", "epsilon", "dataset", "data_dir", "allow_whole_box")
+_KEPT = ("norm", "epsilon", "dataset", "data_dir", "image_size", "allow_whole_box")
 """Of a folder that is there, unless they are given."""
 
 _DATASETS: dict[str, tuple[tuple[int, int, int], int]] = {
@@ -67,7 +69,8 @@ def main() -> None:
 def define_import_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags of launch/import_weights.py."""
     define_weights_flags(values)
-    define_options(("epsilon", "data_dir"), values, epsilon=None, data_dir=None)
+    options = ("epsilon", "data_dir", "image_size")
+    define_options(options, values, **dict.fromkeys(options))
     flags.DEFINE_string("workdir", "", "the folder that is made", flag_values=values)
     checks.define_allow_whole_box(values)
 
@@ -92,7 +95,7 @@ def _main() -> None:
         values.weights,
         values.workdir,
         entry=values.entry,
-        **given_flags(values, ("epsilon", "data_dir", "allow_whole_box")),
+        **given_flags(values, ("epsilon", "data_dir", "image_size", "allow_whole_box")),
     )
     command = f"python launch/evaluate.py --workdir={folder} --attacks=clean,pgd-20,autoattack"
     print(f"to evaluate: {command}", file=sys.stderr)

@@ -11,20 +11,21 @@ for minutes.
 """
 
 import importlib.util
-import io
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from robustjax.arguments import did_you_mean, shown
 from robustjax.data.dataset import MOST_CLASSES, DataError, Dataset
+from robustjax.data.image_files import MODES, decode_image
 from robustjax.data.prepared import cache
 from robustjax.data.prepared.feature_classes import require_own_classes
+from robustjax.data.streamed_images import StreamedImages, require_memory
 from robustjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ _PACKAGES = {
     "etils": "etils[epath]",
 }
 _CHUNK = 2048
-# Pillow's name for the pixels of an image with so many channels.
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Raise this when the arrays that come out for the same files change.
 _CACHE_VERSION = 1
 
@@ -117,7 +116,9 @@ def find(tfds_name: str, data_dir: str) -> Prepared | None:
     return None
 
 
-def read(name: str, prepared: Prepared, split: str) -> Dataset:
+def read(
+    name: str, prepared: Prepared, split: str, image_size: int = 0, *, stream: bool = False
+) -> Dataset:
     """Decode one split, or take it from the cache.
 
     The cache is asked with the path, sizes and times of change of all files, so a data set that was
@@ -127,6 +128,10 @@ def read(name: str, prepared: Prepared, split: str) -> Dataset:
         name: Name for the result.
         prepared: Where the data set lies.
         split: One of its splits.
+        image_size: If not 0, images become squares of so many pixels, as `read_image` makes them;
+            if 0, all must have one size.
+        stream: Whether an image is read and decoded when a batch has it (`StreamedImages`); the
+            labels are read at once, and kept in the cache.
 
     Returns:
         The split, in the order of its records.
@@ -140,15 +145,17 @@ def read(name: str, prepared: Prepared, split: str) -> Dataset:
             f"dataset={name} has no split {split!r}; {prepared.directory} has "
             f"{', '.join(prepared.splits)}{did_you_mean(split, prepared.splits)}"
         )
-    entry = "-".join(
-        [re.sub(r"\W", "_", name), re.sub(r"\W", "_", split), cache.digest(prepared.directory)[:12]]
-    )
+    if stream:
+        return _streamed(name, prepared, split, image_size)
+    resized = [image_size] if image_size else []
+    words = [_word(name), _word(split), *map(str, resized)]
+    entry = "-".join([*words, cache.digest(prepared.directory)[:12]])
     fingerprint = cache.digest(
-        [_CACHE_VERSION, name, split, prepared.directory, list(prepared.filenames)]
+        [_CACHE_VERSION, name, split, prepared.directory, list(prepared.filenames), *resized]
     )
     arrays = cache.read(entry, fingerprint)
     if arrays is None:
-        arrays = _decode(name, prepared, split)
+        arrays = _decode(name, prepared, split, image_size)
         cache.write(entry, fingerprint, arrays)
     class_names = tuple(str(class_name) for class_name in arrays["class_names"])
     return Dataset(
@@ -200,7 +207,40 @@ def _describe(folder: "epath.Path", info: dict[str, Any]) -> Prepared:
     return Prepared(directory, info["counts"], tuple(filenames))
 
 
-def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
+class _Opened(NamedTuple):
+    """A split that is open, its images encoded.
+
+    Attributes:
+        source: Gives examples by position, {"image": bytes, "label": int}.
+        mode: Of `MODES`, that the images have.
+        num_classes: Number of classes.
+        class_names: Their names, str [num_classes], or none.
+    """
+
+    source: Any
+    mode: str
+    num_classes: int
+    class_names: np.ndarray
+
+    @property
+    def about_classes(self) -> dict[str, np.ndarray]:
+        return {"num_classes": np.array(self.num_classes), "class_names": self.class_names}
+
+
+class _Encoded:
+    """The images of a source without their labels, one at a time."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, position: int) -> bytes:
+        return self._source[position]["image"]
+
+
+def _open(name: str, prepared: Prepared, split: str) -> _Opened:
     import tensorflow_datasets as tfds
     from etils import epath
 
@@ -225,53 +265,89 @@ def _decode(name: str, prepared: Prepared, split: str) -> dict[str, np.ndarray]:
             f"{features_path}: accepted are 1 to {MOST_CLASSES} classes, not "
             f"{shown(label.num_classes)}"
         )
-    mode = _MODES.get(image.shape[-1])
+    mode = MODES.get(image.shape[-1])
     if mode is None or image.np_dtype != np.uint8:
         raise DataError(
             f"dataset={name} has images of {image.np_dtype} with {image.shape[-1]} channels; "
-            f"robustjax reads uint8 with {', '.join(map(str, _MODES))}"
+            f"robustjax reads uint8 with {', '.join(map(str, MODES))}"
         )
     count = prepared.splits[split]
-    images = None
     try:
         source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
         if len(source) != count:
             raise UserError(f"the split {split!r} has {len(source)} examples instead of {count}")
+    except Exception as error:
+        raise _damaged(name, prepared, error) from error
+    names = np.array([str(class_name) for class_name in label.names or []], dtype=np.str_)
+    return _Opened(source, mode, label.num_classes, names)
+
+
+def _examples(source: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Every example with its position, many read at a time."""
+    for start in range(0, len(source), _CHUNK):
+        positions = range(start, min(start + _CHUNK, len(source)))
+        yield from zip(positions, source.__getitems__(list(positions)), strict=True)
+
+
+def _decode(name: str, prepared: Prepared, split: str, image_size: int) -> dict[str, np.ndarray]:
+    opened = _open(name, prepared, split)
+    count = len(opened.source)
+    images = None
+    try:
         labels = np.empty(count, np.int32)
-        for start in range(0, count, _CHUNK):
-            examples = source.__getitems__(list(range(start, min(start + _CHUNK, count))))
-            for row, example in enumerate(examples, start):
-                pixels = _decode_image(example["image"], mode)
-                if images is None:
-                    images = np.empty((count, *pixels.shape), np.uint8)
-                if pixels.shape != images.shape[1:]:
-                    raise DataError(
-                        f"dataset={name} has images of different sizes "
-                        f"({list(images.shape[1:])} and {list(pixels.shape)}); robustjax needs one"
-                    )
-                images[row], labels[row] = pixels, example["label"]
+        for row, example in _examples(opened.source):
+            pixels = decode_image(example["image"], opened.mode, image_size)
+            if images is None:
+                require_memory(name, count, pixels.shape)
+                images = np.empty((count, *pixels.shape), np.uint8)
+            if pixels.shape != images.shape[1:]:
+                raise DataError(
+                    f"dataset={name} has images of different sizes "
+                    f"({list(images.shape[1:])} and {list(pixels.shape)}); a network needs one: "
+                    "add image_size=PIXELS, to which they are cropped and resized"
+                )
+            images[row], labels[row] = pixels, example["label"]
         assert images is not None  # tfds opens no split without examples.
-    except DataError:
+    except UserError:
         raise
     except Exception as error:
         raise _damaged(name, prepared, error) from error
-    return {
-        "images": images,
-        "labels": labels,
-        "num_classes": np.array(label.num_classes),
-        "class_names": np.array(
-            [str(class_name) for class_name in label.names or []], dtype=np.str_
-        ),
-    }
+    return {"images": images, "labels": labels, **opened.about_classes}
 
 
-def _decode_image(encoded: bytes, mode: str) -> np.ndarray:
-    """Decode one PNG or JPEG to uint8 [H, W, C], with Pillow as tfds does without OpenCV."""
-    from PIL import Image
+def _streamed(name: str, prepared: Prepared, split: str, image_size: int) -> Dataset:
+    """A split whose images stay in their files; the labels are in the cache, or read now."""
+    opened = _open(name, prepared, split)
+    entry = "-".join([_word(name), _word(split), "labels", cache.digest(prepared.directory)[:12]])
+    fingerprint = cache.digest(
+        [_CACHE_VERSION, name, split, prepared.directory, list(prepared.filenames), "labels"]
+    )
+    arrays = cache.read(entry, fingerprint)
+    try:
+        if arrays is None:
+            labels = [example["label"] for _, example in _examples(opened.source)]
+            arrays = {"labels": np.array(labels, np.int32)}
+            cache.write(entry, fingerprint, arrays)
+        encoded = _Encoded(opened.source)
 
-    with Image.open(io.BytesIO(encoded)) as image:
-        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+        def decode(image: bytes) -> np.ndarray:
+            try:
+                return decode_image(image, opened.mode, image_size)
+            except Exception as error:
+                raise _damaged(name, prepared, error) from error
+
+        images: Any = StreamedImages(encoded, decode, decode(encoded[0]).shape, name=name)
+    except UserError:
+        raise
+    except Exception as error:
+        raise _damaged(name, prepared, error) from error
+    class_names = tuple(map(str, opened.class_names))
+    return Dataset(name, images, arrays["labels"], opened.num_classes, class_names)
+
+
+def _word(text: str) -> str:
+    """A text as a part of the name of a file."""
+    return re.sub(r"\W", "_", text)
 
 
 def _damaged(name: str, prepared: Prepared, error: Exception) -> DataError:

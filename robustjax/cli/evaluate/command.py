@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,13 +15,17 @@ from tqdm import tqdm
 from robustjax import evaluation, own_code, parallel, reports
 from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_finite, require_whole
 from robustjax.cli import app, checks, compilation
+from robustjax.cli.evaluate.batches import batch_size_for
+from robustjax.cli.evaluate.corruptions import evaluate_corruptions
 from robustjax.cli.import_weights.command import (
     NETWORK,
     define_weights_flags,
     given_flags,
     import_weights,
 )
-from robustjax.config import IMPORTED, TrainConfig
+from robustjax.cli.test_data import DATA, data_given, define_data_flags
+from robustjax.config import IMPORTED
+from robustjax.data.corrupted_images import LAYOUT
 from robustjax.digest import digest
 from robustjax.errors import UserError
 from robustjax.evaluation import accumulated, adversarial_images, protocols
@@ -35,6 +38,7 @@ from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path, require_writable, write_whole
 from robustjax.flags import NumberParser, define_attacks, define_numbers
 from robustjax.progress import terminal_bar
+from robustjax.reports.corruptions import table as corruption_table
 from robustjax.runs.claim import has_begun
 from robustjax.runs.evaluations import RECORDS, RECORDS_LOCK, Evaluations, Record, subject_of
 from robustjax.runs.names import EVALUATION, FIGURES
@@ -53,11 +57,15 @@ interrupted, and measures nothing again that is there, unless --again says so.
   python launch/evaluate.py --workdir=runs/trades --attacks=pgd-20 --epsilons=0,2/255,4/255,8/255
   python launch/evaluate.py --workdir=runs/nap --protocol=nap
   python launch/evaluate.py --weights=FILE --model=resnet_18 --dataset=cifar10    of no run
+  python launch/evaluate.py --workdir=runs/trades --dataset=folder --data_dir=DIR --split=test
+  python launch/evaluate.py --workdir=runs/trades --corruptions=CIFAR-10-C
   python launch/evaluate.py --protocol=help      the papers' evaluations"""
 
 GROUPS = {
-    "what": ["workdir", "checkpoint", "attacks", "protocol", "examples", "data_dir"],
-    "weights without a run": ["weights", "entry", *NETWORK, "dataset", "norm"],
+    "what": ["workdir", "checkpoint", "attacks", "protocol"],
+    "images": ["examples", *DATA],
+    "corrupted images": ["corruptions"],
+    "weights without a run": ["weights", "entry", *NETWORK, "norm"],
     "attack": ["epsilon", "epsilons", "step_size", "start", "success", "allow_whole_box"],
     "run": ["batch_size", "devices", "cpu_devices", "seed", "save_images", "again"],
 }
@@ -67,6 +75,12 @@ ADVERSARIAL = "adversarial"
 """The folders in a run's, of an interrupted evaluation and of the adversarial images."""
 
 STEP_SIZE_HELP = "of PGD and CW; the larger of epsilon/10 and 2 epsilon/K if not given"
+
+_OF_ATTACKS = (
+    "attacks", "protocol", "epsilon", "step_size", "start", "success", "save_images", "data_dir",
+    "split", "image_size",
+)  # fmt: skip
+"""Flags that --corruptions has no use for."""
 
 _DEFAULT_ATTACKS = ("clean", "pgd-20")
 
@@ -90,7 +104,8 @@ def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     define_attacks(None, accepted, values)
     text("protocol", "", f"a paper's: {', '.join(protocols.PROTOCOLS)}; or help")
     count("examples", 0, "the first N of the test set; 0: all")
-    text("data_dir", "", "where the data lie; as in training if not given")
+    define_data_flags(values, dataset=False)
+    text("corruptions", "", f"{LAYOUT}; accuracies on them take the place of attacks")
     number("epsilon", None, help="radius of the ball; as in training if not given")
     radii = "radii, as 0,2/255,4/255,8/255: a curve over them, in the place of --epsilon"
     define_numbers("epsilons", radii, values)
@@ -117,20 +132,25 @@ def _main() -> None:
     if values.cpu_devices:
         parallel.force_cpu_devices(values.cpu_devices)
     compilation.enable_cache()
+    workdir = _imported() if values.weights else values.workdir
+    devices = parallel.local_devices(values.devices or None)
+    if values.corruptions:
+        _evaluate_corruptions(workdir, devices)
+        return
     found = evaluate_run(
-        _imported() if values.weights else values.workdir,
+        workdir,
         values.attacks or ([] if values.protocol else _DEFAULT_ATTACKS),
         protocol=values.protocol,
         checkpoint=values.checkpoint,
         examples=values.examples,
-        data_dir=values.data_dir,
+        **data_given(values),
         epsilon=values.epsilon,
         epsilons=values.epsilons,
         step_size=values.step_size,
         start=values.start or "uniform",
         success=values.success or "last",
         batch_size=values.batch_size,
-        devices=parallel.local_devices(values.devices or None),
+        devices=devices,
         seed=values.seed,
         save_images=values.save_images,
         again=values.again,
@@ -149,6 +169,7 @@ def _check_flags() -> None:
     values = flags.FLAGS
     if not values.weights:
         given = given_flags(values, ("entry",))
+        given.pop("dataset", None)  # Another than the run's own.
         if own_code.is_own(given.get("model", "")):  # Of the run's flags.txt.
             del given["model"]
         for name in given:
@@ -157,6 +178,13 @@ def _check_flags() -> None:
             raise UserError(
                 "--workdir is not given; name the folder of a run, or --weights=FILE --model=NAME"
             )
+    if values.corruptions:
+        for name in (*_OF_ATTACKS, *(() if values.weights else ("dataset",))):
+            if values[name].present:
+                raise UserError(
+                    f"--{name}: --corruptions={values.corruptions} names the images, and nothing "
+                    "attacks them; evaluate with attacks apart"
+                )
     if values.attacks == []:
         raise UserError("--attacks= is empty: accepted are names, as clean,pgd-20")
     specs = [evaluation.parse_attack(name) for name in values.attacks or _DEFAULT_ATTACKS]
@@ -206,13 +234,33 @@ def _check_epsilons(specs: Sequence[AttackSpec]) -> None:
             )
 
 
+def _evaluate_corruptions(workdir: str, devices: Sequence[jax.Device]) -> None:
+    values = flags.FLAGS
+    summary, path = evaluate_corruptions(
+        workdir,
+        values.corruptions,
+        checkpoint=values.checkpoint,
+        examples=values.examples,
+        batch_size=values.batch_size,
+        devices=devices,
+    )
+    print("\n".join(corruption_table(summary)))
+    if summary["missing"]:
+        app.warn(f"not in the mean, for they are not there: {', '.join(summary['missing'])}")
+    figure = path.with_suffix(".png")
+    print(
+        f"report: {path.with_suffix('.md')}   figure: {figure}   for programs: {path}",
+        file=sys.stderr,
+    )
+
+
 def _imported() -> str:
     """The folder of the weights that --weights names; made if it is not there."""
     values = flags.FLAGS
     stem = Path(values.weights).stem
     folder = values.workdir or f"runs/{IMPORTED}-{values.model or 'network'}-{stem}"
     first = () if has_begun(folder) else ("epsilon",)
-    given = given_flags(values, (*first, "data_dir", "allow_whole_box"))
+    given = given_flags(values, (*first, "data_dir", "image_size", "allow_whole_box"))
     return str(import_weights(values.weights, folder, entry=values.entry, **given))
 
 
@@ -247,7 +295,10 @@ def evaluate_run(
     protocol: str = "",
     checkpoint: str = "best",
     examples: int = 0,
+    dataset: str = "",
     data_dir: str = "",
+    split: str = "test",
+    image_size: int = 0,
     epsilon: float | None = None,
     epsilons: Sequence[float] = (),
     step_size: float | None = None,
@@ -278,7 +329,14 @@ def evaluate_run(
             files=(EVALUATION, "evaluation.md", EXAMPLES, RECORDS, RECORDS_LOCK),
             folders=(UNFINISHED, ADVERSARIAL, FIGURES),
         )
-    network = load_network(workdir, checkpoint, data_dir=data_dir)
+    network = load_network(
+        workdir,
+        checkpoint,
+        dataset=dataset,
+        data_dir=data_dir,
+        split=split,
+        image_size=image_size,
+    )
     config = network.config
     if not allow_whole_box:
         height, width, channels = network.test_set.images.shape[1:]
@@ -292,20 +350,16 @@ def evaluate_run(
     available = len(network.test_set.labels)
     data: dict[str, Any] = {
         "digest": digest(network.test_set.images, network.test_set.labels),
-        "dataset": f"{config.dataset} test",
+        "dataset": network.data_name,
         "available_examples": available,
-        "own": _is_own_data(config, data_dir),
+        "own": network.own,
     }
     network = network.first(examples or available)
     wanted: Sequence[str | AttackSpec] = attack_names
     if protocol:
         wanted = protocols.protocol_attacks(protocol, config.dataset)
     total = len(network.test_set.labels)
-    size = min(batch_size or config.batch_size, total)
-    if len(devices) > 1:
-        # A short last batch is filled up, so a small set may be too.
-        size = -(-size // len(devices)) * len(devices) if size == total else size
-        parallel.per_device_batch(size, len(devices))
+    size = batch_size_for(total, batch_size or config.batch_size, devices)
     unfinished = None
     if resume:
         unfinished = Unfinished(
@@ -478,13 +532,6 @@ def _is_there(name: str, record: Record) -> str:
     ball = "" if epsilon is None else f" at epsilon {format_value(epsilon)}"
     accuracy = f"{100 * record.accuracy:.2f} % of {record.examples} examples{ball}"
     return f"{name}: it is there, {accuracy}; --again repeats it"
-
-
-def _is_own_data(config: TrainConfig, data_dir: str) -> bool:
-    """Whether the test set is the run's own: of an .npz, whether the file is."""
-    if config.dataset != "npz" or not data_dir:
-        return True
-    return os.path.realpath(data_dir) == os.path.realpath(config.data_dir)
 
 
 def _bars() -> Progress:
