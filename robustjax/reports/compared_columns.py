@@ -18,6 +18,7 @@ from robustjax.reports.recorded_scores import (
     Lead,
     Score,
     describe_settings,
+    format_setting,
     lead,
     recorded_facts,
     recorded_scores,
@@ -87,9 +88,11 @@ def _alike(
 ) -> dict[str, list[Score | None]]:
     """One column, or one for each group of scores that were measured alike."""
     conditions = [
-        {}
-        if score is None
-        else {key: value for key, value in score.settings.items() if key != "examples"} | {**other}
+        {
+            key: format_setting(value)
+            for key, value in ({} if score is None else {**score.settings, **other}).items()
+            if key != "examples"
+        }
         for score, other in zip(scores, more, strict=True)
     ]
     groups: dict[str, list[int]] = {}

@@ -58,8 +58,8 @@ def paired_runs(
                 )
     if not rows:
         return None
-    head = ["score", "highest", "other", "images", "highest alone", "other alone", "p"]
-    return Grid("Runs in pairs", head, rows, _NOTE)
+    titles = ["score", "highest", "other", "images", "highest alone", "other alone", "p"]
+    return Grid("Runs in pairs", titles, rows, _NOTE)
 
 
 def verdicts_behind(run: RunFolder) -> dict[str, tuple[str, np.ndarray]]:

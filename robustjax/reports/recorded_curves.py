@@ -38,7 +38,7 @@ class Curve(NamedTuple):
 
 def recorded_curves(evaluation: Mapping[str, Any] | None) -> list[Curve]:
     """The curves of an evaluation.json, in their order; what makes no sense is left out."""
-    recorded = (evaluation or {}).get(CURVES)
+    recorded: Any = (evaluation or {}).get(CURVES)
     entries = [entry for entry in recorded if _is_curve(entry)] if _is_list(recorded) else []
     return [
         Curve(
@@ -81,7 +81,7 @@ def _is_list(value: Any) -> bool:
 def _is_curve(entry: Any) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("attack"), str):
         return False
-    parts = [entry.get(name) for name in ("epsilons", "robust_accuracy", "interval_95")]
+    parts: list[Any] = [entry.get(name) for name in ("epsilons", "robust_accuracy", "interval_95")]
     if not all(map(_is_list, parts)) or len({len(part) for part in parts}) != 1 or not parts[0]:
         return False
     epsilons, accuracies, _ = parts

@@ -326,12 +326,21 @@ def test_the_same_evaluation_is_there_until_it_is_asked_for_again(launch, folder
     assert second.err.count("it is there") == 2 and "--again repeats it" in second.err
     # Of what is asked for, what is missing alone is measured.
     code, third = launch(evaluate, f"--workdir={run}", "--attacks=random-2,fgsm", "--examples=30")
-    assert code == 0 and third.err.count("it is there") == 2
+    assert code == 0 and third.err.count("it is there") == 1
     assert [line.split()[0] for line in third.out.splitlines()[:3]] == ["clean", "random-2", "fgsm"]
     assert len((run / "evaluations.jsonl").read_text().splitlines()) == 3
     code, fourth = launch(evaluate, *arguments, "--again")
     assert code == 0 and "it is there" not in fourth.err and fourth.out == first.out
     assert len((run / "evaluations.jsonl").read_text().splitlines()) == 5
+    # The weights are the latest too: that is noted, and nothing is measured.
+    code, fifth = launch(evaluate, *arguments, "--checkpoint=latest")
+    assert code == 0 and fifth.err.count("it is there") == 2 and fifth.out == first.out
+    *_, again, noted = map(json.loads, (run / "evaluations.jsonl").read_text().splitlines())
+    assert noted["checkpoint"]["kind"] == "latest" and noted["attack"] == "fgsm"
+    assert noted["about"] == json.loads(lines[1])["about"] | {
+        name: noted["about"][name] for name in ("attack_seconds", "elapsed_seconds", "command")
+    }
+    assert again["attack"] == "clean" and noted["correct"] == fgsm["correct"]
 
 
 def test_images_that_are_wanted_are_made_once(launch, folder):
@@ -375,6 +384,7 @@ def test_a_curve_is_made_of_what_is_there_and_of_what_is_missing(launch, folder)
     code, printed = launch(evaluate, *arguments, "--epsilons=0.2,0,0.05")
     assert code == 0, printed.err
     assert "fgsm: it is there" in printed.err and "at epsilon 0.05" in printed.err
+    assert printed.err.index("epsilon 0.05:") < printed.err.index("epsilon 0.2:")
     assert [line.split()[:3] for line in printed.out.splitlines()[1:]] == [
         ["fgsm", "at", "0.05"],
         ["fgsm", "at", "0.2"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 import time
@@ -161,7 +162,11 @@ def _main() -> None:
     for warning in reports.warnings(found.summary):
         app.warn(warning)
     report, numbers = found.files[1], found.files[0]
-    print(f"report: {report}   figures for programs: {numbers}", file=sys.stderr)
+    by_image = numbers.parent / EXAMPLES
+    print(
+        f"report: {report}   figures for programs: {numbers}   image by image: {by_image}",
+        file=sys.stderr,
+    )
     found.raise_failures()
 
 
@@ -400,7 +405,10 @@ def evaluate_run(
     )
     known = [] if again else Evaluations(folder).records()
     found: dict[int, Record] = {}
-    for radius in [radius for radius in epsilons if radius > 0] or [epsilon]:
+    radii: Sequence[float | None] = sorted(radius for radius in epsilons if radius > 0)
+    for radius in radii or [epsilon]:
+        if epsilons and not quiet:
+            print(f"epsilon {format_value(radius)}:", file=sys.stderr)
         asked = Asked(
             subject_of(data, attacked),
             network.threat(radius),
@@ -461,12 +469,15 @@ class _Evaluation(NamedTuple):
             record = asked.recorded(spec, known)
             if record is not None and self._has_images(spec, record):
                 there[spec.name] = record
-        if not self.quiet:
-            for name, record in there.items():
-                print(_is_there(name, record), file=sys.stderr)
+        for spec in self.specs:
+            if spec.name in there and not self.quiet:
+                print(_is_there(spec.name, there[spec.name]), file=sys.stderr)
+        as_known = {id(record) for record in there.values()}
+        there = {name: self._restated(record) for name, record in there.items()}
+        new = [record for record in there.values() if id(record) not in as_known]
         missing = [spec for spec in self.specs if spec.name not in there]
         if not missing and CLEAN in there:
-            return list(there.values()), []
+            return list(there.values()), new
         started = time.monotonic()
         failures: dict[str, Exception] = {}
         scores = evaluation.evaluate(
@@ -486,7 +497,7 @@ class _Evaluation(NamedTuple):
         self.failures.update(failures)
         if self.save_images:
             self._save_images(scores)
-        new = accumulated.records_of(
+        new += accumulated.records_of(
             {name: score for name, score in scores.items() if name not in there},
             data=self.data,
             checkpoint=self.attacked,
@@ -499,6 +510,16 @@ class _Evaluation(NamedTuple):
             dataset=self.network.test_set,
         )
         return list(there.values()), new
+
+    def _restated(self, record: Record) -> Record:
+        """A record with what is true of its weights now; itself if that is what it says.
+
+        The best weights may be the latest too, and those of a run that has been trained on.
+        """
+        about = {**record.about, "trained_epochs": self.about["trained_epochs"]}
+        if record.about == about and record.checkpoint == self.attacked:
+            return record
+        return dataclasses.replace(record, checkpoint=self.attacked, about=about)
 
     @property
     def _subject(self) -> dict[str, Any]:
