@@ -186,16 +186,20 @@ def launch(folder, monkeypatch, capsys):
 
     def run(program, *arguments):
         command, define = LAUNCHERS[program]
-        values = flags.FlagValues()
-        monkeypatch.setattr(flags, "FLAGS", values)
-        with pytest.raises(SystemExit) as end:
-            app.run(
-                command._main,
-                lambda: define(values),
-                description="",
-                groups={},
-                arguments=arguments,
-            )
+        values, before = flags.FLAGS, set(flags.FLAGS)
+        try:
+            with pytest.raises(SystemExit) as end:
+                app.run(
+                    command._main,
+                    lambda: define(values),
+                    description="",
+                    groups={},
+                    arguments=arguments,
+                )
+        finally:
+            for name in set(values) - before:
+                delattr(values, name)
+            values.unparse_flags()
         said = capsys.readouterr()
         assert end.value.code == 0, (program, arguments, said.err[-2000:])
 
@@ -232,8 +236,6 @@ def test_every_command_runs_at_a_reduced_size(page, launch, folder):
     launch("train", "--method=trades", "--workdir=runs/trades", *TRAINED)
     for name in ("standard", "mart", "nap", "own", "theirs"):
         shutil.copytree(folder / "runs" / "trades", folder / "runs" / name)
-        for image in (folder / "runs" / name).glob("*.lock"):
-            image.unlink()
     for number, (file, *arguments) in enumerate(commands(page)):
         program = Path(file).stem
         if program in ELSEWHERE or any("--weights=FILE" in argument for argument in arguments):
@@ -254,7 +256,7 @@ def test_every_command_runs_at_a_reduced_size(page, launch, folder):
 @pytest.mark.parametrize("number", range(3))
 def test_the_programs_of_the_plan_run_with_fewer_images(number, tmp_path):
     text = (ROOT / "docs" / "scaling.md").read_text()
-    programs = re.findall(r"(?s)python -c \"(.*?)\"\n```", text)
+    programs = re.findall(r"(?s)python -c \"(.*?)\"\n", text)
     programs += re.findall(r"(?s)python - <<'TEXT'\n(.*?)\nTEXT\n", text)
     assert len(programs) == 3
     smaller = programs[number].replace("50_000_000", "5_000").replace("9_000", "900")

@@ -62,3 +62,10 @@ def test_every_flag_it_names_exists():
         known |= {name for group in groups.values() for name in group}
     named = set(re.findall(r"(?<![\w-])--(\w+)", TEXT))
     assert named <= known, named - known
+
+
+def test_it_counts_the_methods_and_has_the_address_of_the_site():
+    assert f"| adversarial training | {len(methods.names())} methods, natural" in TEXT
+    (address,) = re.findall(r"(?m)^repo_url: (\S+)$", (ROOT / "mkdocs.yml").read_text())
+    assert f"git clone {address} " in TEXT
+    assert f"git clone {address}\n" in (ROOT / "docs" / "index.md").read_text()

@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 from absl import flags
 
+from robustjax import own_code
 from robustjax.cli import app
 from robustjax.cli.sweep import command as sweep
 from robustjax.cli.sweep import processes as sweep_processes
-from robustjax.cli.sweep.plan import parse_axis
+from robustjax.cli.sweep.plan import PlannedRun, parse_axis
+from robustjax.config import TrainConfig
+from robustjax.reports.sweep import SweepRun
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = [
@@ -358,3 +361,22 @@ def test_the_median_is_not_the_mean():
 
     assert spread([0.1, 0.1, 0.7], "median").centre == 0.1
     assert spread([0.1, 0.1, 0.7], "mean").centre == pytest.approx(0.3)
+
+
+def test_the_runs_are_told_of_what_no_file_makes_theirs(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(own_code, "_named_by_a_person", set())
+    monkeypatch.setattr(
+        sweep_processes.subprocess, "Popen", lambda command, **_: started.append(command)
+    )
+    run = SweepRun({}, 0, Path(tmp_path) / "runs" / "one")
+    given = {"model": "mine.nets:build", "set": ("loss=mine.losses:f", "loss_weight=2")}
+    config = TrainConfig(log=("wandb", "mine.logs:create"), devices=2, **given)
+    sweep_processes._start(PlannedRun(run, config), [], parallel=1)
+    assert {"--log=wandb,mine.logs:create", "--devices=2"} <= set(started[0])
+    assert not [part for part in started[0] if part.startswith(("--model", "--set"))]
+
+    own_code.trust_command_line(["--model=mine.nets:build", "--set=loss=mine.losses:f"])
+    sweep_processes._start(PlannedRun(run, config), [], parallel=1)
+    told = [part for part in started[1] if part.startswith(("--model", "--set"))]
+    assert told == ["--model=mine.nets:build", "--set=loss=mine.losses:f"]

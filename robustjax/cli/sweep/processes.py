@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from robustjax import own_code
 from robustjax.cli import app
 from robustjax.cli.start import environment_of_child
 from robustjax.cli.sweep.plan import PlannedRun
+from robustjax.config import TrainConfig
 from robustjax.files import Path, write_whole
 from robustjax.runs.log import format_seconds
 
@@ -108,7 +110,9 @@ def _start(
     run.workdir.parent.mkdir(parents=True, exist_ok=True)
     flag_file = run.workdir.parent / f"{run.workdir.name}.flags"
     write_whole(flag_file, config.to_flags())
+    # What flags.txt does not record.
     machine = [f"--devices={config.devices}", f"--cpu_devices={config.cpu_devices}"]
+    machine += [f"--log={','.join(config.log)}", *_own_parts(config)]
     environment = environment_of_child()
     if parallel > 1:
         cores = max((os.cpu_count() or 1) // parallel, 1)
@@ -123,6 +127,17 @@ def _start(
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+
+
+def _own_parts(config: TrainConfig) -> list[str]:
+    """Code that a person has named to the sweep, which a file alone does not make a run's."""
+    parts = [("model", config.model), ("method", config.method)]
+    parts += [("set", text) for text in config.set]
+    return [
+        f"--{name}={text}"
+        for name, text in parts
+        if own_code.is_own(text.rpartition("=")[2]) and own_code.is_trusted(text.rpartition("=")[2])
+    ]
 
 
 def _log_of(workdir: Path) -> Path:
