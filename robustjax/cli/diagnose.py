@@ -107,9 +107,8 @@ def _main() -> None:
             folders=(UNFINISHED,),
         )
     compilation.enable_cache()
-    load = functools.partial(load_network, examples=values.examples, **data_given(values))
-    network = load(values.workdir, values.checkpoint)
-    source = load(values.source, values.checkpoint) if values.source else None
+    network = _load(values.workdir)
+    source = _load(values.source) if values.source else None
     if source is not None:
         _require_its_data_set(network, source)
     checks.require_units(network.config.norm, math.prod(network.test_set.images.shape[1:]))
@@ -183,6 +182,11 @@ def _main() -> None:
         print(f"{check['verdict']:<11}{check['name']}")
     print(f"report: {output / 'diagnosis.md'}   for programs: {path}", file=sys.stderr)
     print(f"verdict: {masking_report.verdict_line(summary)}")
+
+
+def _load(workdir: str) -> TrainedNetwork:
+    values = flags.FLAGS
+    return load_network(workdir, values.checkpoint, examples=values.examples, **data_given(values))
 
 
 def _check_flags() -> tuple[int, ...]:

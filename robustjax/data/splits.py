@@ -92,7 +92,7 @@ def select(dataset: Dataset, rows: np.ndarray) -> Dataset:
         A data set of copies of the chosen examples; of streamed images nothing is read.
     """
     images: Any = dataset.images
-    chosen = images.select(rows) if isinstance(images, StreamedImages) else images[rows]
+    chosen: Any = images.select(rows) if isinstance(images, StreamedImages) else images[rows]
     return dataclasses.replace(dataset, images=chosen, labels=dataset.labels[rows])
 
 

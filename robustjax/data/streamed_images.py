@@ -2,8 +2,8 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -15,6 +15,14 @@ _THREADS = 16
 
 _AHEAD = 64
 """Images that are decoded and not yet taken."""
+
+
+class Records(Protocol):
+    """What has a record at every position, for any thread."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int, /) -> Any: ...
 
 
 class StreamedImages:
@@ -39,7 +47,7 @@ class StreamedImages:
 
     def __init__(
         self,
-        records: Sequence[Any],
+        records: Records,
         decode: Callable[[Any], np.ndarray],
         shape: tuple[int, ...],
         rows: np.ndarray | None = None,
@@ -103,7 +111,7 @@ class StreamedImages:
 class _Picked:
     """Some of the records, in an order, as grain takes a source."""
 
-    def __init__(self, records: Sequence[Any], rows: np.ndarray) -> None:
+    def __init__(self, records: Records, rows: np.ndarray) -> None:
         self._records, self._rows = records, rows
 
     def __len__(self) -> int:

@@ -90,7 +90,7 @@ def measure_corruptions(
       DataError: a file is damaged; the corruptions before it have been given.
       ValueError: the images or labels do not fit the network.
     """
-    before = {}
+    before: dict[str, Record] = {}
     for record in known:
         before.setdefault(record.subject, record)
         if record.examples >= before[record.subject].examples:

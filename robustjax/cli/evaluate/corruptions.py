@@ -56,8 +56,9 @@ def evaluate_corruptions(
         "moving_average": network.averaged,
     }
     count = min(examples or len(images.labels), len(images.labels))
+    size = batch_size_for(count, batch_size or config.batch_size, devices)
     about = {
-        "batch_size": batch_size_for(count, batch_size or config.batch_size, devices),
+        "batch_size": size,
         "method": config.method,
         "model": config.model,
         "precision": config.precision,
@@ -84,7 +85,7 @@ def evaluate_corruptions(
         network,
         images,
         examples=examples,
-        batch_size=about["batch_size"],
+        batch_size=size,
         devices=devices,
         known=store.records(lambda line: print(line, file=sys.stderr)),
         checkpoint=of_checkpoint,
