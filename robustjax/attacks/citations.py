@@ -35,6 +35,14 @@ CITATIONS = {
   year = {2020},
 }
 """,
+    "malt": """\
+@inproceedings{melamed2024malt,
+  title = {{MALT} Powers Up Adversarial Attacks},
+  author = {Melamed, Odelia and Yehudai, Gilad and Shamir, Adi},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2024},
+}
+""",
     "fab": """\
 @inproceedings{croce2020minimally,
   title = {Minimally Distorted Adversarial Examples with a Fast Adaptive Boundary Attack},

@@ -13,6 +13,7 @@ import numpy as np
 
 from robustjax.arguments import checked_count, checked_number, kind, refusal
 from robustjax.attacks import _checks as checks
+from robustjax.attacks._nearest_classes import boundary_distance
 from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import checked_key
 from robustjax.attacks.engine.model import clean_logits, gradient_model
@@ -199,7 +200,7 @@ class _Iteration:
         # The images are the same for all rivals: one forward pass, and a backward pass for each.
         over_rivals = jax.vmap(model, in_axes=(None, (None, 1)))
         _, leads, gradients = over_rivals(rows.images, (rows.labels, rows.rivals))
-        distances = _distances(leads, gradients, rows.threat)
+        distances = jax.vmap(boundary_distance, in_axes=(0, 0, None))(leads, gradients, rows.threat)
         nearest = jnp.argmin(distances, axis=0)
         row = jnp.arange(len(rows.images))
         distance = distances[nearest, row]
@@ -229,13 +230,6 @@ class _Iteration:
 def _width(threat: ThreatModel) -> jax.Array | float:
     """Of the box, `[B]`; 1 without one."""
     return 1.0 if threat.bounds is None else threat.bounds[1] - threat.bounds[0]
-
-
-def _distances(leads: jax.Array, gradients: jax.Array, threat: ThreatModel) -> jax.Array:
-    """Distances `[R, B]` from the planes where the rivals catch up; infinite without a gradient."""
-    shape = leads.shape
-    sizes = threat.dual_norm(gradients.reshape(-1, *gradients.shape[2:])).reshape(shape)
-    return jnp.where(sizes > 0, jnp.abs(leads) / jnp.where(sizes > 0, sizes, 1), jnp.inf)
 
 
 def _misclassified(model: Callable[..., Any], images: jax.Array, rows: _Rows) -> jax.Array:

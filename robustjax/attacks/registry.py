@@ -70,6 +70,9 @@ ENTRIES: dict[str, Entry] = {
     "apgd-ce": Entry(APGD, "autoattack", fixed={"loss": "ce"}, form="apgd-ce"),
     "apgd-dlr": Entry(APGD, "autoattack", fixed={"loss": "dlr"}, fewest_classes=3, form="apgd-dlr"),
     "apgd-t": Entry(APGDTargeted, "autoattack", form="apgd-t"),
+    "malt": Entry(
+        APGDTargeted, "malt", fixed={"order": "nearest"}, form="malt (apgd-t, nearest class first)"
+    ),
     "fab-t": Entry(FABTargeted, "fab", form="fab-t"),
     "square": Entry(Square, "square", form="square"),
     "spsa": Entry(

@@ -99,7 +99,7 @@ def attack_passes(name: str) -> float:
         return setting("steps") * setting("samples")
     if kind == "random":
         return setting("draws")
-    classes = setting("num_targets") if kind in ("apgd-t", "fab-t") else 1
+    classes = setting("num_targets") if kind in ("apgd-t", "malt", "fab-t") else 1
     if kind == "deepfool":
         classes = _CLASSES
     return _IMAGE_GRADIENT * setting("steps") * setting("restarts") * classes

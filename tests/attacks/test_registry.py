@@ -38,6 +38,10 @@ EXAMPLES = {
     "apgd-ce(steps=4)": (attacks.apgd, {"steps": 4}),
     "apgd-dlr(steps=4)": (attacks.apgd, {"steps": 4, "loss": "dlr"}),
     "apgd-t(steps=3,num_targets=2)": (attacks.apgd_targeted, {"steps": 3, "num_targets": 2}),
+    "malt(steps=3,num_targets=2)": (
+        attacks.apgd_targeted,
+        {"steps": 3, "num_targets": 2, "order": "nearest"},
+    ),
     "fab-t(steps=3,num_targets=2)": (attacks.fab_targeted, {"steps": 3, "num_targets": 2}),
     "square(queries=20)": (attacks.square, {"queries": 20}),
     "spsa-2x8": (attacks.spsa, {"steps": 2, "samples": 8}),
