@@ -11,7 +11,7 @@ from robustjax.attacks import naming, registry
 from robustjax.attacks.attack import Attack, completed, recorded_settings
 from robustjax.attacks.threat_model import NORMS
 from robustjax.errors import UserError
-from robustjax.evaluation.image_files import ImageFile, is_image_file, read
+from robustjax.evaluation.given_images import ImageFile, is_image_file, read
 from robustjax.step_size import reach_complaint
 
 CLEAN = "clean"

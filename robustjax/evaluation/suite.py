@@ -25,7 +25,7 @@ from robustjax.attacks.engine.rows import misclassified
 from robustjax.attacks.registry import as_result, is_users
 from robustjax.batching import batches_of_one_shape
 from robustjax.errors import UserError
-from robustjax.evaluation.image_files import fitting_images
+from robustjax.evaluation.given_images import fitting_images
 from robustjax.evaluation.spec import (
     CLEAN,
     ENSEMBLES,

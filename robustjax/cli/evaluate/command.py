@@ -31,7 +31,7 @@ from robustjax.digest import digest
 from robustjax.errors import UserError
 from robustjax.evaluation import accumulated, adversarial_images, protocols
 from robustjax.evaluation.asked import Asked
-from robustjax.evaluation.image_files import FORM
+from robustjax.evaluation.given_images import FORM
 from robustjax.evaluation.spec import CLEAN, IMAGES, STEPPED, AttackSpec
 from robustjax.evaluation.suite import AttackScore, Progress
 from robustjax.evaluation.summary import EXAMPLES

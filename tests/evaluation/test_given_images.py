@@ -7,7 +7,7 @@ import pytest
 
 from robustjax import attacks, evaluation
 from robustjax.data import Dataset
-from robustjax.evaluation.image_files import ImageFile
+from robustjax.evaluation.given_images import ImageFile
 
 EPSILON = 0.25
 THREAT = attacks.ThreatModel("linf", EPSILON)
