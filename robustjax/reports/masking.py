@@ -50,7 +50,7 @@ def summarize(diagnosis: Diagnosis, evidence: Evidence, **about: Any) -> dict[st
                 "verdict": check.verdict,
                 "rule": check.rule,
                 "comparisons": [
-                    _compared(part, diagnosis.level, len(clean)) for part in check.comparisons
+                    compared(part, diagnosis.level, len(clean)) for part in check.comparisons
                 ],
                 "evidence": check.evidence,
             }
@@ -58,22 +58,6 @@ def summarize(diagnosis: Diagnosis, evidence: Evidence, **about: Any) -> dict[st
         ],
         "curves": _curves(evidence),
         **about,
-    }
-
-
-def _compared(part: Comparison, level: float, examples: int) -> dict[str, Any]:
-    """A comparison with its statistics; where it is undecided, how many examples decide it."""
-    verdict, factor = part.verdict(level), part.deciding_factor(level)
-    return {
-        **part._asdict(),
-        "share": part.count / part.of if part.of else None,
-        "interval_95": wilson_interval(part.count, part.of) if part.of else None,
-        "p_value": part.p_value,
-        "verdict": verdict,
-        "suspicious": verdict == SUSPICIOUS,
-        "deciding_examples": (
-            math.ceil(factor * examples) if verdict == UNDECIDED and factor is not None else None
-        ),
     }
 
 
@@ -88,6 +72,22 @@ def _curves(evidence: Evidence) -> dict[str, Any]:
         "loss_quantiles_10_50_90": list(quantiles),
         "epsilons": list(evidence.epsilons),
         "accuracy_at_epsilon": evidence.at_epsilon.mean(axis=0).tolist(),
+    }
+
+
+def compared(part: Comparison, level: float, examples: int) -> dict[str, Any]:
+    """A comparison with its statistics; where it is undecided, how many examples decide it."""
+    verdict, factor = part.verdict(level), part.deciding_factor(level)
+    return {
+        **part._asdict(),
+        "share": part.count / part.of if part.of else None,
+        "interval_95": wilson_interval(part.count, part.of) if part.of else None,
+        "p_value": part.p_value,
+        "verdict": verdict,
+        "suspicious": verdict == SUSPICIOUS,
+        "deciding_examples": (
+            math.ceil(factor * examples) if verdict == UNDECIDED and factor is not None else None
+        ),
     }
 
 
@@ -116,7 +116,8 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
                 f"{share_in_words(part)} | {100 * part['allowed']:g} % | {part['test']} | "
                 f"{part['p_value']:.2g} |"
             )
-    lines += ["", *(f"* {text}" for text in what_decides(summary))]
+    decide = what_decides(summary)
+    lines += ["", *(f"* {text}" for text in decide)] if decide else []
     lines += ["", "## The rules, and the numbers behind them", ""]
     for check in summary["checks"]:
         lines.append(f"* {check['name']}. Suspicious if: {check['rule']}")

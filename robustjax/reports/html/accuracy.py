@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from robustjax.reports.figures.scores import SCALE, describe, score_bars
-from robustjax.reports.html.elements import Remark, Table, Value, figure
+from robustjax.reports.html.charts import Track, Tracks
+from robustjax.reports.html.elements import Remark, Table, Value
 from robustjax.reports.html.values import columns_of_numbers, render, title
 from robustjax.reports.recorded_scores import (
+    CLEAN,
     WORST,
     Score,
     about,
@@ -41,16 +42,36 @@ def accuracy(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "warnings": [Remark(*warning) for warning in recorded_warnings(evaluation)],
         "table": Table(head, rows, caption, (1, 2), ends_in_total=scores[-1].name == WORST),
-        "figure": figure(
-            score_bars(scores),
-            alt=f"Accuracy with 95 % interval: {describe(scores)}",
-            caption="Accuracy under each attack; the whiskers are the 95 % intervals.",
-            scale=SCALE,
+        "chart": Tracks(
+            [("", [accuracy_track(score.name, score, bar=True) for score in scores])],
+            caption="Accuracy under each attack, from 0 to 100 %, with its 95 % interval.",
         ),
         "details": [(score.name, _details(score)) for score in scores if score.details],
         # Of other data, in another ball, or at another checkpoint.
         "others": [(name, accuracy(content)) for name, content in recorded_others(evaluation)],
     }
+
+
+def accuracy_track(label: str, score: Score, *, bar: bool = False) -> Track:
+    """A score on a line from 0 to 100 %.
+
+    Args:
+      label: beside it.
+      score: the accuracy and its interval.
+      bar: whether it is drawn as a bar.
+    """
+    value = "no accuracy" if score.accuracy is None else f"{score.percent()} %"
+    between = score.interval
+    if between is not None:
+        value += f" ({100 * between[0]:.1f} to {100 * between[1]:.1f})"
+    return Track(
+        label=label,
+        value=value,
+        share=None if score.accuracy is None else 100 * score.accuracy,
+        interval=None if between is None else (100 * between[0], 100 * between[1]),
+        tone={CLEAN: "clean", WORST: "worst"}.get(score.name, "attack"),
+        bar=bar,
+    )
 
 
 def _details(score: Score) -> list[tuple[str | None, Value]]:

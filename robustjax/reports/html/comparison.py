@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustjax.reports.figures.scores import SCALE, describe, scores_of_runs
-from robustjax.reports.html.elements import Accuracy, Commands, Link, Remark, Table, figure
+from robustjax.reports.html.accuracy import accuracy_track
+from robustjax.reports.html.charts import Tracks
+from robustjax.reports.html.elements import Accuracy, Commands, Link, Remark, Table
 from robustjax.reports.html.values import title
 from robustjax.reports.recorded_scores import (
     CLEAN,
@@ -32,21 +33,24 @@ def comparison(runs: Sequence[RunFolder]) -> dict[str, Any]:
     """The table of runs and attacks, its figure, and what differs between the runs."""
     columns, leads = columns_of(runs), leads_of(runs)
     missing = [run for run in runs if run.evaluation is None]
-    every = [
-        f"{run.name}: {describe(recorded_scores(run.evaluation))}"
-        for run in runs
-        if run.evaluation is not None
-    ]
     return {
         "missing": ", ".join(run.name for run in missing),
         "evaluate_first": Commands("\n".join(first_evaluation_command(run) for run in missing)),
         "table": columns and _table(runs, columns, leads),
-        "figure": columns
-        and figure(
-            scores_of_runs([run.name for run in runs], columns),
-            alt=f"Accuracies with 95 % intervals. {'. '.join(every)}",
-            caption="Accuracy under each attack; the whiskers are the 95 % intervals.",
-            scale=SCALE,
+        "chart": columns
+        and Tracks(
+            [
+                (
+                    attack,
+                    [
+                        accuracy_track(run.name, score)
+                        for run, score in zip(runs, scores, strict=True)
+                        if score is not None
+                    ],
+                )
+                for attack, scores in columns.items()
+            ],
+            caption="Accuracy under each attack, from 0 to 100 %, with its 95 % interval.",
         ),
         "unmarked": [
             Remark(name, found.why_none) for name, found in leads.items() if found.why_none

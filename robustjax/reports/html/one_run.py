@@ -8,6 +8,7 @@ from typing import Any
 from robustjax.reports.html.about import identity
 from robustjax.reports.html.accuracy import accuracy
 from robustjax.reports.html.course import training
+from robustjax.reports.html.diagnosis import diagnosis
 from robustjax.reports.html.elements import Code, Commands, Facts, Figure, Table, Value, figure
 from robustjax.reports.html.values import render, title
 from robustjax.reports.recorded_scores import (
@@ -32,6 +33,7 @@ def headline(run: RunFolder) -> str:
 
 def one_run(run: RunFolder) -> dict[str, Any]:
     """Everything about a run, as templates/run.html draws it."""
+    diagnosed = diagnosis(run.diagnosis)
     return {
         "name": run.name,
         "workdir": run.workdir,
@@ -39,12 +41,13 @@ def one_run(run: RunFolder) -> dict[str, Any]:
         "tiles": _tiles(run),
         "accuracy": None if run.evaluation is None else accuracy(run.evaluation),
         "evaluate_first": Commands(first_evaluation_command(run)),
+        "diagnosis": diagnosed,
         "identity": identity(run),
         "training": training(run),
         "recorded": [
             (name, label, _recorded(content, key))
             for name, label, content, key in (
-                ("diagnosis", "Diagnosis", run.diagnosis, "checks"),
+                ("diagnosis", "Diagnosis", None if diagnosed else run.diagnosis, "checks"),
                 ("transfer", "Transfer attacks", run.transfer, "transfer"),
             )
             if content is not None
