@@ -32,16 +32,17 @@ from robustjax.evaluation.trained import load_network
 from robustjax.files import Path, require_writable
 from robustjax.flags import NumberParser, define_attacks
 from robustjax.progress import terminal_bar
+from robustjax.reports.examples import add_examples
 from robustjax.runs.claim import has_begun
 from robustjax.runs.evaluations import RECORDS, RECORDS_LOCK
-from robustjax.runs.names import EVALUATION
+from robustjax.runs.names import EVALUATION, EXAMPLES
 from robustjax.runs.resumable import Unfinished
 from robustjax.training.units import require_inside_box
 
 DESCRIPTION = """\
 Attacks the network of a run; adds what it finds to evaluation.json and evaluation.md in its
---workdir, which sum up all that was ever measured. The same command goes on where it was
-interrupted.
+--workdir, which sum up all that was ever measured, and a few images that each attack breaks to
+adversarial_examples.json, for the report. The same command goes on where it was interrupted.
 
   python launch/evaluate.py --workdir=runs/trades --attacks=clean,fgsm,pgd-20,cw-30,autoattack
   python launch/evaluate.py --workdir=runs/trades --attacks=autoattack --examples=1000
@@ -232,7 +233,7 @@ def evaluate_run(
         folder = require_writable(
             workdir,
             f"--workdir={workdir}",
-            files=(EVALUATION, "evaluation.md", RECORDS, RECORDS_LOCK),
+            files=(EVALUATION, "evaluation.md", EXAMPLES, RECORDS, RECORDS_LOCK),
             folders=(UNFINISHED, ADVERSARIAL),
         )
     network = load_network(workdir, checkpoint, data_dir=data_dir)
@@ -332,6 +333,13 @@ def evaluate_run(
         folder, records, config.norm, config.test_epsilon, functools.partial(print, file=sys.stderr)
     )
     files = reports.write_report(of_run, folder)
+    add_examples(
+        folder,
+        scores,
+        network.test_set.class_names,
+        dataset=data["dataset"],
+        checkpoint={"kind": checkpoint, "step": network.step},
+    )
     if unfinished is not None and not failures:
         unfinished.remove()
     return Evaluated(accumulated.summary_of(records), files, failures)

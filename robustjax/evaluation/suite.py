@@ -24,6 +24,7 @@ from robustjax.attacks.engine.rows import misclassified
 from robustjax.attacks.registry import as_result, is_users
 from robustjax.batching import batches_of_one_shape
 from robustjax.errors import UserError
+from robustjax.evaluation.broken import BrokenExamples, FirstBroken
 from robustjax.evaluation.spec import (
     CLEAN,
     ENSEMBLES,
@@ -55,11 +56,13 @@ class AttackScore(NamedTuple):
       settings: the attack's exact settings, JSON.
       images: float32 [N, H, W, C], the adversarial images, the clean ones where there are none;
         None if they were not asked for.
+      broken: a few examples that the attack breaks; None where it breaks none.
     """
 
     correct: np.ndarray
     settings: dict[str, Any]
     images: np.ndarray | None = None
+    broken: BrokenExamples | None = None
 
 
 def run_attack(
@@ -152,11 +155,12 @@ class _OneRun(NamedTuple):
         total, saves_images = len(self.dataset.labels), keep_images and self.spec.attack is not None
         correct, done = np.zeros(total, bool), 0
         images = np.array(data.to_float(self.dataset.images)) if saves_images else None
-        stored = (
-            None if unfinished is None else unfinished.load(self.spec.name, self.settings, total)
-        )
+        stored, broken = None, FirstBroken()
+        if unfinished is not None:
+            stored = unfinished.load(self.spec.name, self.settings, total, free=("broken_",))
         if stored is not None and (images is None or "images" in stored):
             correct, done = stored["correct"], int(stored["done"])
+            broken = FirstBroken(stored)
             images = stored["images"] if saves_images else None
             self._tell(correct, done)
         logits_fn = parallel.copy_to_all(self.logits_fn, self.devices)
@@ -172,18 +176,23 @@ class _OneRun(NamedTuple):
             right = _is_right(logits_fn, clean, labels)
             if self.spec.attack is not None:
                 result = self._perturb(keys, logits_fn, clean, labels)
-                right &= ~np.asarray(result.success)
+                success = np.asarray(result.success)
+                newly = batch.without_filling(right & success)
+                broken.add(np.arange(total)[batch.kept], newly, result.images)
+                right &= ~success
                 if images is not None:
                     images[batch.kept] = batch.without_filling(result.images)
             correct[batch.kept] = batch.without_filling(right)
             if unfinished is not None:
                 found = {"correct": correct, "done": np.asarray(batch.done)}
                 found |= {} if images is None else {"images": images}
+                found |= broken.as_arrays()
                 unfinished.save(self.spec.name, self.settings, now=batch.done == total, **found)
             self._tell(correct, batch.done)
         complaint = self.spec.complaint()
         warned = {"warnings": [complaint]} if complaint else {}
-        return AttackScore(correct, {**self.settings, **warned}, images)
+        examples = broken.of(self.dataset, self._predict)
+        return AttackScore(correct, {**self.settings, **warned}, images, examples)
 
     def ensemble(self, keep_images: bool, unfinished: Unfinished | None) -> AttackScore:
         """Runs AutoAttack, which keeps its own state."""
@@ -195,11 +204,12 @@ class _OneRun(NamedTuple):
         assert isinstance(self.spec.attack, attacks.AutoAttack)
         version = self.spec.attack.version
         random = version == "rand"
+        clean = np.array(data.to_float(self.dataset.images))
         attack = functools.partial(
             attacks.autoattack,
             self.key,
             _without_draws(self.logits_fn) if random else self.logits_fn,
-            np.array(data.to_float(self.dataset.images)),
+            clean,
             self.dataset.labels,
             self.threat,
             version=version,
@@ -219,7 +229,20 @@ class _OneRun(NamedTuple):
             "seconds": found.seconds,
             "warnings": list(found.warnings),
         }
-        return AttackScore(found.robust, settings, found.images if keep_images else None)
+        broken, changed = FirstBroken(), np.any(found.images != clean, axis=(1, 2, 3))
+        broken.add(np.arange(len(clean)), ~found.robust & changed, found.images)
+        examples = broken.of(self.dataset, self._predict)
+        images = found.images if keep_images else None
+        return AttackScore(found.robust, settings, images, examples)
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        """Logits of any number of images, in batches of the shape that is compiled already."""
+        logits_fn = parallel.copy_to_all(self.logits_fn, self.devices)
+        logits = []
+        for batch in batches_of_one_shape(len(images), self.batch_size):
+            (rows,) = parallel.share_rows((jnp.asarray(images[batch.rows]),), self.devices)
+            logits.append(batch.without_filling(_logits_of(logits_fn, rows)))
+        return np.concatenate(logits)
 
     def _perturb(
         self, keys: jax.Array, logits_fn: LogitsFn, images: jax.Array, labels: jax.Array
@@ -269,8 +292,13 @@ _to_float = jax.jit(data.to_float)
 
 def _is_right(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> np.ndarray:
     """Whether images are classified correctly."""
+    return ~misclassified(np.asarray(_logits_of(logits_fn, images)), np.asarray(labels))
+
+
+def _logits_of(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
+    """The network at images, compiled once for all networks of the same shapes where it can be."""
     predict = _logits_of_partial if isinstance(logits_fn, jax.tree_util.Partial) else _logits
-    return ~misclassified(np.asarray(predict(logits_fn, images)), np.asarray(labels))
+    return predict(logits_fn, images)
 
 
 def _logits(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:

@@ -3,4 +3,4 @@
 FLAGS, METRICS, CHECKPOINTS = "flags.txt", "metrics.jsonl", "checkpoints"
 ORIGIN = "weights.json"
 EVALUATION, DIAGNOSIS, TRANSFER = "evaluation.json", "diagnosis.json", "transfer.json"
-FIGURES = "figures"
+FIGURES, EXAMPLES = "figures", "adversarial_examples.json"
