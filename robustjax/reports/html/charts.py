@@ -167,7 +167,6 @@ def plot(
     ]
     if not known:
         return None
-    # Levels of the horizontal axis lie within the lines, those of the vertical one may not.
     xs = [x for x, _ in known]
     ys = [y for _, y in known] + [y for line in values for pair in line.band for y in pair]
     low, high = y_range or _padded([y for y in ys if _is_finite(y)])
@@ -176,7 +175,7 @@ def plot(
     ticks = x_ticks or _ticks(min(xs), max(xs), whole=all(float(x).is_integer() for x in xs))
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return across(x), round(100 - down(min(max(y, low), high)), 2)
+        return across(x), round(100 - down(y), 2)
 
     return Plot(
         title=title,
@@ -233,14 +232,15 @@ def _in_words(line: Values) -> str:
 
 
 def _scale(low: float, high: float, linear_below: float | None) -> Callable[[float], float]:
-    """From a number to per cent of an axis."""
+    """From a number to per cent of an axis; what lies outside is at its end."""
 
     def stretched(value: float) -> float:
+        value = min(max(value, low), high)
         return value if linear_below is None else math.log1p((value - low) / linear_below)
 
     start, end = stretched(low), stretched(high)
     width = end - start
-    if not width > 0:
+    if not 0 < width < math.inf:
         return lambda value: 50.0
     return lambda value: round(100 * (stretched(value) - start) / width, 2)
 

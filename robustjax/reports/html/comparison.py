@@ -7,6 +7,7 @@ from typing import Any
 
 from robustjax.reports.html.accuracy import accuracy_track
 from robustjax.reports.html.charts import Tracks
+from robustjax.reports.html.diagnosis import diagnosis
 from robustjax.reports.html.elements import Accuracy, Commands, Link, Remark, Table
 from robustjax.reports.html.values import title
 from robustjax.reports.recorded_scores import (
@@ -59,6 +60,11 @@ def comparison(runs: Sequence[RunFolder]) -> dict[str, Any]:
             Link(run.name, f"run-{number}-accuracy")
             for number, run in enumerate(runs)
             if recorded_warnings(run.evaluation)
+        ],
+        "diagnosed": [
+            Remark(run.name, f"{found.verdict}, {found.headline}")
+            for run in runs
+            if (found := diagnosis(run.diagnosis)) is not None
         ],
         **_differences(runs),
     }

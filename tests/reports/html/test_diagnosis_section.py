@@ -7,8 +7,9 @@ import re
 import pytest
 
 from robustjax.diagnosis.rules import Comparison
+from robustjax.reports.html.comparison import comparison
 from robustjax.reports.html.diagnosis import diagnosis
-from robustjax.reports.html.page import page_of_run
+from robustjax.reports.html.page import page_of_run, page_of_runs
 from robustjax.runs.folder import RunFolder
 
 LEVEL = 0.0004
@@ -127,3 +128,16 @@ def test_what_has_another_form_is_shown_as_it_stands(change):
 def test_curves_that_do_not_fit_are_left_out(curves):
     titles = [chart.title for chart in diagnosis(content(GOOD, curves=curves)).plots]
     assert "More steps" not in titles
+
+
+def test_a_comparison_says_of_every_run_that_was_diagnosed_what_was_found():
+    score = {"clean_accuracy": 0.9, "interval_95": [0.8, 0.95], "examples": 200}
+    runs = [
+        RunFolder(name, name, {}, evaluation=score, diagnosis=found)
+        for name, found in (("a", content(GOOD)), ("b", content(BAD)), ("c", None), ("d", [1]))
+    ]
+    assert [(said.of, said.text) for said in comparison(runs)["diagnosed"]] == [
+        ("a", "pass, all 1 checks pass"),
+        ("b", "suspicious, 1 of 1 checks suspicious: black boxes"),
+    ]
+    assert "suspicious, 1 of 1 checks suspicious" in page_of_runs(runs)
