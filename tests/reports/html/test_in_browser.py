@@ -200,6 +200,24 @@ def test_a_page_fits_shows_its_images_and_asks_for_nothing(browser, pages, width
         assert browser.told("Log.entryAdded") == []
 
 
+BEYOND = """
+[...document.querySelectorAll("table, .card, .plot, pre")].filter(element =>
+  element.getBoundingClientRect().right >
+  (element.closest(".card") || document.documentElement).getBoundingClientRect().right + 1
+).map(element => element.outerHTML.slice(0, 80))
+"""
+
+
+def test_on_paper_nothing_is_cut_off_or_folded(browser, pages):
+    browser.open(pages[0], 718, "light")  # A4 less the margins of 1 cm.
+    browser.call("Emulation.setEmulatedMedia", media="print", features=[])
+    assert browser.value(BEYOND) == []
+    heights = browser.value(
+        "[...document.querySelectorAll('.card table')].map(table => table.offsetHeight)"
+    )
+    assert len(heights) == 3 and min(heights) > 20
+
+
 LUMINANCES = """
 const texts = "p, td, th, dd, dt, li, h1, h2, figcaption, caption, summary, a, code, small, .mark,"
   + ".badge, .label, .value, svg text";
