@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypeGuard
 
 from matplotlib.ticker import MaxNLocator
 
@@ -63,7 +63,6 @@ class Tracks:
     groups: Sequence[tuple[str, Sequence[Track]]]
     caption: str = ""
     compact: bool = True
-    kind: ClassVar[str] = "tracks"
     ticks: ClassVar[Sequence[int]] = _AXIS_OF_TRACKS
 
 
@@ -116,7 +115,6 @@ class Plot:
     y_ticks: Sequence[tuple[float, str]]
     lines: Sequence[Line]
     levels: Sequence[Level] = ()
-    kind: ClassVar[str] = "plot"
 
 
 class Values(NamedTuple):
@@ -259,5 +257,5 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _is_finite(value: float | None) -> bool:
+def _is_finite(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)

@@ -88,7 +88,7 @@ def diagnosis(content: Any) -> Diagnosed | None:
     examples = _number(content, "examples")
     if checks is None or level is None or examples is None or not examples.is_integer():
         return None
-    summary = {
+    summary: dict[str, Any] = {
         "checks": [
             {**check, "comparisons": [compared(part, level, int(examples)) for part in parts]}
             for check, parts in checks
@@ -234,9 +234,13 @@ def _plots(content: Mapping[str, Any]) -> list[Plot]:
     curves = curves if isinstance(curves, Mapping) else {}
     steps, epsilons = _numbers(curves.get("steps")), _numbers(curves.get("epsilons"))
     clean, attacks = _number(content, "clean_accuracy"), content.get("attacks")
-    levels = [] if clean is None else [("clean", 100 * clean, False)]
+    levels: list[tuple[str, float, bool]] = []
+    if clean is not None:
+        levels.append(("clean", 100 * clean, False))
     radius = _number(attacks, "epsilon")
-    within = radius is not None and bool(epsilons) and 0 < radius <= max(epsilons)
+    within: list[tuple[str, float, bool]] = []
+    if radius is not None and epsilons and 0 < radius <= max(epsilons):
+        within.append(("epsilon of the diagnosis", radius, True))
     drawn = [
         _accuracies("More steps", "steps of PGD", steps, curves.get("accuracy"), levels, 1.0),
         _losses(steps, curves.get("loss_quantiles_10_50_90")),
@@ -245,7 +249,7 @@ def _plots(content: Mapping[str, Any]) -> list[Plot]:
             "epsilon",
             epsilons,
             curves.get("accuracy_at_epsilon"),
-            [*levels, *([("epsilon of the diagnosis", radius, True)] if within else [])],
+            [*levels, *within],
             radius if within else None,
         ),
     ]

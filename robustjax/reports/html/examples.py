@@ -68,17 +68,17 @@ def examples(content: Any, accuracies: Mapping[str, float]) -> list[ImagesOfAtta
 
 def _caption(entry: Mapping[str, Any]) -> str:
     factor, checkpoint = entry.get("factor"), entry.get("checkpoint")
-    ball = {key: entry[key] for key in ("norm", "epsilon") if is_plain(entry.get(key))}
+    ball = {key: entry[key] for key in ("norm", "epsilon") if _is_plain(entry.get(key))}
     parts = ["The first images that the attack breaks"]
     if ball:
         parts.append(describe_settings(ball))
-    if isinstance(checkpoint, Mapping) and is_plain(checkpoint.get("kind")):
+    if isinstance(checkpoint, Mapping) and _is_plain(checkpoint.get("kind")):
         parts.append(f"{checkpoint['kind']} checkpoint, step {checkpoint.get('step')}")
     scaled = f"; changes × {factor:.3g}, around grey" if is_number(factor) else ""
     return ", ".join(parts) + scaled
 
 
-def is_plain(value: Any) -> bool:
+def _is_plain(value: Any) -> bool:
     """Whether a value is a text or a number."""
     return isinstance(value, str) or is_number(value)
 
