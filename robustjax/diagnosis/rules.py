@@ -8,7 +8,7 @@ may find beyond a usual one, because a little more is found on every network.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,17 @@ from robustjax.errors import UserError
 
 FALSE_ALARM = 0.01
 """The chance of calling a network suspicious that keeps within all the rules, at most."""
+
+UNDECIDED_BELOW = 0.05
+"""A p-value below this, of one comparison by itself, is too small to let its check pass."""
+
+PASS, UNDECIDED, SUSPICIOUS = "pass", "undecided", "suspicious"
+"""What is said of a check and of a network, from the best to the worst."""
+
+SIGN_TEST, BINOMIAL_TEST = "sign test", "binomial test"
+
+_MOST_EXAMPLES, _SIZES_TRIED = 10**6, 400
+"""Where still more examples would decide, no number is named; it is found to about 3 %."""
 
 LARGEST_OVERSTATEMENT = 0.2
 """Of what withstands a usual attack, the share that more steps, restarts or another loss may break.
@@ -63,17 +74,43 @@ class Comparison(NamedTuple):
       count: how many.
       of: of how many.
       allowed: the largest share of them that keeps within the rule.
+      test: `SIGN_TEST` where they are examples that exactly one of two attacks breaks, else
+        `BINOMIAL_TEST`; both are exact and one-sided.
     """
 
     statement: str
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
     of: int
     allowed: float
+    test: str = BINOMIAL_TEST
 
     @property
     def p_value(self) -> float:
-        """The chance of as many or more at the allowed share: the exact binomial test."""
+        """The chance of as many or more at the allowed share."""
         return float(stats.binom.sf(self.count - 1, self.of, self.allowed))
+
+    def verdict(self, level: float) -> str:
+        """What the p-value says, where below `level` is `SUSPICIOUS`."""
+        if self.p_value < level:
+            return SUSPICIOUS
+        return UNDECIDED if self.p_value < UNDECIDED_BELOW else PASS
+
+    def deciding_factor(self, level: float) -> float | None:
+        """How many times the examples would make the same share suspicious.
+
+        Args:
+          level: of `Diagnosis`.
+
+        Returns:
+          About, and at least 1; None where the share keeps within the rule, or only a million
+          examples and more would do.
+        """
+        if self.of >= _MOST_EXAMPLES or self.count <= self.allowed * self.of:
+            return None
+        sizes = np.unique(np.geomspace(self.of, _MOST_EXAMPLES, _SIZES_TRIED).astype(int))
+        counts = np.floor(sizes * (self.count / self.of))
+        enough = stats.binom.sf(counts - 1, sizes, self.allowed) < level
+        return float(sizes[np.argmax(enough)] / self.of) if enough.any() else None
 
 
 class Check(NamedTuple):
@@ -83,14 +120,14 @@ class Check(NamedTuple):
       name: of the check.
       rule: in words.
       comparisons: each may break the rule.
-      suspicious: whether one does, see `judge`.
+      verdict: the worst of theirs, see `judge`.
       evidence: further numbers, JSON.
     """
 
     name: str
     rule: str
     comparisons: tuple[Comparison, ...]
-    suspicious: bool
+    verdict: str
     evidence: dict[str, Any]
 
 
@@ -108,7 +145,20 @@ class Diagnosis(NamedTuple):
     @property
     def suspicious(self) -> tuple[str, ...]:
         """The names of the checks that are."""
-        return tuple(check.name for check in self.checks if check.suspicious)
+        return self._names(SUSPICIOUS)
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """The names of the checks that neither pass nor are suspicious."""
+        return self._names(UNDECIDED)
+
+    @property
+    def verdict(self) -> str:
+        """The worst of the checks' verdicts."""
+        return _worst(check.verdict for check in self.checks)
+
+    def _names(self, verdict: str) -> tuple[str, ...]:
+        return tuple(check.name for check in self.checks if check.verdict == verdict)
 
 
 def judge(evidence: Evidence) -> Diagnosis:
@@ -117,7 +167,8 @@ def judge(evidence: Evidence) -> Diagnosis:
     Two attacks are compared on the examples that exactly one of them breaks (the sign test, which
     is McNemar's exact one, one-sided); a share is compared with the largest that is allowed, by the
     binomial test. With m comparisons in all, one is suspicious below 0.01 / m, so that a network
-    within all rules is called suspicious with a probability of 1 % at most (Bonferroni).
+    within all rules is called suspicious with a probability of 1 % at most (Bonferroni). One that
+    is not, but whose p-value is below 0.05, is undecided: more examples decide it.
 
     Args:
       evidence: of `masking_evidence.gather`.
@@ -149,10 +200,14 @@ def judge(evidence: Evidence) -> Diagnosis:
     ]
     level = FALSE_ALARM / sum(len(check.comparisons) for check in checks)
     judged = [
-        check._replace(suspicious=any(part.p_value < level for part in check.comparisons))
+        check._replace(verdict=_worst(part.verdict(level) for part in check.comparisons))
         for check in checks
     ]
     return Diagnosis(tuple(judged), level)
+
+
+def _worst(verdicts: Iterable[str]) -> str:
+    return max(verdicts, key=(PASS, UNDECIDED, SUSPICIOUS).index, default=PASS)
 
 
 def _weaker(stronger: np.ndarray, weaker: np.ndarray, statement: str) -> Comparison:
@@ -164,7 +219,8 @@ def _weaker(stronger: np.ndarray, weaker: np.ndarray, statement: str) -> Compari
       statement: of the comparison.
     """
     against = int(np.sum(stronger & ~weaker))
-    return Comparison(statement, against, against + int(np.sum(weaker & ~stronger)), 0.5)
+    of = against + int(np.sum(weaker & ~stronger))
+    return Comparison(statement, against, of, 0.5, SIGN_TEST)
 
 
 def _overstated(
@@ -179,7 +235,7 @@ def _overstated(
 
 
 def _check(name: str, rule: str, comparisons: Sequence[Comparison], **evidence: Any) -> Check:
-    return Check(name, rule, tuple(comparisons), False, evidence)
+    return Check(name, rule, tuple(comparisons), PASS, evidence)
 
 
 def _accuracy(withstands: np.ndarray) -> float:

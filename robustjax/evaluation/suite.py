@@ -25,6 +25,7 @@ from robustjax.attacks.engine.rows import misclassified
 from robustjax.attacks.registry import as_result, is_users
 from robustjax.batching import batches_of_one_shape
 from robustjax.errors import UserError
+from robustjax.evaluation.broken import BrokenExamples, FirstBroken
 from robustjax.evaluation.given_images import fitting_images
 from robustjax.evaluation.spec import (
     CLEAN,
@@ -60,12 +61,14 @@ class AttackScore(NamedTuple):
         None if they were not asked for.
       seconds: how long it took, with compilation; of what was interrupted, since then. None: not
         measured.
+      broken: a few examples that the attack breaks; None where it breaks none.
     """
 
     correct: np.ndarray
     settings: dict[str, Any]
     images: np.ndarray | None = None
     seconds: float | None = None
+    broken: BrokenExamples | None = None
 
 
 def run_attack(
@@ -163,11 +166,12 @@ class _OneRun(NamedTuple):
         saves_images = keep_images and self.spec.attack is not None
         correct, done = np.zeros(total, bool), 0
         images = np.array(data.to_float(self.dataset.images)) if saves_images else None
-        stored = (
-            None if unfinished is None else unfinished.load(self.spec.name, self.settings, total)
-        )
+        stored, broken = None, FirstBroken()
+        if unfinished is not None:
+            stored = unfinished.load(self.spec.name, self.settings, total, free=("broken_",))
         if stored is not None and (images is None or "images" in stored):
             correct, done = stored["correct"], int(stored["done"])
+            broken = FirstBroken(stored)
             images = stored["images"] if saves_images else None
             self._tell(correct, done)
         logits_fn = parallel.copy_to_all(self.logits_fn, self.devices)
@@ -187,18 +191,23 @@ class _OneRun(NamedTuple):
                 else:
                     (found,) = parallel.share_rows((jnp.asarray(given[batch.rows]),), self.devices)
                     result = self._judged(found, logits_fn, clean, labels)
-                right &= ~np.asarray(result.success)
+                success = np.asarray(result.success)
+                newly = batch.without_filling(right & success)
+                broken.add(np.arange(total)[batch.kept], newly, result.images)
+                right &= ~success
                 if images is not None:
                     images[batch.kept] = batch.without_filling(result.images)
             correct[batch.kept] = batch.without_filling(right)
             if unfinished is not None:
                 found = {"correct": correct, "done": np.asarray(batch.done)}
                 found |= {} if images is None else {"images": images}
+                found |= broken.as_arrays()
                 unfinished.save(self.spec.name, self.settings, now=batch.done == total, **found)
             self._tell(correct, batch.done)
         complaint = self.spec.complaint()
         warned = {"warnings": [complaint]} if complaint else {}
-        return AttackScore(correct, {**self.settings, **warned}, images)
+        examples = broken.of(self.dataset, self._predict)
+        return AttackScore(correct, {**self.settings, **warned}, images, broken=examples)
 
     def ensemble(self, keep_images: bool, unfinished: Unfinished | None) -> AttackScore:
         """Runs AutoAttack, which keeps its own state."""
@@ -210,11 +219,12 @@ class _OneRun(NamedTuple):
         assert isinstance(self.spec.attack, attacks.AutoAttack)
         version = self.spec.attack.version
         random = version == "rand"
+        clean = np.array(data.to_float(self.dataset.images))
         attack = functools.partial(
             attacks.autoattack,
             self.key,
             _without_draws(self.logits_fn) if random else self.logits_fn,
-            np.array(data.to_float(self.dataset.images)),
+            clean,
             self.dataset.labels,
             self.threat,
             version=version,
@@ -234,7 +244,20 @@ class _OneRun(NamedTuple):
             "seconds": found.seconds,
             "warnings": list(found.warnings),
         }
-        return AttackScore(found.robust, settings, found.images if keep_images else None)
+        broken, changed = FirstBroken(), np.any(found.images != clean, axis=(1, 2, 3))
+        broken.add(np.arange(len(clean)), ~found.robust & changed, found.images)
+        examples = broken.of(self.dataset, self._predict)
+        images = found.images if keep_images else None
+        return AttackScore(found.robust, settings, images, broken=examples)
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        """Logits of any number of images, in batches of the shape that is compiled already."""
+        logits_fn = parallel.copy_to_all(self.logits_fn, self.devices)
+        logits = []
+        for batch in batches_of_one_shape(len(images), self.batch_size):
+            (rows,) = parallel.share_rows((jnp.asarray(images[batch.rows]),), self.devices)
+            logits.append(batch.without_filling(_logits_of(logits_fn, rows)))
+        return np.concatenate(logits)
 
     def _perturb(
         self, keys: jax.Array, logits_fn: LogitsFn, images: jax.Array, labels: jax.Array
@@ -284,8 +307,13 @@ _to_float = jax.jit(data.to_float)
 
 def _is_right(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> np.ndarray:
     """Whether images are classified correctly."""
+    return ~misclassified(np.asarray(_logits_of(logits_fn, images)), np.asarray(labels))
+
+
+def _logits_of(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
+    """The network at images, compiled once for all networks of the same shapes where it can be."""
     predict = _logits_of_partial if isinstance(logits_fn, jax.tree_util.Partial) else _logits
-    return ~misclassified(np.asarray(predict(logits_fn, images)), np.asarray(labels))
+    return predict(logits_fn, images)
 
 
 def _logits(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:

@@ -28,7 +28,7 @@ PER_CLASS = "per_class"
 PAIRED = "paired"
 """The key of the attacks beside the strongest of them, on the examples that they share."""
 
-EXAMPLES = "evaluation_examples.csv"
+BY_IMAGE = "evaluation_examples.csv"
 """The file that says of each example what it withstood."""
 
 MEASURED = ("robust_accuracy", "interval_95", "after_each", "seconds", "warnings")

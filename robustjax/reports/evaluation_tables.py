@@ -28,7 +28,7 @@ def write_report(summary: Mapping[str, Any], workdir: Path) -> tuple[Path, Path]
     """
     curves = recorded_curves(summary)
     if curves:
-        write_whole(workdir / EPSILON_CURVES, radius_curves(curves))
+        radius_curves(curves, workdir / EPSILON_CURVES)
     return (
         write_whole(workdir / EVALUATION, json.dumps(summary, indent=2) + "\n"),
         write_whole(workdir / "evaluation.md", to_markdown(summary)),

@@ -9,8 +9,22 @@ from typing import Any
 import numpy as np
 
 from robustjax.diagnosis.records import Evidence
-from robustjax.diagnosis.rules import FALSE_ALARM, Diagnosis
+from robustjax.diagnosis.rules import (
+    FALSE_ALARM,
+    PASS,
+    SUSPICIOUS,
+    UNDECIDED,
+    UNDECIDED_BELOW,
+    Comparison,
+    Diagnosis,
+)
 from robustjax.evaluation.suite import wilson_interval
+
+_SAID = (
+    "verdict", "suspicious", "undecided", "level", "clean_accuracy", "interval_95", "examples",
+    "checks", "curves",
+)  # fmt: skip
+"""What the text says in its own words."""
 
 
 def summarize(diagnosis: Diagnosis, evidence: Evidence, **about: Any) -> dict[str, Any]:
@@ -23,8 +37,9 @@ def summarize(diagnosis: Diagnosis, evidence: Evidence, **about: Any) -> dict[st
     """
     clean = evidence.clean
     return {
-        "verdict": "suspicious" if diagnosis.suspicious else "pass",
+        "verdict": diagnosis.verdict,
         "suspicious": list(diagnosis.suspicious),
+        "undecided": list(diagnosis.undecided),
         "level": diagnosis.level,
         "clean_accuracy": float(clean.mean()),
         "interval_95": wilson_interval(int(clean.sum()), len(clean)),
@@ -32,15 +47,10 @@ def summarize(diagnosis: Diagnosis, evidence: Evidence, **about: Any) -> dict[st
         "checks": [
             {
                 "name": check.name,
-                "verdict": "suspicious" if check.suspicious else "pass",
+                "verdict": check.verdict,
                 "rule": check.rule,
                 "comparisons": [
-                    {
-                        **part._asdict(),
-                        "p_value": part.p_value,
-                        "suspicious": part.p_value < diagnosis.level,
-                    }
-                    for part in check.comparisons
+                    compared(part, diagnosis.level, len(clean)) for part in check.comparisons
                 ],
                 "evidence": check.evidence,
             }
@@ -65,6 +75,22 @@ def _curves(evidence: Evidence) -> dict[str, Any]:
     }
 
 
+def compared(part: Comparison, level: float, examples: int) -> dict[str, Any]:
+    """A comparison with its statistics; where it is undecided, how many examples decide it."""
+    verdict, factor = part.verdict(level), part.deciding_factor(level)
+    return {
+        **part._asdict(),
+        "share": part.count / part.of if part.of else None,
+        "interval_95": wilson_interval(part.count, part.of) if part.of else None,
+        "p_value": part.p_value,
+        "verdict": verdict,
+        "suspicious": verdict == SUSPICIOUS,
+        "deciding_examples": (
+            math.ceil(factor * examples) if verdict == UNDECIDED and factor is not None else None
+        ),
+    }
+
+
 def to_markdown(summary: Mapping[str, Any]) -> str:
     """What `summarize` gives, for a person."""
     lines = [
@@ -73,11 +99,12 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         f"{summary['examples']} examples, clean accuracy {100 * summary['clean_accuracy']:.2f} %. "
         f"A comparison is suspicious if its p-value is below {summary['level']:.2g}, so that a "
         f"network within all rules is called so with a probability of {100 * FALSE_ALARM:g} % at "
-        "most. Counts against a share of 50 % are of examples that exactly one of two attacks "
-        "breaks.",
+        f"most (Bonferroni), and undecided if it is below {UNDECIDED_BELOW:g} by itself. All tests "
+        "are exact and one-sided; the sign test is of the examples that exactly one of two attacks "
+        "breaks. Intervals are of 95 % (Wilson).",
         "",
-        "| check | verdict | against the network | allowed | p-value |",
-        "| --- | --- | --- | ---: | ---: |",
+        "| check | verdict | against the network | share (95 %) | allowed | test | p-value |",
+        "| --- | --- | --- | ---: | ---: | --- | ---: |",
     ]
     for check in summary["checks"]:
         for place, part in enumerate(check["comparisons"]):
@@ -85,9 +112,12 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
             count = f"{part['count']} of {part['of']}"
             text = f"{part['statement']}: {count}"
             lines.append(
-                f"| {name} | {_bold(verdict)} | {_bold(text, part['suspicious'])} | "
-                f"{100 * part['allowed']:g} % | {part['p_value']:.2g} |"
+                f"| {name} | {_bold(verdict, verdict)} | {_bold(text, part['verdict'])} | "
+                f"{share_in_words(part)} | {100 * part['allowed']:g} % | {part['test']} | "
+                f"{part['p_value']:.2g} |"
             )
+    decide = what_decides(summary)
+    lines += ["", *(f"* {text}" for text in decide)] if decide else []
     lines += ["", "## The rules, and the numbers behind them", ""]
     for check in summary["checks"]:
         lines.append(f"* {check['name']}. Suspicious if: {check['rule']}")
@@ -97,7 +127,15 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         )
         if shown:
             lines.append(f"  Here: {shown}.")
-    about_all = ("verdict", "suspicious", "level", "clean_accuracy", "interval_95", "examples")
+    about_all = (
+        "verdict",
+        "suspicious",
+        "undecided",
+        "level",
+        "clean_accuracy",
+        "interval_95",
+        "examples",
+    )
     rest = (*about_all, "checks", "curves")
     lines += ["", *(f"* {key}: {_plain(v)}" for key, v in summary.items() if key not in rest)]
     return "\n".join(lines) + "\n"
@@ -105,27 +143,40 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
 
 def verdict_line(summary: Mapping[str, Any]) -> str:
     """The verdict in a line."""
-    count = len(summary["checks"])
-    if not summary["suspicious"]:
-        open_ones = _undecided(summary)
-        rest = f"; too few examples to decide: {'; '.join(open_ones)}" if open_ones else ""
-        return f"pass ({count} checks{rest})"
-    found = ", ".join(summary["suspicious"])
-    return f"suspicious ({len(summary['suspicious'])} of {count} checks: {found})"
+    count, verdict = len(summary["checks"]), summary["verdict"]
+    if verdict == PASS:
+        return f"{PASS} ({count} checks)"
+    found, left_open = summary["suspicious"], summary["undecided"]
+    parts = [f"{len(found)} of {count} checks: {', '.join(found)}"] if found else []
+    if left_open:
+        parts.append(f"too few examples to decide: {', '.join(left_open)}")
+    return f"{verdict} ({'; '.join(parts)})"
 
 
-def _undecided(summary: Mapping[str, Any]) -> list[str]:
-    """Checks that one comparison alone would call suspicious, and all comparisons together not."""
-    return [
-        check["name"]
-        for check in summary["checks"]
-        if check["verdict"] == "pass"
-        and any(part["p_value"] < FALSE_ALARM for part in check["comparisons"])
-    ]
+def what_decides(summary: Mapping[str, Any]) -> list[str]:
+    """For each undecided check, how many examples would decide it if its share stays what it is."""
+    found = []
+    for check in summary["checks"]:
+        numbers = [part["deciding_examples"] for part in check["comparisons"]]
+        enough = min((number for number in numbers if number), default=None)
+        if check["verdict"] == UNDECIDED and enough:
+            found.append(
+                f"{check['name']}: about {enough:,} examples decide it if the share stays what it "
+                f"is here, of {summary['examples']:,}"
+            )
+    return found
 
 
-def _bold(text: str, when: bool | None = None) -> str:
-    return f"**{text}**" if (text == "suspicious" if when is None else when) else text
+def share_in_words(part: Mapping[str, Any]) -> str:
+    """The share of a comparison with its interval, in per cent."""
+    if part["share"] is None:
+        return "none"
+    low, high = part["interval_95"]
+    return f"{100 * part['share']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _bold(text: str, verdict: str) -> str:
+    return f"**{text}**" if verdict in (SUSPICIOUS, UNDECIDED) else text
 
 
 def _number(name: str, value: float | None) -> str:

@@ -325,8 +325,7 @@ def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
 
 def to_table(settings: Sequence[Mapping[str, Any]], centre: str = "median") -> str:
     """The settings as a Markdown table, accuracies in per cent."""
-    attacks = list(dict.fromkeys(attack for entry in settings for attack in entry["accuracy"]))
-    head = ["setting", *attacks, "seeds", "backward passes", "training (s)"]
+    head, rows = table_of(settings)
     lines = [
         f"Accuracy in per cent, {centre} ± sample standard deviation over the seeds; worst case: "
         "correct under every attack; backward passes per image, mean over the epochs; seconds of "
@@ -334,7 +333,15 @@ def to_table(settings: Sequence[Mapping[str, Any]], centre: str = "median") -> s
         "",
         "| " + " | ".join(head) + " |",
         "| --- |" + " ---: |" * (len(head) - 1),
+        *("| " + " | ".join(row) + " |" for row in rows),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def table_of(settings: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The head and the rows of a table of the settings, accuracies in per cent."""
+    attacks = list(dict.fromkeys(attack for entry in settings for attack in entry["accuracy"]))
+    rows = []
     for entry in settings:
         cells = [entry["name"]]
         for attack in attacks:
@@ -343,8 +350,8 @@ def to_table(settings: Sequence[Mapping[str, Any]], centre: str = "median") -> s
         cells.append(f"{len(entry['seeds'])}{failed}")
         for key, form in (("mean_backward_passes", ".2f"), ("training_seconds", ".0f")):
             cells.append("" if entry[key] is None else format(entry[key], form))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return ["setting", *attacks, "seeds", "backward passes", "training (s)"], rows
 
 
 def _shown(accuracy: Mapping[str, float] | None, seeds: int) -> str:
@@ -362,8 +369,22 @@ def to_markdown(settings: Sequence[Mapping[str, Any]], about: Mapping[str, Any])
       settings: of `gather`.
       about: the "center", and what else is to be recorded.
     """
+    facts = {"command": f"`{about['command']}`", **facts_of(settings, about)}
+    for run, error in (pair for entry in settings for pair in entry["failed"].items()):
+        facts[f"failed: {run}"] = error
+    lines = [f"* {key}: {value}" for key, value in facts.items()]
+    return "\n".join([to_table(settings, about["center"]), *lines]) + "\n"
+
+
+def facts_of(settings: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> dict[str, str]:
+    """What the runs of a sweep were measured with, by name.
+
+    Args:
+      settings: of `gather`.
+      about: "total_seconds", where it is known.
+    """
     done = [run for entry in settings for run in entry["runs"]]
-    facts = {"command": f"`{about['command']}`"}
+    facts = {}
     if about.get("total_seconds"):
         facts["time of the whole sweep"] = f"{about['total_seconds']:.0f} s"
     if done:
@@ -378,10 +399,7 @@ def to_markdown(settings: Sequence[Mapping[str, Any]], about: Mapping[str, Any])
             if found:
                 facts[f"warnings: {run['folder']}"] = "; ".join(found)
         facts["versions"] = _distinct(_listed(run["versions"]) for run in done)
-    for run, error in (pair for entry in settings for pair in entry["failed"].items()):
-        facts[f"failed: {run}"] = error
-    lines = [f"* {key}: {value}" for key, value in facts.items()]
-    return "\n".join([to_table(settings, about["center"]), *lines]) + "\n"
+    return facts
 
 
 def _listed(settings: Mapping[str, Any]) -> str:

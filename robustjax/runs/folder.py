@@ -16,6 +16,7 @@ from robustjax.runs.names import (
     CHECKPOINTS,
     DIAGNOSIS,
     EVALUATION,
+    EXAMPLES,
     FIGURES,
     FLAGS,
     METRICS,
@@ -59,6 +60,7 @@ class RunFolder:
       records: of its evaluations, in the order in which they were made.
       diagnosis: content of its diagnosis.json.
       transfer: content of its transfer.json.
+      examples: content of its adversarial_examples.json.
       origin: content of its weights.json, where they were trained elsewhere.
       figures: PNGs of the folder and its figures/, by name.
       damaged: names of PNGs that are not whole.
@@ -73,6 +75,7 @@ class RunFolder:
     records: Sequence[Record] = ()
     diagnosis: Any = None
     transfer: Any = None
+    examples: Any = None
     origin: Any = None
     figures: Sequence[FoundFigure] = ()
     damaged: Sequence[str] = ()
@@ -157,6 +160,7 @@ def read_run(workdir: str, name: str) -> RunFolder:
         records=Evaluations(folder).records(),
         diagnosis=_json(folder / DIAGNOSIS),
         transfer=_json(folder / TRANSFER),
+        examples=_json(folder / EXAMPLES),
         origin=_json(folder / ORIGIN),
         figures=figures,
         damaged=damaged,
@@ -228,12 +232,17 @@ def _figures(folder: Path) -> tuple[list[FoundFigure], list[str]]:
             if path.suffix.lower() != ".png" or not path.is_file():
                 continue
             content = path.read_bytes()
-            whole = content.startswith(_SIGNATURE) and content.endswith(_END)
-            if whole and len(content) > _LEAST_PNG:
+            if is_whole_png(content):
                 found.append(FoundFigure(prefix + path.name, content, *size_of_png(content)))
             else:
                 damaged.append(prefix + path.name)
     return found, damaged
+
+
+def is_whole_png(content: bytes) -> bool:
+    """Whether bytes begin and end as a PNG does."""
+    whole = content.startswith(_SIGNATURE) and content.endswith(_END)
+    return whole and len(content) > _LEAST_PNG
 
 
 def size_of_png(content: bytes) -> tuple[int, int]:

@@ -44,7 +44,7 @@ class Unfinished:
         return path
 
     def load(
-        self, name: str, settings: Mapping[str, Any], rows: int
+        self, name: str, settings: Mapping[str, Any], rows: int, free: tuple[str, ...] = ()
     ) -> dict[str, np.ndarray] | None:
         """What was saved of an attack; None if nothing was, or it cannot be read.
 
@@ -52,6 +52,7 @@ class Unfinished:
           name: of the attack.
           settings: of the attack.
           rows: how many examples there are.
+          free: beginnings of the names of arrays that may have another length.
 
         Returns:
           "done", a whole number from 0 to `rows`, and arrays [rows, ...].
@@ -68,7 +69,11 @@ class Unfinished:
         done = found.get("done", np.zeros(()))
         if done.shape or done.dtype.kind != "i" or not 0 <= done <= rows:
             return None
-        fits = all(array.shape[:1] == (rows,) for name, array in found.items() if name != "done")
+        fits = all(
+            array.shape[:1] == (rows,)
+            for name, array in found.items()
+            if name != "done" and not name.startswith(free)
+        )
         return found if fits else None
 
     def save(

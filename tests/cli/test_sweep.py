@@ -136,12 +136,12 @@ def test_the_seeds_make_other_runs(swept):
 def test_the_report_is_made_again_from_the_folder_alone(swept, launch, tmp_path):
     folder, _, again = swept
     before = json.loads((folder / "sweep.json").read_text())
-    for name in ("sweep.md", "sweep.png", "sweep.csv"):
+    for name in ("sweep.md", "sweep.html", "sweep.png", "sweep.csv"):
         (folder / name).unlink()
     code, printed = launch(f"--sweep_dir={folder}", "--report_only")
     assert code == 0 and printed.out == again.stdout
     assert {path.name for path in folder.glob("sweep.*")} == {
-        "sweep.csv", "sweep.json", "sweep.md", "sweep.png",
+        "sweep.csv", "sweep.html", "sweep.json", "sweep.md", "sweep.png",
     }  # fmt: skip
     assert json.loads((folder / "sweep.json").read_text()) == before
     code, printed = launch(f"--sweep_dir={folder}", "--report_only", "--center=mean")

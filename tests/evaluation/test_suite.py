@@ -9,6 +9,7 @@ import pytest
 
 from robustjax import attacks, data, evaluation
 from robustjax.evaluation import protocols
+from robustjax.evaluation.broken import KEPT, FirstBroken
 from robustjax.files import Path
 from robustjax.runs.resumable import Unfinished
 
@@ -253,7 +254,8 @@ def test_rows_that_have_stopped_are_not_computed(dataset, monkeypatch, name, suc
             keep_images=True,
         )
         jax.effects_barrier()
-        return found, sum(rows)
+        # Less the look at the first that are broken.
+        return found, sum(rows) - 25
 
     monkeypatch.setattr("robustjax.attacks.engine.cpu.ROWS_OF_A_CHUNK", 3)
     found, computed = run()
@@ -421,3 +423,35 @@ def test_what_else_lies_under_the_name_of_an_unfinished_attack_is_no_part_of_it(
     assert kept.load("pgd-2", {}, 4) is None
     kept.save("pgd-2", {}, now=True, done=np.array(2), correct=np.ones(4, bool))
     assert kept.load("pgd-2", {}, 4)["done"] == 2
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd-3"])
+def test_the_first_broken_examples_are_kept_whatever_the_size_of_a_batch(dataset, name):
+    found = scores(dataset, [name])
+    score, clean = found[name], found["clean"]
+    assert clean.broken is None
+    expected = np.flatnonzero(clean.correct & ~score.correct)[:KEPT]
+    broken = score.broken
+    np.testing.assert_array_equal(broken.positions, expected)
+    np.testing.assert_array_equal(broken.labels, dataset.labels[expected])
+    np.testing.assert_allclose(broken.clean, dataset.images[expected] / 255.0, atol=1e-7)
+    assert np.abs(broken.adversarial - broken.clean).max() <= EPSILON + 1e-6
+    # What the network says, in float64.
+    for images, logits in (
+        (broken.clean, broken.clean_logits), (broken.adversarial, broken.adversarial_logits),
+    ):  # fmt: skip
+        flat = (np.float64(images) - 0.5).reshape(len(images), -1)
+        np.testing.assert_allclose(logits, flat @ np.float64(WEIGHTS), atol=1e-5)
+    assert np.all(broken.clean_logits.argmax(axis=1) == broken.labels)
+    assert np.all(broken.adversarial_logits.argmax(axis=1) != broken.labels)
+
+
+def test_nothing_broken_is_nothing_kept_and_no_more_than_a_few_are():
+    collected, images = FirstBroken(), np.zeros((4, 2, 2, 1), np.float32)
+    collected.add(np.arange(4), np.zeros(4, bool), images)
+    assert collected.as_arrays() == {} and collected.of(None, None) is None
+    for first in (0, 4):
+        collected.add(np.arange(first, first + 4), np.array([True, False, True, True]), images)
+    stored = FirstBroken(collected.as_arrays()).as_arrays()
+    assert stored["broken_positions"].tolist() == [0, 2, 3, 4, 6, 7]
+    assert stored["broken_images"].shape == (KEPT, 2, 2, 1)

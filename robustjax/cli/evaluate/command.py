@@ -34,23 +34,25 @@ from robustjax.evaluation.asked import Asked
 from robustjax.evaluation.given_images import FORM
 from robustjax.evaluation.spec import CLEAN, IMAGES, STEPPED, AttackSpec
 from robustjax.evaluation.suite import AttackScore, Progress
-from robustjax.evaluation.summary import EXAMPLES
+from robustjax.evaluation.summary import BY_IMAGE
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path, require_writable, write_whole
 from robustjax.flags import NumberParser, define_attacks, define_numbers
 from robustjax.progress import terminal_bar
 from robustjax.reports.corruptions import table as corruption_table
+from robustjax.reports.examples import add_examples
 from robustjax.runs.claim import has_begun
 from robustjax.runs.evaluations import RECORDS, RECORDS_LOCK, Evaluations, Record, subject_of
-from robustjax.runs.names import EVALUATION, FIGURES
+from robustjax.runs.names import EVALUATION, EXAMPLES, FIGURES
 from robustjax.runs.resumable import Unfinished
 from robustjax.text import format_value
 from robustjax.training.units import require_inside_box
 
 DESCRIPTION = """\
 Attacks the network of a run; adds what it finds to evaluation.json and evaluation.md in its
---workdir, which sum up all that was ever measured. The same command goes on where it was
-interrupted, and measures nothing again that is there, unless --again says so.
+--workdir, which sum up all that was ever measured, and a few images that each attack breaks to
+adversarial_examples.json, for the report. The same command goes on where it was interrupted, and
+measures nothing again that is there, unless --again says so.
 
   python launch/evaluate.py --workdir=runs/trades --attacks=clean,fgsm,pgd-20,cw-30,autoattack
   python launch/evaluate.py --workdir=runs/trades --attacks=autoattack --examples=1000
@@ -162,7 +164,7 @@ def _main() -> None:
     for warning in reports.warnings(found.summary):
         app.warn(warning)
     report, numbers = found.files[1], found.files[0]
-    by_image = numbers.parent / EXAMPLES
+    by_image = numbers.parent / BY_IMAGE
     print(
         f"report: {report}   figures for programs: {numbers}   image by image: {by_image}",
         file=sys.stderr,
@@ -331,7 +333,7 @@ def evaluate_run(
         folder = require_writable(
             workdir,
             f"--workdir={workdir}",
-            files=(EVALUATION, "evaluation.md", EXAMPLES, RECORDS, RECORDS_LOCK),
+            files=(EVALUATION, "evaluation.md", BY_IMAGE, EXAMPLES, RECORDS, RECORDS_LOCK),
             folders=(UNFINISHED, ADVERSARIAL, FIGURES),
         )
     network = load_network(
@@ -400,6 +402,7 @@ def evaluate_run(
         devices,
         unfinished,
         save_images,
+        not epsilons,
         quiet,
         {},
     )
@@ -433,7 +436,7 @@ def evaluate_run(
     listed = accumulated.examples_of_run(
         Evaluations(folder).records(), config.norm, config.test_epsilon
     )
-    write_whole(folder / EXAMPLES, listed)
+    write_whole(folder / BY_IMAGE, listed)
     if unfinished is not None and not evaluation_of.failures:
         unfinished.remove()
     if epsilons:
@@ -459,6 +462,7 @@ class _Evaluation(NamedTuple):
     devices: Sequence[jax.Device]
     unfinished: Unfinished | None
     save_images: bool
+    shows_examples: bool
     quiet: bool
     failures: dict[str, Exception]
 
@@ -497,6 +501,14 @@ class _Evaluation(NamedTuple):
         self.failures.update(failures)
         if self.save_images:
             self._save_images(scores)
+        if self.shows_examples:
+            add_examples(
+                self.folder,
+                scores,
+                self.network.test_set.class_names,
+                dataset=self.data["dataset"],
+                checkpoint={name: self.attacked[name] for name in ("kind", "step")},
+            )
         new += accumulated.records_of(
             {name: score for name, score in scores.items() if name not in there},
             data=self.data,

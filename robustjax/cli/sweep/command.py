@@ -29,6 +29,7 @@ from robustjax.files import Path, read_json, require_writable, write_whole
 from robustjax.flags import define_attacks, define_choice, define_flags
 from robustjax.reports import sweep as results
 from robustjax.reports.figures import sweep as sweep_figures
+from robustjax.reports.html.page import page_of_sweep
 from robustjax.reports.sweep_pairs import paired_settings, pairs_to_markdown
 from robustjax.runs.lock import Lock
 from robustjax.runs.log import read_rows
@@ -48,9 +49,9 @@ finished is not repeated and what was interrupted is resumed, so the same comman
 --grid=NAME=V1,V2,... sweeps over a flag of launch/train.py; values that contain commas are
 separated by semicolons instead. --grid='epsilon,step_size=0.03:0.003;0.06:0.006' sweeps over two
 flags at once. --grid='flagfile=A;B' compares flag files, which every other flag overrides; a
-repeated --grid gives all combinations. The result is sweep.md, sweep.json, sweep.png, sweep.csv, of
-the runs that the last command asked for; --sweep_dir=DIR --report_only makes it again. Each run has
-its folder and its log in DIR/runs."""
+repeated --grid gives all combinations. The result is sweep.html, sweep.md, sweep.json, sweep.png,
+sweep.csv, of the runs that the last command asked for; --sweep_dir=DIR --report_only makes it
+again. Each run has its folder and its log in DIR/runs."""
 
 OWN_GROUPS = {
     "sweep": ["sweep_dir", "grid", "seeds", "parallel", "report_only", "center"],
@@ -122,7 +123,7 @@ def _main() -> None:
         )
     plan = [] if as_recorded else planned_runs(folder, values.grid, values.seeds, values)
     _check_attacks(plan)
-    files = [f"sweep.{suffix}" for suffix in ("json", "md", "csv", "png")]
+    files = [f"sweep.{suffix}" for suffix in ("json", "md", "html", "csv", "png")]
     require_writable(folder, f"--sweep_dir={folder}", files=files, folders=(RUNS,))
     with Lock(folder / _LOCK, "a sweep"):
         if as_recorded:
@@ -287,7 +288,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 def _show(folder: Path, settings: Sequence[dict[str, Any]], centre: str) -> None:
     print(results.to_table(settings, centre))
-    print(f"results: {folder / 'sweep.md'}   figure: {folder / 'sweep.png'}", file=sys.stderr)
+    page, table = folder / "sweep.html", folder / "sweep.md"
+    print(f"results: {page}   {table}   figure: {folder / 'sweep.png'}", file=sys.stderr)
 
 
 def write_results(
@@ -296,7 +298,7 @@ def write_results(
     about: dict[str, Any],
     wanted: Mapping[Path, results.Wanted] | None = None,
 ) -> list[dict[str, Any]]:
-    """Writes sweep.json, sweep.md, and the figure of what is there.
+    """Writes sweep.json, sweep.md, sweep.html, and the figure of what is there.
 
     Args:
       folder: of the sweep.
@@ -324,6 +326,7 @@ def write_results(
     write_whole(folder / "sweep.json", json.dumps(content, indent=2) + "\n")
     table = results.to_markdown(settings, about) + pairs_to_markdown(pairs)
     write_whole(folder / "sweep.md", table)
+    write_whole(folder / "sweep.html", page_of_sweep(folder.name, settings, about))
     found = [entry for entry in settings if entry["accuracy"]]
     if found:
         path = folder / "sweep.png"

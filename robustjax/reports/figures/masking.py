@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robustjax.diagnosis.rules import PASS, SUSPICIOUS, UNDECIDED
 from robustjax.files import Path
 from robustjax.reports.figures.canvas import save, write_numbers
 
-_PASS, _SUSPICIOUS = "tab:green", "tab:red"
+_COLOURS = {PASS: "tab:green", UNDECIDED: "tab:orange", SUSPICIOUS: "tab:red"}
 
 Points = list[tuple[str, str | float, float]]
 """Panel, place on its axis, value."""
@@ -141,8 +142,8 @@ def _verdicts(axes: Axes, summary: Mapping[str, Any]) -> None:
     axes.axis("off")
     axes.set_title(f"verdict: {summary['verdict']}")
     for place, check in enumerate(summary["checks"]):
-        suspicious = check["verdict"] == "suspicious"
-        colour, mark = (_SUSPICIOUS, "suspicious") if suspicious else (_PASS, "pass")
+        mark = check["verdict"]
+        colour = _COLOURS[mark]
         y = 0.97 - place * 0.97 / len(summary["checks"])
         axes.text(0.02, y, mark, color=colour, transform=axes.transAxes, va="top", fontsize=9.5)
         axes.text(0.3, y, check["name"], transform=axes.transAxes, va="top", fontsize=9.5)

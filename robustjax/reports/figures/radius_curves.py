@@ -1,32 +1,35 @@
-"""Robust accuracy over the radius of the ball, as a PNG in memory."""
+"""Robust accuracy over the radius of the ball."""
 
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from robustjax.reports.figures.scores import COLOURS, MARKERS, as_png
+from robustjax.files import Path
+from robustjax.reports.figures.canvas import save
 from robustjax.reports.recorded_curves import Curve, radii_of
 from robustjax.text import format_value
 
 _MOST_TICKS = 12
+_MARKERS = "osD^vPX*<>"
 
 
-def radius_curves(curves: Sequence[Curve]) -> bytes:
+def radius_curves(curves: Sequence[Curve], path: Path) -> Path:
     """Draws each curve with its 95 % intervals.
 
     Args:
       curves: at least one.
+      path: of the PNG to write; its folder is made.
     """
     figure = Figure(figsize=(6.2, 3.8), layout="constrained")
     axes = figure.subplots()
     for number, curve in enumerate(curves):
         radii = list(curve.scores)
         found = list(curve.scores.values())
-        colour = COLOURS[number % len(COLOURS)]
+        colour = f"C{number % 10}"
         axes.plot(
             radii,
             [100 * (score.accuracy or 0) for score in found],
-            marker=MARKERS[number % len(MARKERS)],
+            marker=_MARKERS[number % len(_MARKERS)],
             markersize=4.5,
             color=colour,
             label=curve.name,
@@ -46,4 +49,4 @@ def radius_curves(curves: Sequence[Curve]) -> bytes:
         axes.spines[side].set_visible(False)
     for text in axes.legend(fontsize=9, frameon=False).get_texts():
         text.set_parse_math(False)
-    return as_png(figure)
+    return save(figure, path)

@@ -48,7 +48,7 @@ def accuracy_against_value(
     lines = {
         (f"{name} {rest}".strip() if len(sweeps) > 1 else rest or name): entries
         for name, settings in sweeps.items()
-        for rest, entries in _lines(name, settings, flag).items()
+        for rest, entries in lines_of(name, settings, flag).items()
     }
     attacks = list(
         dict.fromkeys(
@@ -98,7 +98,7 @@ def _common_axis(sweeps: Mapping[str, Settings]) -> str:
     return flag
 
 
-def _lines(name: str, settings: Settings, flag: str) -> dict[str, list[Mapping[str, Any]]]:
+def lines_of(name: str, settings: Settings, flag: str) -> dict[str, list[Mapping[str, Any]]]:
     """The settings that one line connects, by what the lines differ in."""
     for entry in settings:
         if not _is_number(entry["values"].get(flag, "")):

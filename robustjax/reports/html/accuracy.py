@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustjax.reports.figures.radius_curves import radius_curves
-from robustjax.reports.figures.scores import SCALE, describe, score_bars
-from robustjax.reports.html.elements import Accuracy, Remark, Table, Value, figure
+from robustjax.reports.html.charts import Plot, Track, Tracks, Values, plot
+from robustjax.reports.html.elements import Accuracy, Remark, Table, Value
 from robustjax.reports.html.values import columns_of_numbers, render, title
-from robustjax.reports.recorded_curves import NESTED, radii_of, recorded_curves
+from robustjax.reports.recorded_curves import NESTED, Curve, radii_of, recorded_curves
 from robustjax.reports.recorded_scores import (
+    CLEAN,
     WORST,
     WORST_SHARED,
     Score,
@@ -47,11 +47,9 @@ def accuracy(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "warnings": [Remark(*warning) for warning in recorded_warnings(evaluation)],
         "table": Table(head, rows, caption, (1, 2), ends_in_total=in_total),
-        "figure": figure(
-            score_bars(scores),
-            alt=f"Accuracy with 95 % interval: {describe(scores)}",
-            caption="Accuracy under each attack; the whiskers are the 95 % intervals.",
-            scale=SCALE,
+        "chart": Tracks(
+            [("", [accuracy_track(score.name, score, bar=True) for score in scores])],
+            caption="Accuracy under each attack, from 0 to 100 %, with its 95 % interval.",
         ),
         "curves": _curves(evaluation),
         "verdicts": [
@@ -73,7 +71,7 @@ def accuracy(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _curves(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The table of attacks over the radius, and its figure; None if there is none."""
+    """The table of attacks over the radius, and its chart; None if there is none."""
     curves = recorded_curves(evaluation)
     if not curves:
         return None
@@ -84,21 +82,57 @@ def _curves(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
                  for one in found]  # fmt: skip
         rows.append([format_value(radius), *cells])
     heads = [f"{curve.name}, {curve.norm}, {curve.examples} examples" for curve in curves]
-    said = "; ".join(
-        f"{curve.name}: "
-        + ", ".join(f"{one.percent()} % at {radius:.3g}" for radius, one in curve.scores.items())
-        for curve in curves
-    )
     caption = f"Robust accuracy (%) over the radius, with 95 % intervals. {NESTED}"
     return {
         "table": Table(["epsilon", *heads], rows, caption, range(1, len(curves) + 1)),
-        "figure": figure(
-            radius_curves(curves),
-            alt=f"Robust accuracy over epsilon: {said}",
-            caption="Robust accuracy over the radius of the ball; the bands are 95 % intervals.",
-            scale=SCALE,
-        ),
+        "chart": _chart(curves),
     }
+
+
+def _chart(curves: Sequence[Curve]) -> Plot | None:
+    """Robust accuracy over the radius, each curve in the band of its 95 % intervals."""
+    lines = []
+    for curve in curves:
+        known = [(radius, one) for radius, one in curve.scores.items() if one.accuracy is not None]
+        intervals = [one.interval for _, one in known if one.interval is not None]
+        band = [(100 * low, 100 * high) for low, high in intervals]
+        lines.append(
+            Values(
+                curve.name,
+                [(radius, 100 * (one.accuracy or 0)) for radius, one in known],
+                band if len(band) == len(known) else (),
+            )
+        )
+    norms = ", ".join(dict.fromkeys(curve.norm for curve in curves))
+    return plot(
+        "Robust accuracy over the radius of the ball",
+        lines,
+        x_name=f"epsilon ({norms})",
+        y_name="robust accuracy (%)",
+        y_range=(0, 100),
+    )
+
+
+def accuracy_track(label: str, score: Score, *, bar: bool = False) -> Track:
+    """A score on a line from 0 to 100 %.
+
+    Args:
+      label: beside it.
+      score: the accuracy and its interval.
+      bar: whether it is drawn as a bar.
+    """
+    value = "no accuracy" if score.accuracy is None else f"{score.percent()} %"
+    between = score.interval
+    if between is not None:
+        value += f" ({100 * between[0]:.1f} to {100 * between[1]:.1f})"
+    return Track(
+        label=label,
+        value=value,
+        share=None if score.accuracy is None else 100 * score.accuracy,
+        interval=None if between is None else (100 * between[0], 100 * between[1]),
+        tone={CLEAN: "clean", WORST: "worst", WORST_SHARED: "worst"}.get(score.name, "attack"),
+        bar=bar,
+    )
 
 
 def _details(score: Score) -> list[tuple[str | None, Value]]:

@@ -7,15 +7,16 @@ from typing import Any
 
 from robustjax.reports.compared_columns import BEST, TIED, columns_of, leads_of, mark
 from robustjax.reports.compared_verdicts import paired_runs
-from robustjax.reports.figures.scores import SCALE, describe, scores_of_runs
-from robustjax.reports.html.elements import Accuracy, Commands, Link, Remark, Table, figure
+from robustjax.reports.html.accuracy import accuracy_track
+from robustjax.reports.html.charts import Tracks
+from robustjax.reports.html.diagnosis import diagnosis
+from robustjax.reports.html.elements import Accuracy, Commands, Link, Remark, Table
 from robustjax.reports.html.values import title
 from robustjax.reports.recorded_scores import (
     Lead,
     Score,
     format_setting,
     recorded_facts,
-    recorded_scores,
     recorded_warnings,
 )
 from robustjax.reports.repeat_commands import first_evaluation_command
@@ -31,21 +32,24 @@ def comparison(runs: Sequence[RunFolder]) -> dict[str, Any]:
     leads = leads_of(columns)
     pairs = paired_runs(runs, columns)
     missing = [run for run in runs if run.evaluation is None]
-    every = [
-        f"{run.name}: {describe(recorded_scores(run.evaluation))}"
-        for run in runs
-        if run.evaluation is not None
-    ]
     return {
         "missing": ", ".join(run.name for run in missing),
         "evaluate_first": Commands("\n".join(first_evaluation_command(run) for run in missing)),
         "table": columns and _table(runs, columns, leads),
-        "figure": columns
-        and figure(
-            scores_of_runs([run.name for run in runs], columns),
-            alt=f"Accuracies with 95 % intervals. {'. '.join(every)}",
-            caption="Accuracy under each attack; the whiskers are the 95 % intervals.",
-            scale=SCALE,
+        "chart": columns
+        and Tracks(
+            [
+                (
+                    attack,
+                    [
+                        accuracy_track(run.name, score)
+                        for run, score in zip(runs, scores, strict=True)
+                        if score is not None
+                    ],
+                )
+                for attack, scores in columns.items()
+            ],
+            caption="Accuracy under each attack, from 0 to 100 %, with its 95 % interval.",
         ),
         "unmarked": [
             Remark(name, found.why_none) for name, found in leads.items() if found.why_none
@@ -56,6 +60,11 @@ def comparison(runs: Sequence[RunFolder]) -> dict[str, Any]:
             Link(run.name, f"run-{number}-accuracy")
             for number, run in enumerate(runs)
             if recorded_warnings(run.evaluation)
+        ],
+        "diagnosed": [
+            Remark(run.name, f"{found.verdict}, {found.headline}")
+            for run in runs
+            if (found := diagnosis(run.diagnosis)) is not None
         ],
         **_differences(runs),
     }

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustjax.files import Path
-from robustjax.reports.figures import canvas as figures
-from robustjax.reports.html.elements import Commands, Facts, Figure, Table, figure
+from robustjax.reports.html.charts import Plot, Values, plot
+from robustjax.reports.html.elements import Commands, Facts, Table
 from robustjax.reports.html.values import duration, is_number, known, title
 from robustjax.reports.repeat_commands import resume_command
 from robustjax.runs.checkpoint import METRIC
@@ -28,6 +26,13 @@ _LOGGED = {
     "mean_backward_passes": "backward passes per image",
     "images_per_second": "images/s",
     "elapsed_seconds": "time since the start",
+}
+
+_CURVES = {
+    "holdout_clean_accuracy": "hold-out, clean",
+    "holdout_robust_accuracy": "hold-out, robust",
+    "train_clean_accuracy": "training examples, clean",
+    "train_robust_accuracy": "training examples, robust",
 }
 
 
@@ -73,18 +78,31 @@ def _is_above(planned: str | None, epoch: Any) -> bool:
         return False
 
 
-def _curves(run: RunFolder) -> Figure | None:
-    """The curves; None where the log lacks figures that they are drawn from."""
+def _curves(run: RunFolder) -> list[Plot]:
+    """The curves; none where the log lacks figures that they are drawn from."""
     if not all(_can_be_drawn(row) for row in run.rows):
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = figures.training_curves(run.rows, Path(folder) / "training.png").read_bytes()
-    return figure(
-        drawn,
-        alt=f"Accuracy and loss for each of {len(run.rows)} epochs; {_of_row(run.rows[-1])}",
-        caption="Accuracy and training loss per epoch; robust accuracies are those of a short "
-        "attack during training, on a sample.",
-    )
+        return []
+    lines = [
+        Values(label, _points(run.rows, key, 100))
+        for key, label in _CURVES.items()
+        if all(row[key] is not None for row in run.rows)
+    ]
+    drawn = [
+        plot("Accuracy", lines, x_name="epoch", y_name="accuracy (%)", y_range=(0, 100)),
+        plot(
+            "Training loss",
+            [Values("loss", _points(run.rows, "loss", 1))],
+            x_name="epoch",
+            y_name="loss",
+        ),
+    ]
+    return [chart for chart in drawn if chart is not None]
+
+
+def _points(
+    rows: Sequence[Mapping[str, Any]], key: str, scale: int
+) -> list[tuple[float, float | None]]:
+    return [(row["epoch"], scale * row[key] if is_number(row[key]) else None) for row in rows]
 
 
 def _can_be_drawn(row: Mapping[str, Any]) -> bool:

@@ -99,7 +99,7 @@ class Figure(NamedTuple):
     name: str = ""
 
 
-def figure(png: bytes, *, alt: str, caption: str, name: str = "", scale: int = 1) -> Figure:
+def figure(png: bytes, *, alt: str, caption: str, name: str = "") -> Figure:
     """A PNG as it goes into the page.
 
     Args:
@@ -107,8 +107,7 @@ def figure(png: bytes, *, alt: str, caption: str, name: str = "", scale: int = 1
       alt: what it shows, for who cannot see it.
       caption: below it.
       name: of its file.
-      scale: pixels of the PNG for one of the page.
     """
-    width, height = (size // scale for size in size_of_png(png))
+    width, height = size_of_png(png)
     source = "data:image/png;base64," + base64.b64encode(png).decode()
     return Figure(source, width, height, alt, caption, name)

@@ -8,7 +8,9 @@ from typing import Any
 from robustjax.reports.html.about import identity
 from robustjax.reports.html.accuracy import accuracy
 from robustjax.reports.html.course import training
+from robustjax.reports.html.diagnosis import Diagnosed, diagnosis
 from robustjax.reports.html.elements import Code, Commands, Facts, Figure, Table, Value, figure
+from robustjax.reports.html.examples import examples
 from robustjax.reports.html.values import render, title
 from robustjax.reports.recorded_curves import recorded_curves
 from robustjax.reports.recorded_scores import (
@@ -34,19 +36,29 @@ def headline(run: RunFolder) -> str:
 
 def one_run(run: RunFolder) -> dict[str, Any]:
     """Everything about a run, as templates/run.html draws it."""
+    diagnosed = diagnosis(run.diagnosis)
     return {
         "name": run.name,
         "workdir": run.workdir,
         "headline": headline(run),
-        "tiles": _tiles(run),
+        "tiles": _tiles(run, diagnosed),
         "accuracy": None if run.evaluation is None else accuracy(run.evaluation),
         "evaluate_first": Commands(first_evaluation_command(run)),
+        "diagnosis": diagnosed,
+        "examples": examples(
+            run.examples,
+            {
+                score.name: score.accuracy
+                for score in recorded_scores(run.evaluation)
+                if score.accuracy is not None
+            },
+        ),
         "identity": identity(run),
         "training": training(run),
         "recorded": [
             (name, label, _recorded(content, key))
             for name, label, content, key in (
-                ("diagnosis", "Diagnosis", run.diagnosis, "checks"),
+                ("diagnosis", "Diagnosis", None if diagnosed else run.diagnosis, "checks"),
                 ("transfer", "Transfer attacks", run.transfer, "transfer"),
             )
             if content is not None
@@ -58,8 +70,8 @@ def one_run(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def _tiles(run: RunFolder) -> list[tuple[str, str, str]]:
-    """The two figures that matter most, and what they rest on: each with a word below it."""
+def _tiles(run: RunFolder, diagnosed: Diagnosed | None) -> list[tuple[str, str, str]]:
+    """The figures that matter most, and what they rest on: each with a word below it."""
     scores = {score.name: score for score in recorded_scores(run.evaluation)}
     shown = []
     for name, label in ((CLEAN, "clean accuracy"), (WORST, "worst case over the attacks")):
@@ -74,6 +86,8 @@ def _tiles(run: RunFolder) -> list[tuple[str, str, str]]:
     trained = ", in training" if run.origin is None else ""
     if radius:
         shown.append(("epsilon", radius, f"{run.flags.get('norm', '')} ball{trained}"))
+    if diagnosed is not None:
+        shown.append(("masked gradients", diagnosed.verdict, diagnosed.headline))
     return shown
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -15,6 +15,7 @@ from robustjax.files import Path, require_writable, write_whole
 from robustjax.reports import markdown as markdown_report
 from robustjax.reports.html.comparison import comparison
 from robustjax.reports.html.one_run import headline, one_run
+from robustjax.reports.html.sweep import sweep
 from robustjax.runs.folder import RunFolder, read_runs
 
 _TEMPLATES = jinja2.Environment(
@@ -84,6 +85,19 @@ def page_of_runs(runs: Sequence[RunFolder]) -> str:
     """The page that compares runs, with the details of each below."""
     title = f"{len(runs)} runs compared"
     return _page("several.html", title, runs=list(map(one_run, runs)), compared=comparison(runs))
+
+
+def page_of_sweep(
+    name: str, settings: Sequence[Mapping[str, Any]], about: Mapping[str, Any]
+) -> str:
+    """The page of a sweep.
+
+    Args:
+      name: of the sweep.
+      settings: of `reports.sweep.gather`.
+      about: the "command", the "center", and what else was recorded.
+    """
+    return _page("sweep.html", f"Sweep: {name}", swept=sweep(settings, about))
 
 
 def _page(template: str, title: str, **values: Any) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from robustjax.reports.html.elements import Facts, Table, Value
 from robustjax.reports.recorded_scores import format_setting
@@ -63,7 +63,7 @@ def render(key: str, value: Any, depth: int = 0) -> Value:
     return ", ".join(scalar(key, part) for part in value)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 

@@ -1,7 +1,7 @@
 """A report in a real browser; skipped where none of `BROWSERS` is installed.
 
 To run it: `apt-get install chromium`, then
-`make test ARGS=tests/evaluation/test_html_in_browser.py`.
+`make test ARGS=tests/reports/html/test_in_browser.py`.
 """
 
 import itertools
@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from robustjax import evaluation
 from robustjax.config import TrainConfig
@@ -142,6 +143,20 @@ def write_run(folder, seed):
     }
     found = evaluation.summarize(scores, dataset="digits test", note="x" * 300)
     (folder / "evaluation.json").write_text(json.dumps(found))
+    evidence = {"clean": 0.9, "a rather long name of what was measured": 0.25}
+    checks = [
+        {
+            "name": f"check {count}", "rule": "a rule that is long " * 5, "evidence": evidence,
+            "comparisons": [
+                {"statement": "what is compared " * 4, "count": count, "of": 60, "allowed": 0.2}
+            ],
+        }
+        for count in (10, 20, 60)
+    ]  # fmt: skip
+    curves = {"steps": [0, 1, 1000], "accuracy": [0.9, 0.5, 0.25]}
+    diagnosis = {"level": 0.001, "examples": 100, "checks": checks, "curves": curves}
+    (folder / "diagnosis.json").write_text(json.dumps(diagnosis))
+    Image.new("RGB", (900, 300), "teal").save(folder / "wide.png")
     return str(folder)
 
 
@@ -162,7 +177,13 @@ OVERFLOWING = """
 """
 
 
-@pytest.mark.parametrize("width", [1280, 400])
+CHARTS = """
+[...document.querySelectorAll("svg[role=img]")].filter(chart => !chart.closest("details"))
+  .map(chart => chart.getBoundingClientRect().width)
+"""
+
+
+@pytest.mark.parametrize("width", [400, 900, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_page_fits_shows_its_images_and_asks_for_nothing(browser, pages, width, scheme):
     for page in pages:
@@ -171,14 +192,35 @@ def test_a_page_fits_shows_its_images_and_asks_for_nothing(browser, pages, width
         assert browser.value("document.documentElement.scrollWidth") <= width
         assert browser.value(OVERFLOWING) == []
         widths = browser.value("[...document.images].map(image => image.naturalWidth)")
-        assert len(widths) >= 2 and min(widths) > 0
+        assert widths and min(widths) > 0
+        drawn = browser.value(CHARTS)
+        assert len(drawn) > 10 and all(chart > 80 for chart in drawn)
         requests = [sent["request"]["url"] for sent in browser.told("Network.requestWillBeSent")]
         assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
         assert browser.told("Log.entryAdded") == []
 
 
+BEYOND = """
+[...document.querySelectorAll("table, .card, .plot, pre")].filter(element =>
+  element.getBoundingClientRect().right >
+  (element.closest(".card") || document.documentElement).getBoundingClientRect().right + 1
+).map(element => element.outerHTML.slice(0, 80))
+"""
+
+
+def test_on_paper_nothing_is_cut_off_or_folded(browser, pages):
+    browser.open(pages[0], 718, "light")  # A4 less the margins of 1 cm.
+    browser.call("Emulation.setEmulatedMedia", media="print", features=[])
+    assert browser.value(BEYOND) == []
+    heights = browser.value(
+        "[...document.querySelectorAll('.card table')].map(table => table.offsetHeight)"
+    )
+    assert len(heights) == 3 and min(heights) > 20
+
+
 LUMINANCES = """
-const texts = "p, td, th, dd, dt, li, h1, h2, figcaption, caption, summary, a, code, small, .mark";
+const texts = "p, td, th, dd, dt, li, h1, h2, figcaption, caption, summary, a, code, small, .mark,"
+  + ".badge, .label, .value, svg text";
 [...document.querySelectorAll(texts)].map(element => {
   const of = colour => colour.match(/[0-9.]+/g).slice(0, 3).map(Number)
     .map(part => part / 255)
@@ -187,7 +229,8 @@ const texts = "p, td, th, dd, dt, li, h1, h2, figcaption, caption, summary, a, c
   let behind = element;
   while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)")
     behind = behind.parentElement;
-  return [of(getComputedStyle(element).color), of(getComputedStyle(behind).backgroundColor)];
+  const colour = element.matches("svg text") ? "fill" : "color";
+  return [of(getComputedStyle(element)[colour]), of(getComputedStyle(behind).backgroundColor)];
 })
 """
 
