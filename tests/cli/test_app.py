@@ -71,7 +71,7 @@ def test_help_lists_groups_flags_and_defaults(launch, argument):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--nubmer=7"], "unknown flag --nubmer; did you mean --number?"),
+        (["--nubmer=7"], "--nubmer: there is no such flag; did you mean --number?"),
         (["--number=seven"], "flag --number=seven"),
         (["number"], "'number' is not a flag; flags are written as --name=value"),
     ],

@@ -49,7 +49,7 @@ def test_lists_of_methods_and_networks():
     [
         ("train", ["--epsilom=1"], "did you mean --epsilon?"),
         ("train", ["--flagfile=launch/quickstart.flags", "--tau=3"], "'tau'"),
-        ("evaluate", ["--" + "long" * 300], "unknown flag --longlong"),
+        ("evaluate", ["--" + "long" * 300], "error: --longlong"),
         ("evaluate", [], "--workdir is not given"),
         ("evaluate", ["--workdir=nowhere"], "--workdir=nowhere holds no run"),
         ("evaluate", ["--workdir=nowhere", "--attacks=pdg-20"], "--attacks=pdg-20: accepted are"),

@@ -1,14 +1,16 @@
 """Figures of recorded accuracies with their 95 % intervals, as PNGs in memory."""
 
+from __future__ import annotations
+
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from robustjax.reports.recorded_scores import CLEAN, WORST, Score
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SCALE = 2
 """Pixels for one of the page: sharp on dense screens and on paper."""
@@ -25,7 +27,7 @@ def score_bars(scores: Sequence[Score]) -> bytes:
     Args:
       scores: at least one; those without an accuracy have no bar.
     """
-    figure = Figure(figsize=(6.2, 0.75 + 0.36 * len(scores)), layout="constrained")
+    figure = _figure(6.2, 0.75 + 0.36 * len(scores))
     axes = figure.subplots()
     for place, score in enumerate(scores):
         if score.accuracy is None:
@@ -58,7 +60,7 @@ def scores_of_runs(names: Sequence[str], columns: Mapping[str, Sequence[Score | 
       columns: attack -> its score for each run, None where there is none.
     """
     height = max(0.36, 0.11 * len(columns) + 0.12)
-    figure = Figure(figsize=(7.4, 1.25 + height * len(names)), layout="constrained")
+    figure = _figure(7.4, 1.25 + height * len(names))
     axes = figure.subplots()
     handles: list[Any] = []
     for number, (attack, scores) in enumerate(columns.items()):
@@ -105,6 +107,13 @@ def describe(scores: Sequence[Score]) -> str:
     )
 
 
+def _figure(width: float, height: float) -> Figure:
+    # Imported here: a report in Markdown has only the words of `describe`.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def _colour(name: str) -> str:
     return {CLEAN: _CLEAN, WORST: _WORST}.get(name, _ATTACK)
 
@@ -131,6 +140,8 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _png(figure: Figure) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     figure.set_dpi(_INCH * SCALE)
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content)
