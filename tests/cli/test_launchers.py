@@ -62,6 +62,17 @@ def test_mistakes_are_one_sentence_and_leave_nothing(name, arguments, message):
     assert not (ROOT / "nowhere").exists()
 
 
+@pytest.mark.parametrize("arguments", [[], ["--epochs=1", "--workdir=nowhere"]])
+def test_with_nothing_named_nothing_is_trained_and_three_ways_to_start_are_shown(arguments):
+    found = call("train", *arguments)
+    assert found.returncode == 1 and found.stdout == ""
+    *ways, error = found.stderr.splitlines()
+    assert error.startswith("error: nothing is named to train: accepted is a --flagfile, or some")
+    commands = [line for line in ways if line.startswith("  python launch/train.py --")]
+    assert len(commands) == 3
+    assert not (ROOT / "nowhere").exists()
+
+
 @pytest.mark.parametrize("path", FLAG_FILES, ids=lambda path: path.stem)
 def test_every_flag_file_is_an_experiment_and_says_where_it_comes_from(path):
     lines = path.read_text().splitlines()

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -47,6 +48,18 @@ def test_requirements_hold_what_was_ordered_with_lower_bounds_only(requirements)
     assert set(ORDERED) <= names(requirements)
     for requirement in requirements:
         assert [bound.operator for bound in requirement.specifier] == [">="], str(requirement)
+
+
+def test_the_oldest_libraries_are_those_of_the_lower_bounds(root, requirements):
+    script = (root / ".ci" / "oldest").read_text()
+    (edit,) = re.findall(r"(?m)^sed '(.*)' requirements.txt", script)
+    command = ["sed", edit, root / "requirements.txt"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    for oldest, requirement in zip(pinned, requirements, strict=True):
+        (bound,) = requirement.specifier
+        assert str(oldest.specifier) == f"=={bound.version}"
+        assert (oldest.name, oldest.marker) == (requirement.name, requirement.marker)
 
 
 def test_setup_takes_each_requirement_once_for_the_library_or_for_the_tests(
