@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+LAUNCH = ROOT / "launch"
 
 
 def read_version() -> str:
@@ -14,18 +16,35 @@ def read_version() -> str:
     return re.search(r'^__version__ = "([^"]+)"$', source, re.MULTILINE).group(1)
 
 
-def read_requirements() -> tuple[list[str], list[str]]:
-    """Returns the requirements of the library and, apart from them, those of its tests."""
+def read_requirements() -> dict[str, list[str]]:
+    """Returns what stands under each heading of requirements.txt: "core", and the extras."""
     text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    library, tests = text.split("# Tests:\n")
-    return _requirement_lines(library), _requirement_lines(tests)
+    _, *parts = re.split(r"(?m)^# ([a-z]+): .*$", text)
+    return {
+        name: [line for line in lines.splitlines() if line and not line.startswith("#")]
+        for name, lines in zip(parts[::2], parts[1::2], strict=True)
+    }
 
 
-def _requirement_lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
+class BuildWithFlagFiles(build_py):
+    """Copies the flag files of launch/ into the package; an editable install reads them there."""
+
+    def run(self) -> None:
+        """Builds as setuptools does, and then copies."""
+        super().run()
+        if self.editable_mode:
+            return
+        for path in sorted(LAUNCH.rglob("*.flags")):
+            target = Path(self.build_lib, "robustjax", "flag_files", path.relative_to(LAUNCH))
+            self.mkpath(str(target.parent))
+            self.copy_file(str(path), str(target))
 
 
-library_requirements, test_requirements = read_requirements()
+requirements = read_requirements()
+data, figures = requirements["data"], requirements["figures"]
+test = [*data, *figures, *requirements["test"]]
+torch, tensorboard = ["torch>=2.6"], ["tensorboardX>=2.6.4"]
+stream = ["grain>=0.2.12", "pyarrow>=15"]
 
 setup(
     name="robustjax",
@@ -47,18 +66,29 @@ setup(
     ],
     python_requires=">=3.11",
     packages=find_packages(include=["robustjax", "robustjax.*"]),
-    package_data={"robustjax": ["py.typed"], "robustjax.reports.html": ["templates/*"]},
-    install_requires=library_requirements,
+    package_data={
+        "robustjax": ["py.typed"],
+        "robustjax.cli": ["help/*.txt"],
+        "robustjax.reports.html": ["templates/*"],
+    },
+    cmdclass={"build_py": BuildWithFlagFiles},
+    entry_points={"console_scripts": ["robustjax = robustjax.__main__:main"]},
+    install_requires=requirements["core"],
     extras_require={
-        "test": test_requirements,
-        "dev": [*test_requirements, "build>=1.2"],
-        # Training on sets of images larger than memory, --stream.
-        "data": ["grain>=0.2.12"],
+        "data": data,
+        "figures": figures,
+        # Reads weights in .pt files; those in .safetensors need nothing.
+        "torch": torch,
         # Where epochs are logged to besides metrics.jsonl: --log=tensorboard, --log=wandb.
-        "tensorboard": ["tensorboardX>=2.6.4"],
+        "tensorboard": tensorboard,
         "wandb": ["wandb>=0.21"],
-        # The site of make docs.
-        "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
+        # The site of make docs, and its figures.
+        "docs": [*figures, "mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
+        "all": [*data, *stream, *figures, *torch, *tensorboard],
+        # Training on sets larger than memory (--stream), and Hugging Face's files.
+        "stream": stream,
+        "test": test,
+        "dev": [*test, "build>=1.2"],
         # jax has one extra for each CUDA version; 12 runs on the older drivers too.
         "cuda": ["jax[cuda12]>=0.10.1"],
         "cuda13": ["jax[cuda13]>=0.10.1"],

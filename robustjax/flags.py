@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags
 
 from robustjax import methods, own_code
-from robustjax.arguments import did_you_mean
+from robustjax.arguments import did_you_mean, unknown_flag
 from robustjax.config import TrainConfig, option_types
 from robustjax.epoch_schedule import parse_schedule
 from robustjax.errors import UserError
@@ -123,10 +123,7 @@ def read_flags(path: Path, *, alone: bool = False) -> TrainConfig:
         values(["flags", *given])
         return config_from_flags(values)
     except flags.UnrecognizedFlagError as error:
-        raise UserError(
-            f"{path} cannot be read: unknown flag --{error.flagname}"
-            f"{did_you_mean(error.flagname, values)}"
-        ) from error
+        raise UserError(f"{path} cannot be read: {unknown_flag(error.flagname, values)}") from error
     except (flags.Error, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 

@@ -16,7 +16,9 @@ from robustjax.arguments import (
     require_truth,
     require_whole,
     shown,
+    unknown_flag,
 )
+from robustjax.config import option_types
 
 FLAGS = ("learning_rate", "batch_size", "epsilon", "steps", "step_size", "workdir", "weight_decay")
 ATTACKS = ("fgsm", "pgd-20", "autoattack", "cw-linf")
@@ -50,6 +52,25 @@ MEANT = {
 def test_what_was_meant(name, known, meant):
     assert nearest(name, known) == nearest(name, iter(known)) == meant
     assert did_you_mean(name, known) == ("" if meant is None else f"; did you mean '{meant}'?")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("lr", "learning_rate"), ("eps", "epsilon"), ("batch", "batch_size"), ("bs", "batch_size"),
+        ("batchsize", "batch_size"), ("wd", "weight_decay"), ("arch", "model"), ("net", "model"),
+        ("data", "dataset"), ("num_epochs", "epochs"), ("opt", "optimizer"), ("dtype", "precision"),
+        ("stepsize", "step_size"), ("random_seed", "seed"), ("out_dir", "workdir"),
+    ],
+)  # fmt: skip
+def test_what_other_codebases_call_a_flag_is_understood_among_all_of_them(name, meant):
+    said = f"--{name}: there is no such flag; did you mean --{meant}?"
+    assert unknown_flag(name, option_types()) == said
+
+
+def test_a_flag_that_is_near_none_is_told_where_they_are_listed():
+    said = "--quux: there is no such flag; --help lists those there are"
+    assert unknown_flag("quux", option_types()) == said
 
 
 @pytest.mark.parametrize("name", ["output", "Output", "OUTPUT"])

@@ -21,6 +21,8 @@ PYTHON = ENVIRONMENT / "bin" / "python"
 STAMP = ENVIRONMENT / "robustjax-installed.txt"
 UNFINISHED = ENVIRONMENT / "robustjax-unfinished.txt"
 LOG = ENVIRONMENT / "robustjax-pip.log"
+ALWAYS = {"data", "figures"}
+"""Extras that training from launch/ needs, also where EXTRAS names an accelerator alone."""
 
 
 class InstallError(Exception):
@@ -117,7 +119,7 @@ def _make_environment() -> None:
 def _install(extras: set[str]) -> None:
     print("robustjax: installing the requirements (about 1 GB, some minutes)", flush=True)
     STAMP.unlink(missing_ok=True)
-    names = ",".join(sorted(extras))
+    names = ",".join(sorted(extras | ALWAYS))
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     _run([*pip, "install", "-e", f".[{names}]"], "pip could not install the requirements")
     STAMP.write_text(f"{_key(_environment_version())}\n{names}\n", encoding="utf-8")

@@ -27,6 +27,7 @@ from robustjax.arguments.values import (
     require_truth,
     require_whole,
     shown,
+    unknown_flag,
 )
 
 __all__ = [
@@ -51,4 +52,5 @@ __all__ = [
     "require_truth",
     "require_whole",
     "shown",
+    "unknown_flag",
 ]

@@ -26,18 +26,38 @@ LARGEST_SEED = 2**32 - 1
 _SHORT_FORMS = {
     "aa": "autoattack",
     "alpha": "step_size",
+    "amp": "precision",
     "arch": "model",
+    "architecture": "model",
+    "attack": "attacks",
+    "attack_iters": "steps",
+    "batch": "batch_size",
     "bs": "batch_size",
+    "data": "dataset",
+    "dtype": "precision",
     "eps": "epsilon",
+    "gpus": "devices",
     "iters": "steps",
     "iterations": "steps",
     "lambda": "beta",
     "lamda": "beta",
+    "logdir": "workdir",
     "lr": "learning_rate",
+    "net": "model",
     "network": "model",
+    "num_epochs": "epochs",
     "num_steps": "steps",
+    "opt": "optimizer",
     "out": "output",
+    "out_dir": "workdir",
+    "outdir": "workdir",
     "output": "workdir",
+    "pgd_steps": "steps",
+    "random_seed": "seed",
+    "resume": "workdir",
+    "save_dir": "workdir",
+    "scheduler": "schedule",
+    "val": "holdout",
     "wd": "weight_decay",
 }
 """What other codebases call an option -> what it is called here."""
@@ -72,6 +92,18 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """The end of a message, as "; did you mean 'pgd-20'?"; nothing if no known name is near."""
     near = nearest(name, known)
     return "" if near is None else f"; did you mean {near!r}?"
+
+
+def unknown_flag(name: str, known: Iterable[str]) -> str:
+    """What is said of a flag that there is not.
+
+    Args:
+      name: as it was written, without the dashes.
+      known: the flags there are.
+    """
+    near = nearest(name, known)
+    hint = "--help lists those there are" if near is None else f"did you mean --{near}?"
+    return f"--{name}: there is no such flag; {hint}"
 
 
 def refusal(name: str, came: str, accepted: str) -> UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from robustjax import losses
 from robustjax.arguments import checked_count, refusal
@@ -282,7 +282,12 @@ class _Kept:
     success: jax.Array
 
 
-_ADAM = optax.scale_by_adam()
+@functools.cache
+def _adam() -> Any:
+    """The optimiser; Optax takes as long to import as all attacks together."""
+    import optax
+
+    return optax.scale_by_adam()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,7 +311,7 @@ class _Ascent:
             delta=jnp.broadcast_to(inputs.delta, (batch_size,)),
             learning_rate=jnp.broadcast_to(inputs.learning_rate, (batch_size,)),
             keys=per_example_keys(inputs.key, batch_size),
-            adam=jax.vmap(_ADAM.init)(inputs.images),
+            adam=jax.vmap(_adam().init)(inputs.images),
             taken=jnp.zeros(batch_size, jnp.int32),
             success=jnp.zeros(batch_size, bool),
             active=jnp.ones(batch_size, bool),
@@ -318,7 +323,7 @@ class _Ascent:
         # Optax raises numbers to whole powers, which JAX forbids where it is strict about dtypes.
         with jax.numpy_dtype_promotion("standard"):
             update: Any  # Like the images, which Optax's types do not say.
-            update, adam = jax.vmap(_ADAM.update)(gradients, rows.adam)
+            update, adam = jax.vmap(_adam().update)(gradients, rows.adam)
         ahead = per_example(rows.learning_rate, rows.images) * update
         moved = rows.threat.project(rows.images + ahead, rows.clean)
         return dataclasses.replace(

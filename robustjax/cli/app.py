@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from absl import flags
 
-from robustjax import own_code
-from robustjax.arguments import nearest, shown
+from robustjax import installed, own_code
+from robustjax.arguments import unknown_flag
 from robustjax.cli import flag_files
-from robustjax.cli.start import INTERRUPTED
+from robustjax.cli.start import HELP, INTERRUPTED
 from robustjax.errors import UserError
-
-HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
 def run(
@@ -49,7 +47,7 @@ def run(
     own_code.trust_command_line(arguments)
     define_flags()
     if any(argument in HELP for argument in arguments):
-        print(help_text(description, groups, values))
+        print(installed.as_written(help_text(description, groups, values)))
         sys.exit(0)
     try:
         with warnings.catch_warnings():
@@ -73,16 +71,13 @@ def run(
 
 
 def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
-    flag_files.check(arguments)
     try:
-        left_over = values([sys.argv[0], *arguments])[1:]
+        left_over = values([sys.argv[0], *flag_files.expanded(arguments)])[1:]
     except flags.UnrecognizedFlagError as error:
-        near = nearest(error.flagname, values)
-        hint = "--help lists those there are" if near is None else f"did you mean --{near}?"
-        raise UserError(f"unknown flag --{error.flagname}; {hint}") from None
+        raise UserError(unknown_flag(error.flagname, values)) from None
     except RecursionError:  # In absl's search for a flag that is called alike.
         longest = max((argument.partition("=")[0] for argument in arguments), key=len)
-        raise UserError(f"unknown flag {shown(longest)}; --help lists those there are") from None
+        raise UserError(unknown_flag(longest.lstrip("-"), ())) from None
     for name in PATHS:
         given = values[name].value if name in values else None
         if given:
@@ -111,7 +106,8 @@ def is_typed(name: str) -> bool:
 
 def command_line() -> str:
     """The command that this process runs, as text for a shell; results record it."""
-    return shlex.join(["python", *sys.argv]).encode(errors="replace").decode()
+    words = [*installed.started_as(), *sys.argv[1:]]
+    return shlex.join(words).encode(errors="replace").decode()
 
 
 PATHS = (
@@ -132,7 +128,9 @@ def warn(message: Warning | str, *_: object, **__: object) -> None:
     """A warning as the person at the terminal reads it: without the line of code, and once."""
     if str(message) not in _said:
         _said.add(str(message))
-        print(f"warning: {in_flags(str(message))}", file=sys.stderr, flush=True)
+        print(
+            f"warning: {installed.as_written(in_flags(str(message)))}", file=sys.stderr, flush=True
+        )
 
 
 _said: set[str] = set()
@@ -171,7 +169,7 @@ _LONGEST = 1000
 
 def describe(error: Exception) -> str:
     """An error that was foreseen, as one line of bearable length."""
-    said = in_flags(" ".join(_said_of(error).split()))
+    said = installed.as_written(in_flags(" ".join(_said_of(error).split())))
     said = re.sub(r"\S{400,}", lambda word: f"{word[0][:200]}...{word[0][-100:]}", said)
     return said if len(said) < _LONGEST else f"{said[: _LONGEST - 300]} ... {said[-200:]}"
 
@@ -195,6 +193,8 @@ def _as_flag(argument: re.Match[str]) -> str:
 def _said_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
+    if missing := installed.missing_extra(error):
+        return str(missing)
     if _is_missing_bucket_package(error):
         return (
             "paths of a bucket (gs://) need the package gcsfs, which is not installed: "
@@ -215,6 +215,7 @@ def is_foreseen(error: Exception) -> bool:
         isinstance(error, UserError | flags.Error | OSError)
         or _is_out_of_memory(error)
         or _is_missing_bucket_package(error)
+        or installed.missing_extra(error) is not None
     )
 
 

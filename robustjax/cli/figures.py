@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags
 
+from robustjax import installed
 from robustjax.cli import app, checks
 from robustjax.errors import UserError
 from robustjax.files import Path
@@ -118,7 +119,9 @@ def _logged(workdir: Path) -> LoggedRun:
 def _settings(folder: Path) -> list[dict[str, Any]]:
     path = folder / "sweep.json"
     if not path.exists():
-        raise UserError(f"--sweep_dirs: {folder} has no sweep.json; run launch/sweep.py")
+        raise UserError(
+            f"--sweep_dirs: {folder} has no sweep.json; run {installed.written('sweep')}"
+        )
     settings = [entry for entry in read_settings(path) if entry["accuracy"]]
     if not settings:
         raise UserError(f"--sweep_dirs: {folder} has no run that is evaluated yet")

@@ -6,13 +6,11 @@ import time
 
 from absl import flags
 
-from robustjax import reports, training
+from robustjax import installed, reports, training
 from robustjax.cli import app, compilation
 from robustjax.cli.evaluate import evaluate_run
 from robustjax.files import Path
 from robustjax.flags import read_flags
-
-FLAG_FILE = Path("launch") / "quickstart.flags"
 
 DESCRIPTION = """\
 Trains a small network on scikit-learn's digits twice, naturally and with TRADES, and attacks both.
@@ -31,8 +29,9 @@ def _define_flags() -> None:
 def _main() -> None:
     started = time.monotonic()
     workdir = Path(flags.FLAGS.workdir)
+    draw = reports.compare_runs  # Refused here where it is not installed, not in two minutes.
     compilation.enable_cache()
-    base = read_flags(Path(__file__).resolve().parents[2] / FLAG_FILE)
+    base = read_flags(Path(installed.flag_file("quickstart.flags")))
     accuracies = {}
     for method in ("natural", "trades"):
         config = dataclasses.replace(
@@ -50,7 +49,7 @@ def _main() -> None:
             "clean": summary["clean_accuracy"],
             "PGD-20": summary["attacks"]["pgd-20"]["robust_accuracy"],
         }
-    figure = reports.compare_runs(
+    figure = draw(
         accuracies,
         workdir / "quickstart.png",
         f"digits, {base.norm}, ε = {base.epsilon:g}, {summary['examples']} test images",

@@ -6,9 +6,18 @@ import importlib
 import os
 import signal
 import sys
+from pathlib import Path
+from typing import NoReturn
+
+from robustjax import installed
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 """The folder that holds the package."""
+
+HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
+
+HELP_TEXTS = Path(__file__).resolve().parent / "help"
+"""What --help prints, a file for each command; tools/help_texts.py writes them."""
 
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended, as the shell has it."""
@@ -24,7 +33,15 @@ def run(command: str) -> None:
     previous = signal.getsignal(signal.SIGINT)
     _interrupt_with(_leave)
     forget_working_directory()
-    main = importlib.import_module(f"robustjax.cli.{command}").main
+    text = HELP_TEXTS / f"{command}.txt"
+    if any(argument in HELP for argument in sys.argv[1:]) and text.is_file():
+        _print_and_end(installed.as_written(text.read_text(encoding="utf-8")))
+    try:
+        main = importlib.import_module(f"robustjax.cli.{command}").main
+    except ImportError as error:
+        if (missing := installed.missing_extra(error)) is None:
+            raise
+        sys.exit(f"error: {missing}")
     _interrupt_with(previous)
     try:
         main()
@@ -36,6 +53,16 @@ def run(command: str) -> None:
         raise
     finally:
         _interrupt_with(_leave)
+
+
+def _print_and_end(text: str) -> NoReturn:
+    """Prints a text that is known without the libraries, whose import takes seconds."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:  # Whoever read it has read enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    sys.exit(0)
 
 
 def leave(*, say: bool = True) -> None:
@@ -57,7 +84,7 @@ def forget_working_directory() -> None:
     places = set()
     with contextlib.suppress(FileNotFoundError):  # It was removed.
         places.add(os.getcwd())
-    if os.path.isdir(os.path.join(CHECKOUT, "launch")):
+    if installed.checkout() is not None:
         places.add(CHECKOUT)
     sys.path[:] = [place for place in sys.path if place and os.path.realpath(place) not in places]
 

@@ -6,9 +6,10 @@ import textwrap
 
 from absl import flags
 
-from robustjax import methods, models, parallel, reports, training
+from robustjax import installed, methods, models, parallel, reports, training
 from robustjax.cli import app, compilation
 from robustjax.config import TrainConfig
+from robustjax.errors import UserError
 from robustjax.files import Path
 from robustjax.flags import config_from_flags, define_flags, own_hyperparameters
 from robustjax.runs.log import read_rows
@@ -22,6 +23,16 @@ Trains an adversarially robust classifier, or resumes the run that --workdir hol
   python launch/train.py --flagfile=launch/trades.flags --data_dir=DIR --workdir=runs/trades
   python launch/train.py --method=help      the methods and their own hyper-parameters
   python launch/train.py --model=help       the networks"""
+
+WAYS_TO_START = """\
+three ways to start:
+  python launch/train.py --flagfile=launch/quickstart.flags --workdir=runs/demo
+      a small network on the embedded digits, in a minute
+  python launch/train.py --flagfile=launch/trades.flags --data_dir=data --workdir=runs/trades
+      a paper's experiment, once its data are there:
+      python launch/prepare_data.py --dataset=cifar10 --data_dir=data
+  python launch/train.py --method=trades --model=small_cnn --dataset=mnist --epsilon=0.3
+      what you name; --method=help and --model=help list what there is"""
 
 
 def main() -> None:
@@ -37,10 +48,23 @@ def _main() -> None:
     if values.model == "help":
         print(describe_models())
         return
+    _require_something_named(values)
     result = run_training()
     metrics = result.workdir / METRICS
     if result.finished and parallel.is_main_process():
-        print(f"log: {metrics}   figure: {figure_of(result.workdir)}", file=sys.stderr)
+        figure = figure_of(result.workdir)
+        drawn = f"   figure: {figure}" if figure.exists() else ""
+        print(f"log: {metrics}{drawn}", file=sys.stderr)
+
+
+def _require_something_named(values: flags.FlagValues) -> None:
+    """Refuses a command line of which nobody can have meant the hours that its defaults take."""
+    if not any(values[name].present for name in ("method", "loss", "model", "dataset")):
+        print(installed.as_written(WAYS_TO_START), file=sys.stderr)
+        raise UserError(
+            "nothing is named to train: accepted is a --flagfile, or some of --method, --loss, "
+            "--model and --dataset"
+        )
 
 
 def run_training() -> training.TrainResult:
@@ -59,12 +83,19 @@ def run_training() -> training.TrainResult:
 
     result = training.train(config)
     if result.finished and parallel.is_main_process():
-        reports.training_curves(
-            read_rows(result.workdir / METRICS),
-            figure_of(result.workdir),
-            f"{config.method}, {config.model}, {config.dataset}",
-        )
+        _draw(config, result.workdir)
     return result
+
+
+def _draw(config: TrainConfig, workdir: Path) -> None:
+    """Draws the training curves; says so where the extra for it is not installed."""
+    try:
+        draw = reports.training_curves
+    except UserError as error:
+        app.warn(f"the training curves are not drawn: {error}")
+        return
+    title = f"{config.method}, {config.model}, {config.dataset}"
+    draw(read_rows(workdir / METRICS), figure_of(workdir), title)
 
 
 def figure_of(workdir: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from robustjax import installed
 from robustjax.arguments import did_you_mean
 from robustjax.data.dataset import MOST_CLASSES, DataError, Dataset
 from robustjax.data.image_files import (
@@ -55,7 +56,8 @@ def load_hugging_face(directory: str, split: str, image_size: int = 0) -> Datase
     require_pillow("huggingface")
     if importlib.util.find_spec("pyarrow") is None:
         raise DataError(
-            "dataset=huggingface is read with pyarrow, which is not installed: pip install pyarrow"
+            "dataset=huggingface is read with pyarrow, which is not installed: "
+            f"{installed.extra('stream')}"
         )
     directory = os.path.expanduser(directory)
     splits = _splits(directory)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from robustjax import installed
 from robustjax.arguments import kind
 from robustjax.data.dataset import DataError
 from robustjax.data.streamed_images import require_memory
@@ -47,7 +48,8 @@ def require_pillow(dataset: str) -> None:
     """
     if importlib.util.find_spec("PIL") is None:
         raise DataError(
-            f"dataset={dataset} is read with Pillow, which is not installed: pip install pillow"
+            f"dataset={dataset} is read with Pillow, which is not installed: "
+            f"{installed.extra('data')}"
         )
 
 

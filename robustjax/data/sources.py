@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robustjax import own_code
+from robustjax import installed, own_code
 from robustjax.arguments import did_you_mean, require_free_name, require_whole, shown
 from robustjax.data.dataset import DataError, Dataset
 from robustjax.data.digits import load_digits
@@ -240,7 +240,7 @@ def _prepare_or_explain(name: str, directory: str, allow_prepare: bool) -> None:
             reason = f", and preparing it now failed ({error})"
     raise DataError(
         f"{place}{reason}. On a machine with a network, run "
-        f"`python launch/prepare_data.py --dataset={name} --data_dir={directory}`, {embedded}"
+        f"`{installed.written('prepare_data')} --dataset={name} --data_dir={directory}`, {embedded}"
     )
 
 

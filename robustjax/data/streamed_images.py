@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
+from robustjax import installed
 from robustjax.errors import UserError
 
 _THREADS = 16
@@ -55,8 +56,8 @@ class StreamedImages:
     ) -> None:
         if importlib.util.find_spec("grain") is None:
             raise UserError(
-                f"dataset={name}: stream reads images with grain, which is not installed: pip "
-                "install grain (or robustjax[data])"
+                f"dataset={name}: stream reads images with grain, which is not installed: "
+                f"{installed.extra('stream')}"
             )
         self._records, self._decode, self._name = records, decode, name
         self._rows = np.arange(len(records)) if rows is None else rows

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from robustjax import installed
 from robustjax.attacks.autoattack.verification import is_inside
 from robustjax.errors import UserError
 from robustjax.evaluation.suite import AttackScore
@@ -144,7 +145,8 @@ def load(path: Path) -> AdversarialImages:
       ValueError: the file is not there, or is not such a file; names it.
     """
     if not path.exists():
-        raise UserError(f"{path} is not there; launch/evaluate.py --save_images writes such files")
+        command = f"{installed.written('evaluate')} --save_images"
+        raise UserError(f"{path} is not there; {command} writes such files")
     try:
         with NpzFile(path.read_bytes()) as stored:
             images, labels, robust = (stored[name] for name in ("images", "labels", "robust"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from robustjax import installed
 from robustjax.arguments import shown
 from robustjax.errors import UserError
 from robustjax.files import Path
@@ -67,8 +68,8 @@ def _read_torch(path: Path) -> Any:
         import torch
     except ImportError:
         raise UserError(
-            f"{path} is read by PyTorch, weights alone, which is not installed: pip install torch; "
-            "a .safetensors file needs nothing"
+            f"{path} is read by PyTorch, weights alone, which is not installed: "
+            f"{installed.extra('torch')}; a .safetensors file needs nothing"
         ) from None
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version < _SAFE_TORCH:

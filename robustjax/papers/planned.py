@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from absl import flags
 
+from robustjax import installed
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
 from robustjax.files import Path
@@ -19,9 +20,6 @@ from robustjax.papers.item import Column, Item, Row, Training
 from robustjax.papers.scale import scaled, scaled_examples
 from robustjax.runs.evaluations import CLEAN
 from robustjax.text import format_value, parse_number
-
-LAUNCH = Path(__file__).resolve().parents[2] / "launch"
-"""The folder of the flag files."""
 
 RUNS = "runs"
 """The folder, in the one that is written into, which has a folder for each network."""
@@ -223,7 +221,7 @@ def _each_once(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _parsed(training: Training, seed: int, start: str) -> TrainConfig:
-    path = LAUNCH / f"{training.flag_file}.flags"
+    path = _flag_file(training)
     arguments = [f"--flagfile={path}", *(f"--{name}={value}" for name, value in training.options)]
     if start:
         arguments.append(f"--init_from={start}")
@@ -232,7 +230,11 @@ def _parsed(training: Training, seed: int, start: str) -> TrainConfig:
 
 def _overridden(config: TrainConfig, options: Sequence[str], training: Training) -> TrainConfig:
     lines = config.to_flags().splitlines()
-    return _config([*lines, *options], LAUNCH / f"{training.flag_file}.flags")
+    return _config([*lines, *options], _flag_file(training))
+
+
+def _flag_file(training: Training) -> Path:
+    return Path(installed.flag_file(f"{training.flag_file}.flags"))
 
 
 def _config(arguments: Sequence[str], path: Path) -> TrainConfig:

@@ -1,5 +1,6 @@
 """Writes what an evaluation found: evaluation.json for programs, evaluation.md for people."""
 
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,6 @@ from robustjax.evaluation.summary import (
     PER_CLASS,
 )
 from robustjax.files import Path, write_whole
-from robustjax.reports.figures.radius_curves import radius_curves
 from robustjax.reports.recorded_curves import NESTED, Curve, radii_of, recorded_curves
 from robustjax.reports.recorded_verdicts import Grid, recorded_grids
 from robustjax.runs.evaluations import WORST_CASE, WORST_CASE_INTERVAL, WORST_CASE_SHARED
@@ -24,10 +24,13 @@ from robustjax.text import format_value
 def write_report(summary: Mapping[str, Any], workdir: Path) -> tuple[Path, Path]:
     """Writes evaluation.json and evaluation.md into a run's folder, each whole or not at all.
 
-    Where there are curves over the radius, also their figure, figures/epsilon_curves.png.
+    Where there are curves over the radius, also their figure, figures/epsilon_curves.png, if what
+    draws it is installed.
     """
     curves = recorded_curves(summary)
-    if curves:
+    if curves and importlib.util.find_spec("matplotlib"):
+        from robustjax.reports.figures.radius_curves import radius_curves
+
         radius_curves(curves, workdir / EPSILON_CURVES)
     return (
         write_whole(workdir / EVALUATION, json.dumps(summary, indent=2) + "\n"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from scipy.special import softmax
 
 from robustjax.evaluation.broken import BrokenExamples
@@ -28,6 +28,8 @@ def add_examples(
 ) -> Path | None:
     """Writes the broken examples of attacks into a run's folder; those of other attacks stay.
 
+    Without Pillow, which makes the pictures, nothing is written.
+
     Args:
       folder: of the run.
       scores: by the attacks' names.
@@ -37,6 +39,8 @@ def add_examples(
     Returns:
       The file; None if no attack broke anything.
     """
+    if importlib.util.find_spec("PIL") is None:
+        return None
     path = folder / EXAMPLES
     found = {
         name: {
@@ -110,6 +114,8 @@ def as_png(image: np.ndarray) -> str:
     if image.shape[-1] not in (1, 3):
         image = image.mean(axis=-1, keepdims=True)
     levels = np.round(255 * np.clip(np.nan_to_num(image), 0, 1)).astype(np.uint8)
+    from PIL import Image
+
     content = io.BytesIO()
     Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels).save(content, "PNG")
     return base64.b64encode(content.getvalue()).decode()

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from robustjax import methods
+from robustjax import installed, methods
 from robustjax.config import TrainConfig
 from robustjax.reports.markdown import accuracies
 from robustjax.runs.folder import RunFolder
@@ -70,7 +70,7 @@ def model_card(config: TrainConfig, run: RunFolder, exported: Exported) -> str:
     lines += ["", "## Measured accuracies", ""]
     if evaluation is None:
         lines += [
-            "None of this checkpoint. `python launch/evaluate.py --workdir=DIR "
+            f"None of this checkpoint. `{installed.written('evaluate')} --workdir=DIR "
             "--attacks=clean,autoattack` measures them."
         ]
     else:

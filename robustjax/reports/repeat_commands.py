@@ -5,6 +5,7 @@ The command that made a result is not here: it is recorded in the result.
 
 import shlex
 
+from robustjax import installed
 from robustjax.runs.folder import FLAGS, RunFolder
 
 
@@ -23,9 +24,9 @@ def first_evaluation_command(run: RunFolder) -> str:
     return _command("evaluate", workdir=run.workdir, attacks="clean,fgsm,pgd-20,autoattack")
 
 
-def _command(launcher: str, **given: str) -> str:
+def _command(name: str, **given: str) -> str:
     """One line, or if that is long a line for each flag."""
-    flags = (f"--{name}={shlex.quote(value)}" for name, value in given.items())
-    words = [f"python launch/{launcher}.py", *flags]
+    flags = (f"--{flag}={shlex.quote(value)}" for flag, value in given.items())
+    words = [installed.written(name), *flags]
     line = " ".join(words)
     return line if len(line) <= 72 else " \\\n  ".join(words)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from robustjax import data, methods, models, own_code, parallel
+from robustjax import data, installed, methods, models, own_code, parallel
 from robustjax.arguments import LARGEST_COUNT, shown
 from robustjax.config import TrainConfig
 from robustjax.digest import digest
@@ -270,7 +270,7 @@ def _require_labels(config: TrainConfig, method: methods.Method, train_set: Trai
         able = [name for name in methods.names() if methods.create(name).unlabelled]
         raise UserError(
             f"{source}, which method={config.method} cannot train on; label them with "
-            f"launch/pseudo_label.py, or use one of {', '.join(able)}"
+            f"{installed.written('pseudo_label')}, or use one of {', '.join(able)}"
         )
     for option in _soft_label_options(config):
         raise UserError(f"{option}: {source}, and what is absent can be neither mixed nor smoothed")

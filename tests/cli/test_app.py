@@ -1,10 +1,12 @@
 """What every launcher does with its command line."""
 
 import os
+import sys
 
 import pytest
 from absl import flags
 
+from robustjax import installed
 from robustjax.batching import batches_of_one_shape
 from robustjax.cli import app
 from robustjax.errors import UserError
@@ -71,7 +73,7 @@ def test_help_lists_groups_flags_and_defaults(launch, argument):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--nubmer=7"], "unknown flag --nubmer; did you mean --number?"),
+        (["--nubmer=7"], "--nubmer: there is no such flag; did you mean --number?"),
         (["--number=seven"], "flag --number=seven"),
         (["number"], "'number' is not a flag; flags are written as --name=value"),
     ],
@@ -84,6 +86,29 @@ def test_a_wrong_command_line_is_one_sentence(launch, arguments, message):
 
 def raise_(error):
     raise error
+
+
+def test_what_is_recorded_and_said_names_the_command_that_was_run(launch, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["launch/train.py", "--word=a b"])
+    assert app.command_line() == "python launch/train.py '--word=a b'"
+    monkeypatch.setenv("ROBUSTJAX_PROGRAM", "robustjax")
+    monkeypatch.setattr(installed, "_command_here", ["robustjax", "train"])
+    assert app.command_line() == "robustjax train '--word=a b'"
+
+    def main(values):
+        app.warn("see launch/verify.py")
+        raise UserError("label it with launch/pseudo_label.py")
+
+    code, printed = launch(main)
+    said = "warning: see robustjax verify\nerror: label it with robustjax pseudo-label\n"
+    assert (code, printed.err) == (1, said)
+
+
+def test_a_missing_extra_is_one_sentence_that_names_it(launch):
+    error = ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+    code, printed = launch(lambda values: raise_(error))
+    said = "this needs matplotlib, which is not installed: pip install 'robustjax[figures]'"
+    assert (code, printed.err) == (1, f"error: {said}\n")
 
 
 def test_errors_of_this_package_are_one_sentence(launch, monkeypatch):

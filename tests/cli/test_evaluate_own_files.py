@@ -143,8 +143,8 @@ def test_one_failing_attack_does_not_cost_the_others(launch, folder, monkeypatch
         (["--examples=9999999999"], "--examples=9999999999: accepted are"),
         (["--checkpoint=bset"], "--checkpoint=bset: accepted are best, latest; did you mean"),
         (["--start=unifrom"], "--start=unifrom: accepted are uniform, clean; did you mean"),
-        (["--worker=1"], "unknown flag --worker; did you mean --workdir?"),
-        (["--eps=1"], "unknown flag --eps; did you mean --epsilon?"),
+        (["--worker=1"], "--worker: there is no such flag; did you mean --workdir?"),
+        (["--eps=1"], "--eps: there is no such flag; did you mean --epsilon?"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

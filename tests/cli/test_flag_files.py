@@ -1,4 +1,4 @@
-"""Flag files that cannot be read are refused, by name, before absl reads any."""
+"""Flag files are read as absl reads them; those that cannot be are refused by name."""
 
 import errno
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from robustjax.cli.flag_files import check
+from robustjax.cli.flag_files import expanded
 
 
 @pytest.fixture(autouse=True)
@@ -49,20 +49,31 @@ def spelled(spelling, name):
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=list(SPELLINGS))
 def test_every_spelling_is_understood(spelling):
     write(good="--epochs=3\n", **{"--flagfile": "--epochs=5\n"})
-    check(spelled(spelling, "good"))
+    expanded(spelled(spelling, "good"))
     with pytest.raises(ValueError, match="^--flagfile=absent cannot be read: No such file"):
-        check(spelled(spelling, "absent"))
+        expanded(spelled(spelling, "absent"))
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=list(SPELLINGS))
-def test_absl_reads_the_same_files(spelling):
-    """What is looked at here is what absl reads: a flag that it does not know is in both."""
-    write(good="", bad="--unheard_of=1\n", **{"--flagfile": ""})
-    values = flags.FlagValues()
-    flags.DEFINE_integer("epochs", 1, "", flag_values=values)
-    flags.DEFINE_integer("seed", 1, "", flag_values=values)
-    with pytest.raises(flags.UnrecognizedFlagError):
-        values(["program", *spelled(spelling, "bad")])
+def test_the_flags_are_those_that_absl_finds(spelling):
+    inner = "# a comment\n\n//another\n  --seed=2  \n--title=two words\n-flagfile=inner\n--seed=3"
+    write(good="--epochs=4", outer=inner, inner="--epochs=6\n", **{"--flagfile": "--seed=7"})
+    given = spelled(spelling, "outer")
+    found = expanded(given)
+    assert found == flags.FlagValues().read_flags_from_files(given, force_gnu=True)
+    assert "--title=two words" in found and "--epochs=6" in found
+
+
+def test_a_file_that_is_not_here_is_found_in_the_package(folder):
+    packaged = expanded(["--flagfile=quickstart.flags"])
+    assert "--model=digits_cnn" in packaged
+    assert expanded(["--flagfile=launch/quickstart.flags"]) == packaged
+    # A flag file of the package that includes another.
+    assert "--model=sense_mnist_cnn_3" in expanded(["--flagfile=mnist/trades.flags"])
+    write(**{"quickstart.flags": "--epochs=3\n"})
+    assert expanded(["--flagfile=quickstart.flags"]) == ["--epochs=3"]
+    with pytest.raises(ValueError, match="^--flagfile=quikstart.flags cannot be read: No such"):
+        expanded(["--flagfile=quikstart.flags"])
 
 
 @pytest.mark.parametrize(
@@ -83,14 +94,14 @@ def test_absl_reads_the_same_files(spelling):
     ids=str,
 )
 def test_what_names_no_flag_file_is_let_through(arguments):
-    check(arguments)
-    check(iter(arguments))
+    expanded(arguments)
+    expanded(iter(arguments))
 
 
 def test_a_folder_is_no_flag_file(folder):
     (folder / "folder").mkdir()
     with pytest.raises(ValueError, match="^--flagfile=folder cannot be read: Is a directory$"):
-        check(["--flagfile=folder"])
+        expanded(["--flagfile=folder"])
 
 
 def test_a_file_that_may_not_be_read_says_so(folder, monkeypatch):
@@ -101,70 +112,70 @@ def test_a_file_that_may_not_be_read_says_so(folder, monkeypatch):
 
     monkeypatch.setattr(type(AnyPath("file")), "read_bytes", refuse)
     with pytest.raises(ValueError, match="^--flagfile=file cannot be read: Permission denied$"):
-        check(["--flagfile=file"])
+        expanded(["--flagfile=file"])
 
 
 def test_a_name_of_two_lines_is_a_name():
     with pytest.raises(ValueError, match="^--flagfile=a\nb cannot be read: "):
-        check(["--flagfile=a\nb"])
+        expanded(["--flagfile=a\nb"])
 
 
 @pytest.mark.parametrize("content", [b"--epochs=\xff\n", b"\x89PNG\r\n\x1a\n", b"\xff\xfe-\x00"])
 def test_a_file_that_is_no_text_says_so(folder, content):
     (folder / "picture").write_bytes(content)
     with pytest.raises(ValueError, match="^--flagfile=picture is no text: .*utf-8"):
-        check(["--flagfile=picture"])
+        expanded(["--flagfile=picture"])
 
 
 def test_text_of_other_languages_is_text(folder):
     (folder / "größe").write_text("# Größe der Kugel, 半径\n--epochs=3\n", encoding="utf-8")
-    check(["--flagfile=größe"])
+    expanded(["--flagfile=größe"])
 
 
 def test_a_file_that_includes_itself_says_so():
     write(own="--epochs=3\n  --flagfile=own  \n")
     with pytest.raises(ValueError, match="^--flagfile=own includes itself, by way of own$"):
-        check(["--flagfile=own"])
+        expanded(["--flagfile=own"])
 
 
 def test_a_file_that_includes_itself_by_way_of_others_names_the_last():
     write(first="-flagfile=second\n", second="--flagfile=third\n", third="--flagfile=first")
     with pytest.raises(ValueError, match="^--flagfile=first includes itself, by way of third$"):
-        check(["--seed=1", "--flagfile=first"])
+        expanded(["--seed=1", "--flagfile=first"])
     with pytest.raises(ValueError, match="^--flagfile=second includes itself, by way of first$"):
-        check(["--flagfile=second"])
+        expanded(["--flagfile=second"])
 
 
 def test_another_name_of_the_same_file_ends_too():
     write(own="--flagfile=./own\n")
     with pytest.raises(ValueError, match=r"^--flagfile=\./own includes itself"):
-        check(["--flagfile=own"])
+        expanded(["--flagfile=own"])
 
 
 def test_a_file_may_be_included_twice():
     write(left="--flagfile=common", right="--flagfile=common", common="--epochs=3")
     write(top="--flagfile=left\n--flagfile=right\n--flagfile=common\n")
-    check(["--flagfile=top", "--flagfile=top"])
+    expanded(["--flagfile=top", "--flagfile=top"])
 
 
 def test_a_damaged_file_inside_others_is_named():
     write(first="# a comment\n\n--flagfile=second\n", second="--epochs=3\n--flagfile=absent\n")
     with pytest.raises(ValueError, match="^--flagfile=absent cannot be read"):
-        check(["--flagfile=first"])
+        expanded(["--flagfile=first"])
 
 
 def test_what_a_comment_says_is_not_read():
     write(file="# --flagfile=absent\n//--flagfile=absent\n--epochs=3\n")
-    check(["--flagfile=file"])
+    expanded(["--flagfile=file"])
 
 
 def test_twenty_files_may_include_each_other():
-    check([chain(20)])
+    expanded([chain(20)])
 
 
 def test_a_longer_chain_is_refused_and_names_its_beginning():
     with pytest.raises(ValueError) as caught:
-        check([chain(21)])
+        expanded([chain(21)])
     assert str(caught.value) == (
         "--flagfile=file20: more than 20 flag files include each other, from --flagfile=file0 on"
     )
@@ -175,7 +186,7 @@ def test_the_tilde_is_the_home_of_whoever_runs_it(folder):
     (folder / "home" / "inner").write_text("--epochs=3\n")
     for spelling in SPELLINGS.values():
         write(good="", **{"--flagfile": ""})
-        check(spelled(spelling, "~/mine"))
+        expanded(spelled(spelling, "~/mine"))
     (folder / "home" / "inner").unlink()
     with pytest.raises(ValueError, match="^--flagfile=~/inner cannot be read"):
-        check(["--flagfile=~/mine"])
+        expanded(["--flagfile=~/mine"])

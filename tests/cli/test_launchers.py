@@ -49,7 +49,7 @@ def test_lists_of_methods_and_networks():
     [
         ("train", ["--epsilom=1"], "did you mean --epsilon?"),
         ("train", ["--flagfile=launch/quickstart.flags", "--tau=3"], "'tau'"),
-        ("evaluate", ["--" + "long" * 300], "unknown flag --longlong"),
+        ("evaluate", ["--" + "long" * 300], "error: --longlong"),
         ("evaluate", [], "--workdir is not given"),
         ("evaluate", ["--workdir=nowhere"], "--workdir=nowhere holds no run"),
         ("evaluate", ["--workdir=nowhere", "--attacks=pdg-20"], "--attacks=pdg-20: accepted are"),
@@ -59,6 +59,17 @@ def test_mistakes_are_one_sentence_and_leave_nothing(name, arguments, message):
     found = call(name, *arguments)
     assert found.returncode == 1
     assert message in found.stderr and "Traceback" not in found.stderr
+    assert not (ROOT / "nowhere").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--epochs=1", "--workdir=nowhere"]])
+def test_with_nothing_named_nothing_is_trained_and_three_ways_to_start_are_shown(arguments):
+    found = call("train", *arguments)
+    assert found.returncode == 1 and found.stdout == ""
+    *ways, error = found.stderr.splitlines()
+    assert error.startswith("error: nothing is named to train: accepted is a --flagfile, or some")
+    commands = [line for line in ways if line.startswith("  python launch/train.py --")]
+    assert len(commands) == 3
     assert not (ROOT / "nowhere").exists()
 
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn import datasets
@@ -54,3 +57,26 @@ def test_another_split_is_refused(split):
 
 def test_both_splits_can_be_joined():
     assert len(load("digits", "train+test")) == 1797
+
+
+def test_they_are_read_without_importing_scikit_learn():
+    program = (
+        "import sys; from robustjax import data; print(len(data.load('digits', 'train')), "
+        "'sklearn' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert found.stdout == "1437 False\n"
+
+
+def test_a_scikit_learn_that_keeps_its_file_elsewhere_is_asked(monkeypatch):
+    expected = load("digits", "test")
+    monkeypatch.setattr("robustjax.data.digits.Path.is_file", lambda path: False)
+    found = load("digits", "test")
+    np.testing.assert_array_equal(found.images, expected.images)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def test_without_scikit_learn_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(DataError, match="pip install scikit-learn"):
+        load("digits", "test")

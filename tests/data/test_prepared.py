@@ -236,9 +236,10 @@ def test_features_other_than_image_and_label_are_refused(folder):
 
 def test_missing_packages_are_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(
-        DataError, match=r"tensorflow-datasets cannot be imported: pip install .*dataset=digits"
-    ):
+    said = (
+        r"tensorflow-datasets cannot be imported: pip install 'robustjax\[data\]', .*dataset=digits"
+    )
+    with pytest.raises(DataError, match=said):
         data.load("cifar10", "train", data_dir=str(tmp_path))
 
 

@@ -61,7 +61,7 @@ def installer(checkout, monkeypatch) -> Installer:
 
 
 def test_the_first_run_installs_and_the_second_does_nothing(installer):
-    assert installer.run() == ["venv", "pip .[test]"]
+    assert installer.run() == ["venv", "pip .[data,figures,test]"]
     assert installer.run() == []
 
 
@@ -70,7 +70,7 @@ def test_changed_requirements_are_installed_into_the_same_environment(installer,
     installer.run()
     with (checkout / name).open("a") as file:
         file.write("# changed\n")
-    assert installer.run() == ["pip .[test]"]
+    assert installer.run() == ["pip .[data,figures,test]"]
     assert installer.run() == []
 
 
@@ -82,29 +82,29 @@ def test_a_half_finished_install_is_made_afresh(installer, failure):
     leftover = installer.environment / "half a package"
     leftover.touch()
     installer.pip_fails_with = None
-    assert installer.run() == ["venv", "pip .[test]"]
+    assert installer.run() == ["venv", "pip .[data,figures,test]"]
     assert not leftover.exists()
     assert installer.run() == []
 
 
 def test_a_failed_update_is_tried_again(installer, checkout):
     installer.run()
-    (checkout / "requirements.txt").write_text("# Tests:\n")
+    (checkout / "requirements.txt").write_text("# test: other\n")
     installer.pip_fails_with = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         installer.run()
     installer.pip_fails_with = None
-    assert installer.run() == ["pip .[test]"]
+    assert installer.run() == ["pip .[data,figures,test]"]
 
 
 def test_extras_are_added_and_then_kept(installer, checkout, monkeypatch):
     installer.run()
     monkeypatch.setenv("EXTRAS", "cuda")
-    assert installer.run() == ["pip .[cuda,test]"]
+    assert installer.run() == ["pip .[cuda,data,figures,test]"]
     monkeypatch.delenv("EXTRAS")
     assert installer.run() == []
-    (checkout / "requirements.txt").write_text("# Tests:\n")
-    assert installer.run() == ["pip .[cuda,test]"]
+    (checkout / "requirements.txt").write_text("# test: other\n")
+    assert installer.run() == ["pip .[cuda,data,figures,test]"]
 
 
 def test_an_interrupted_addition_of_extras_is_not_taken_for_finished(installer, monkeypatch):
@@ -115,7 +115,7 @@ def test_an_interrupted_addition_of_extras_is_not_taken_for_finished(installer, 
         installer.run()
     installer.pip_fails_with = None
     monkeypatch.delenv("EXTRAS")
-    assert installer.run() == ["pip .[test]"]
+    assert installer.run() == ["pip .[data,figures,test]"]
 
 
 def test_only_a_named_python_replaces_that_of_the_environment(installer, monkeypatch):
@@ -124,7 +124,7 @@ def test_only_a_named_python_replaces_that_of_the_environment(installer, monkeyp
     assert installer.run() == []
     installer.version_made = platform.python_version()
     monkeypatch.setenv("PYTHON", "python3")
-    assert installer.run() == ["venv", "pip .[test]"]
+    assert installer.run() == ["venv", "pip .[data,figures,test]"]
     assert installer.run() == []
 
 
@@ -132,20 +132,20 @@ def test_only_a_named_python_replaces_that_of_the_environment(installer, monkeyp
 def test_an_environment_whose_python_stopped_being_usable_is_made_afresh(installer, version):
     installer.run()
     installer.make_environment(version)
-    assert installer.run() == ["venv", "pip .[test]"]
+    assert installer.run() == ["venv", "pip .[data,figures,test]"]
 
 
 def test_an_updated_python_gets_its_own_install(installer):
     installer.run()
     installer.make_environment("3.98.0")
-    assert installer.run() == ["pip .[test]"]
+    assert installer.run() == ["pip .[data,figures,test]"]
 
 
 def test_a_moved_checkout_is_installed_again(installer, checkout):
     installer.run()
     moved = checkout.with_name("moved")
     shutil.move(checkout, moved)
-    assert Installer(moved).run() == ["pip .[test]"]
+    assert Installer(moved).run() == ["pip .[data,figures,test]"]
 
 
 def test_somebody_elses_environment_is_used_and_never_deleted(installer):
@@ -156,7 +156,7 @@ def test_somebody_elses_environment_is_used_and_never_deleted(installer):
     with pytest.raises(KeyboardInterrupt):
         installer.run()
     installer.pip_fails_with = None
-    assert installer.run() == ["pip .[test]"]
+    assert installer.run() == ["pip .[data,figures,test]"]
     assert treasure.exists()
 
 
@@ -219,4 +219,4 @@ def test_a_second_make_waits_for_the_first(installer, checkout):
     assert installer.commands == []
     os.close(descriptor)
     second.join(20)
-    assert installer.commands == ["venv", "pip .[test]"]
+    assert installer.commands == ["venv", "pip .[data,figures,test]"]

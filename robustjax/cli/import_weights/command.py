@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from robustjax import interop, models
+from robustjax import installed, interop, models
 from robustjax.cli import app, checks
 from robustjax.cli.train import describe_models
 from robustjax.config import IMPORTED, TrainConfig
@@ -97,7 +97,9 @@ def _main() -> None:
         entry=values.entry,
         **given_flags(values, ("epsilon", "data_dir", "image_size", "allow_whole_box")),
     )
-    command = f"python launch/evaluate.py --workdir={folder} --attacks=clean,pgd-20,autoattack"
+    command = (
+        f"{installed.written('evaluate')} --workdir={folder} --attacks=clean,pgd-20,autoattack"
+    )
     print(f"to evaluate: {command}", file=sys.stderr)
 
 

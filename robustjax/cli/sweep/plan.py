@@ -225,8 +225,7 @@ def given_train_flags(values: flags.FlagValues) -> Iterator[str]:
 def _parse(arguments: Sequence[str]) -> TrainConfig:
     values = flags.FlagValues()
     define_flags(values)
-    flag_files.check(arguments)
-    values(["sweep", *arguments])
+    values(["sweep", *flag_files.expanded(arguments)])
     return config_from_flags(values)
 
 

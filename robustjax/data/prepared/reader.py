@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from robustjax import installed
 from robustjax.arguments import did_you_mean, shown
 from robustjax.data.dataset import MOST_CLASSES, DataError, Dataset
 from robustjax.data.image_files import MODES, decode_image
@@ -71,7 +72,7 @@ def require_packages(name: str) -> None:
     if missing:
         raise DataError(
             f"dataset={name} is read with tensorflow-datasets (without TensorFlow), but "
-            f"{', '.join(missing)} cannot be imported: pip install {' '.join(missing)}, or use the "
+            f"{', '.join(missing)} cannot be imported: {installed.extra('data')}, or use the "
             "embedded set: dataset=digits"
         )
 

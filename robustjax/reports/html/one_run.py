@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from robustjax import installed
 from robustjax.reports.html.about import identity
 from robustjax.reports.html.accuracy import accuracy
 from robustjax.reports.html.course import training
@@ -144,11 +145,14 @@ def _absent(run: RunFolder) -> list[str]:
     if not run.rows and run.origin is None:
         missing.append("no metrics.jsonl with a complete epoch: the training curves")
     if run.diagnosis is None:
-        missing.append("no diagnosis.json: checks for gradient masking (launch/diagnose.py)")
+        command = installed.written("diagnose")
+        missing.append(f"no diagnosis.json: checks for gradient masking ({command})")
     if run.transfer is None:
-        missing.append("no transfer.json: attacks made on other networks (launch/transfer.py)")
+        command = installed.written("transfer")
+        missing.append(f"no transfer.json: attacks made on other networks ({command})")
     if not any(png.name != CURVES for png in run.figures):
-        missing.append("no further figures in the folder or its figures/ (launch/analyze.py)")
+        command = installed.written("analyze")
+        missing.append(f"no further figures in the folder or its figures/ ({command})")
     return missing
 
 

@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from robustjax import own_code
+from robustjax import installed, own_code
 from robustjax.arguments import did_you_mean, shown
 from robustjax.errors import UserError
 from robustjax.files import Path, is_local
@@ -104,6 +104,6 @@ def _found(name: str) -> Callable[[LoggedRun], Any]:
     except ImportError:
         raise UserError(
             f"log={name} needs the package {_PACKAGE_OF[name]}, which is not installed: "
-            f"pip install 'robustjax[{name}]'"
+            f"{installed.extra(name)}"
         ) from None
     return importlib.import_module(f"robustjax.runs.writers.{name}").create
