@@ -8,7 +8,7 @@ from robustjax.files import Path
 from robustjax.papers import catalogue
 from robustjax.papers.item import Column, Item, Row, trained
 from robustjax.papers.planned import Networks, Request, networks_of, require_accepted
-from robustjax.papers.scale import FEWEST_EXAMPLES, scaled, scaled_examples
+from robustjax.papers.scale import FEWEST_EXAMPLES, scaled, scaled_examples, train_images
 from robustjax.training import check_experiment
 
 QUICK = trained("quickstart", epochs=4)
@@ -127,7 +127,17 @@ def test_less_than_an_epoch_is_one_of_fewer_images():
     shorter = scaled(whole(), 0.004)
     assert shorter.epochs == 1
     assert shorter.train_examples == 50_000 * 120 * 0.004
+    assert scaled(whole(), 1e-5).train_examples == 4 * whole().batch_size
     assert scaled(whole(), 1) == whole()
+
+
+def test_images_are_counted_by_the_names_of_data_set_and_split():
+    digits = dataclasses.replace(whole(), dataset="digits")
+    svhn = dataclasses.replace(whole(), dataset="svhn")
+    extra = dataclasses.replace(svhn, train_split="train+extra")
+    few = dataclasses.replace(extra, train_examples=500)
+    assert list(map(train_images, (whole(), digits, svhn))) == [50_000, 1_437, 73_257]
+    assert list(map(train_images, (extra, few))) == [604_388, 500]
 
 
 def test_a_warm_up_of_a_method_is_shortened_too():
