@@ -41,6 +41,9 @@ GROUPS = {
     "run": ["peer", "threads", "precision", "seed", "output"],
 }
 
+NORMS = ("linf", "l2")
+"""Of the balls that the peer has, and the units of work are counted for."""
+
 LOGITS_TOLERANCE = {"float32": 1e-4, "tf32": 0.01}
 
 Row = dict[str, Any]
@@ -111,10 +114,12 @@ def measure(subject: Subject, kind: str, rate: float, progress: Progress) -> Ite
       progress: told of every attack.
 
     Raises:
-      UserError: the peer's logits differ from the library's.
+      UserError: the peer's logits differ from the library's, or it has no such ball.
     """
     values = flags.FLAGS
     batch_size = values.attack_batch_size
+    if subject.norm not in NORMS:
+        raise UserError(f"{subject.name}: norm={subject.norm}: accepted are {', '.join(NORMS)}")
     threat = ThreatModel(subject.norm, subject.epsilon)
     classes = int(jax.eval_shape(subject.logits_fn, subject.images[:1]).shape[1])
     budget = Budget(values.steps, values.queries, min(9, classes - 1))

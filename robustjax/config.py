@@ -67,7 +67,7 @@ class TrainConfig:
         (), "a hyper-parameter of the method, name=value; may be repeated", "method"
     )
 
-    norm: str = _option("linf", "norm of the perturbation", "attack", choices=("linf", "l2"))
+    norm: str = _option("linf", "norm of the perturbation", "attack", choices=("linf", "l2", "l1"))
     epsilon: float = _option(8 / 255, "radius of the ball; 8/255 is a legal value", "attack")
     steps: int = _option(10, "steps of the inner attack, K", "attack")
     step_size: float | None = _option(

@@ -47,7 +47,7 @@ def test_a_wrong_number_names_the_flag():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--norm=l1", "norm=l1: accepted are linf, l2"),
+        ("--norm=l0", "norm=l0: accepted are linf, l2, l1"),
         ("--epochs=0", "epochs=0: accepted are whole numbers, 1 to"),
         ("--epsilon=-1", "epsilon=-1.0: accepted are finite numbers, 0 or more"),
         ("--momentum=1", "momentum=1.0: accepted are 0 to less than 1"),

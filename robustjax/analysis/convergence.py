@@ -148,5 +148,5 @@ def _move(
     gradient: jax.Array,
     step_size: jax.Array,
 ) -> jax.Array:
-    move = per_example(step_size, images) * threat.steepest(gradient)
+    move = per_example(step_size, images) * threat.steepest(gradient, images)
     return threat.project(images + move, clean)

@@ -72,9 +72,10 @@ def loss_surface(
 
     for a and b on a grid, with :math:`\xi` normal noise and :math:`d` the steepest unit step of the
     threat model: under "linf" the signs of the gradient and random signs, under "l2" the two
-    vectors over their length. :math:`\Pi` clips to the box and to nothing else. Where a defence
-    masks its gradients, the loss rises no more along the gradient than along the random direction,
-    or has steps and spikes.
+    vectors over their length, under "l1" the signs of their largest entries, over the number of
+    these. :math:`\Pi` clips to the box and to nothing else. Where a defence masks its gradients,
+    the loss rises no more along the gradient than along the random direction, or has steps and
+    spikes.
 
     Args:
       key: one key, from which each example's is derived by its position, or [N] keys.

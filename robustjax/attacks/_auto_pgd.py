@@ -1,4 +1,7 @@
-"""What Auto-PGD computes: moves with momentum, and a step size that halves where it must."""
+"""What Auto-PGD computes: looks, moves, and the best point of each example.
+
+How it moves and when it changes its step is the pace, which the norm decides.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from robustjax.attacks._momentum_pace import MomentumPace, momentum_starts
+from robustjax.attacks._sparse_pace import SparsePace, course, sparse_starts
 from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
 from robustjax.attacks.engine.rows import classified_as, misclassified, where_rows
 from robustjax.attacks.targets import RankedInputs
-from robustjax.attacks.threat_model import ThreatModel, per_example
+from robustjax.attacks.threat_model import ThreatModel
 
 ANY_WRONG, RANKED, CHOSEN = "any wrong class", "runners-up", "chosen classes"
 """What Auto-PGD aims at: with `RANKED` another wrong class is as good, with `CHOSEN` it is not."""
-
-# Of the last move, how much is new; the rest goes on in the direction of the move before.
-_MOMENTUM = 0.75
-# A window in which a smaller share of the steps increased the loss halves the step.
-_ENOUGH_INCREASES = 0.75
 
 
 @jax.tree_util.register_dataclass
@@ -30,13 +30,10 @@ _ENOUGH_INCREASES = 0.75
 class _Rows:
     """The state of the loop; every leaf has a leading axis of the batch.
 
-    `best` is the point of the highest loss with that loss and the gradient there; `increases`
-    counts the steps since the last checkpoint that increased the loss, `halved` says whether the
-    step was halved there, `loss_then` what the best loss was.
+    `best` is the point of the highest loss with that loss and the gradient there.
     """
 
     images: jax.Array
-    previous: jax.Array
     clean: jax.Array
     labels: jax.Array
     target: Any
@@ -47,10 +44,7 @@ class _Rows:
     best: jax.Array
     best_loss: jax.Array
     best_gradient: jax.Array
-    last_loss: jax.Array
-    loss_then: jax.Array
-    increases: jax.Array
-    halved: jax.Array
+    pace: MomentumPace | SparsePace
     success: jax.Array
     active: jax.Array
 
@@ -72,11 +66,22 @@ class AutoPGD:
 
     A step looks at the current point and then moves on. The point after the last move is looked at
     by `result`, which needs no gradient there.
+
+    Attributes:
+      steps: along a gradient.
+      aim: `ANY_WRONG`, `RANKED` or `CHOSEN`.
+      samples: draws of a random network; 0: it is none.
+      multi_epsilon: under "l1", whether the first steps are taken in larger balls.
     """
 
     steps: int
     aim: str = ANY_WRONG
     samples: int = 0
+    multi_epsilon: bool = False
+
+    def turns(self, norm: str) -> int:
+        """How often the engine has to call `step`."""
+        return course(self.steps, self.multi_epsilon).turns if norm == "l1" else self.steps
 
     def nothing_kept(self, inputs: RankedInputs) -> Kept:
         batch = inputs.images.shape[:1]
@@ -96,7 +101,8 @@ class AutoPGD:
         number = inputs.first + restart
         keys = fold_in_each(per_example_keys(inputs.key, batch_size), number)
         success = ~inputs.attacked if kept is None or self.samples else kept.success
-        images = where_rows(success, clean, starts(keys, clean, threat))
+        begun, pace, step_size = self._begun(keys, clean, threat)
+        images = where_rows(success, clean, begun)
         target: Any = inputs.labels
         if self.aim == RANKED:
             target = inputs.target(number)
@@ -105,41 +111,47 @@ class AutoPGD:
         none = jnp.zeros(batch_size, dtype)
         return _Rows(
             images=images,
-            previous=images,
             clean=clean,
             labels=inputs.labels,
             target=target,
             threat=threat,
             keys=keys,
-            step_size=2 * threat.epsilon,
+            step_size=step_size,
             taken=jnp.zeros(batch_size, jnp.int32),
             best=images,
             best_loss=none,
             best_gradient=jnp.zeros_like(images),
-            last_loss=none,
-            loss_then=none,
-            increases=jnp.zeros(batch_size, jnp.int32),
-            halved=jnp.ones(batch_size, bool),
+            pace=pace,
             success=success,
             active=~success,
         )
+
+    def _begun(
+        self, keys: jax.Array, clean: jax.Array, threat: ThreatModel
+    ) -> tuple[jax.Array, MomentumPace | SparsePace, jax.Array]:
+        """The points at the start, the pace from there on, and the first step's size."""
+        if threat.norm != "l1":
+            images = momentum_starts(keys, clean, threat)
+            return images, MomentumPace.at_start(self.steps, images), 2 * threat.epsilon
+        larger = course(self.steps, self.multi_epsilon).radius[0]
+        first = dataclasses.replace(threat, epsilon=threat.epsilon * larger)
+        images = sparse_starts(keys, clean, first)
+        pace = SparsePace.at_start(self.steps, self.multi_epsilon, images, clean)
+        return images, pace, first.epsilon
 
     def step(self, model: Callable[..., Any], rows: _Rows) -> _Rows:
         logits, loss, gradient = self._look(model, rows)
         rows, gradient = self._adapted(
             self._judged(rows, logits), self._ranked(loss.astype(rows.images.dtype)), gradient
         )
-        step_size = per_example(rows.step_size, rows.images)
-        aim = rows.threat.project(
-            rows.images + step_size * rows.threat.steepest(gradient), rows.clean
+        pace, moved, step_size = rows.pace.moved(
+            rows.taken, rows.images, gradient, rows.best, rows.step_size, rows.clean, rows.threat
         )
-        share = per_example(jnp.where(rows.taken == 0, 1.0, _MOMENTUM), rows.images)
-        mixed = share * (aim - rows.images) + (1 - share) * (rows.images - rows.previous)
-        moved = rows.threat.project(rows.images + mixed, rows.clean)
         return dataclasses.replace(
             rows,
             images=where_rows(rows.active, moved, rows.images),
-            previous=rows.images,
+            pace=pace,
+            step_size=step_size,
             taken=rows.taken + rows.active.astype(rows.taken.dtype),
         )
 
@@ -158,7 +170,7 @@ class AutoPGD:
             images=where_rows(success, rows.images, strongest),
             success=success,
             loss=jnp.where(last_is_best, loss, rows.best_loss).astype(rows.best_loss.dtype),
-            backward_passes=rows.taken,
+            backward_passes=rows.pace.gradients(rows.taken),
         )
         if kept is None:
             return found
@@ -184,7 +196,8 @@ class AutoPGD:
         """Stops the rows that have succeeded where they are; one draw of a random network, none."""
         if self.samples:
             return rows
-        success = rows.success | (rows.active & self._succeeded(logits, rows))
+        found = rows.active & rows.pace.counts(rows.taken) & self._succeeded(logits, rows)
+        success = rows.success | found
         return dataclasses.replace(rows, success=success, active=~success)
 
     def _look(
@@ -199,49 +212,22 @@ class AutoPGD:
     def _adapted(
         self, rows: _Rows, loss: jax.Array, gradient: jax.Array
     ) -> tuple[_Rows, jax.Array]:
-        """Takes note of a point; at a checkpoint perhaps halves the step and goes back."""
-        first = rows.taken == 0
-        better = first | (loss > rows.best_loss)
+        """Takes note of a point, and perhaps goes back to the best one."""
+        better = rows.pace.begins(rows.taken) | (loss > rows.best_loss)
         best = where_rows(better, rows.images, rows.best)
         best_loss = jnp.where(better, loss, rows.best_loss)
         best_gradient = where_rows(better, gradient, rows.best_gradient)
-        increases = rows.increases + (~first & (loss > rows.last_loss)).astype(jnp.int32)
-
-        window = jnp.asarray(windows(self.steps))[rows.taken]
-        checkpoint = window > 0
-        enough = _ENOUGH_INCREASES * window.astype(jnp.float32)
-        few_increases = increases.astype(jnp.float32) <= enough
-        no_gain = ~rows.halved & (rows.loss_then >= best_loss)
-        halve = checkpoint & (few_increases | no_gain)
-        back = halve & rows.active
+        pace, step_size, back = rows.pace.adapted(
+            rows.taken, loss, best_loss, best - rows.clean, rows.step_size, rows.threat.epsilon
+        )
+        back &= rows.active
         rows = dataclasses.replace(
             rows,
             images=where_rows(back, best, rows.images),
-            step_size=jnp.where(halve, rows.step_size / 2, rows.step_size),
+            step_size=step_size,
             best=best,
             best_loss=best_loss,
             best_gradient=best_gradient,
-            last_loss=jnp.where(first, 0, loss),
-            loss_then=jnp.where(first | checkpoint, best_loss, rows.loss_then),
-            increases=jnp.where(checkpoint, 0, increases),
-            halved=jnp.where(checkpoint, halve, rows.halved),
+            pace=pace,
         )
         return rows, where_rows(back, best_gradient, gradient)
-
-
-def starts(keys: jax.Array, clean: jax.Array, threat: ThreatModel) -> jax.Array:
-    """Random starts at distance epsilon, before the box cuts them off."""
-    move = per_example(threat.epsilon, clean) * threat.random_directions(keys, clean)
-    return threat.project(clean + move, clean)
-
-
-def windows(steps: int) -> np.ndarray:
-    """By the number of steps taken: the length of the window that ends there, 0 if none does."""
-    length, least, shorter = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
-    windows = np.zeros(steps + 1, np.int32)
-    end = length
-    while end <= steps:
-        windows[end] = length
-        length = max(length - shorter, least)
-        end += length
-    return windows

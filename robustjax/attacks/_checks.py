@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustjax.arguments import checked_function, refusal, require_choice, shown
+from robustjax.arguments import checked_function, checked_number, refusal, require_choice, shown
 from robustjax.arguments.arrays import (
     as_array,
     at_least_float32,
@@ -25,7 +25,7 @@ from robustjax.arguments.arrays import (
     known,
     per_row,
 )
-from robustjax.attacks.threat_model import ThreatModel
+from robustjax.attacks.threat_model import SPARSITY, ThreatModel
 from robustjax.errors import UserError
 from robustjax.step_size import ReachWarning, reach_complaint
 
@@ -186,6 +186,25 @@ def _warn_if_ball_holds_box(threat: ThreatModel, radius: Any, width: np.ndarray)
         f"the whole box. Is it {largest:g}/255?",
         stacklevel=4,
     )
+
+
+def checked_sparsity(sparsity: Any, norm: str) -> float:
+    """The share of the pixels that a step moves under "l1"; refused under other norms.
+
+    Args:
+      sparsity: that share; None: `threat_model.SPARSITY`, under other norms too, where it says
+        nothing.
+      norm: of the ball.
+    """
+    if sparsity is None:
+        return SPARSITY
+    share = checked_number("sparsity", sparsity, 0, 1)
+    if norm != "l1":
+        raise UserError(
+            f"sparsity={share:g} under the norm {norm}: accepted under l1 alone, where a step "
+            "moves that share of the pixels"
+        )
+    return share
 
 
 def has_finite_epsilon(threat: ThreatModel) -> bool:

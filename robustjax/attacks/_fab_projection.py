@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from robustjax.attacks._float_bisection import largest_where
 from robustjax.attacks.engine.rows import flat_rows
 from robustjax.attacks.threat_model import ThreatModel, per_example
 
@@ -15,9 +16,11 @@ def smallest_move(
     r"""The smallest move :math:`\delta` with :math:`\langle w, \delta \rangle = g` inside the box.
 
     Every pixel moves in the direction in which it helps, by the same amount under "linf" and in
-    proportion to :math:`|w|` under "l2", until it meets its bound. Pixels of no weight stay (in
-    float32 also those below 1e-19 of the largest weight). A hyperplane that does not meet the box
-    is approached as far as possible: all other pixels move to their bounds.
+    proportion to :math:`|w|` under "l2", until it meets its bound. Under "l1" one pixel after the
+    other does, those of the largest :math:`|w|` first, and the last ones go part of their way
+    (where several weigh the same, all of them the same part). Pixels of no weight stay (in float32
+    also those below 1e-19 of the largest weight). A hyperplane that does not meet the box is
+    approached as far as possible: all other pixels move to their bounds.
 
     Args:
       images: float `[B, ...]`, inside the box.
@@ -43,18 +46,41 @@ def smallest_move(
     needed = jnp.minimum(jnp.abs(gap) / scale, jnp.sqrt(limits.max))
 
     direction = flat_rows(jnp.sign(normal) * per_example(jnp.sign(gap), normal))
-    room = _room(flat_rows(images), direction, threat)
-    speed = weights if threat.norm == "l2" else jnp.sign(weights)
-    time = _time_to_reach(needed, weights, speed, room)
-    return (direction * jnp.minimum(time[:, None] * speed, room)).reshape(images.shape)
+    room = threat.room(flat_rows(images), direction)
+    if threat.norm == "l1":
+        sizes = _heaviest_first(needed, weights, room)
+    else:
+        speed = weights if threat.norm == "l2" else jnp.sign(weights)
+        time = _time_to_reach(needed, weights, speed, room)
+        sizes = jnp.minimum(time[:, None] * speed, room)
+    return (direction * sizes).reshape(images.shape)
 
 
-def _room(images: jax.Array, direction: jax.Array, threat: ThreatModel) -> jax.Array:
-    """How far every pixel is from the bound that it moves to."""
-    if threat.bounds is None:
-        return jnp.full_like(images, jnp.inf)
-    low, high = (per_example(bound, images) for bound in threat.bounds)
-    return jnp.maximum(jnp.where(direction > 0, high - images, images - low), 0)
+def _heaviest_first(needed: jax.Array, weights: jax.Array, room: jax.Array) -> jax.Array:
+    r"""The moves of the least sum with :math:`\sum_i w_i m_i =` `needed`.
+
+    Args:
+      needed: as for `_time_to_reach`.
+      weights: likewise.
+      room: likewise.
+
+    Returns:
+      `[B, D]`, in [0, r]; where `needed` is out of reach, r wherever there is a weight.
+    """
+    needed = needed[:, None]
+    # Nobody goes further than alone it would have to, so there is always a number.
+    goal = jnp.where(weights > 0, needed / jnp.where(weights > 0, weights, 1), 0)
+    most = jnp.minimum(room, goal)
+
+    def reached(by: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(by, weights * most, 0), axis=1, keepdims=True)
+
+    heaviest = jnp.max(weights, axis=1, keepdims=True, initial=0)
+    least = largest_where(lambda weight: reached(weights >= weight) >= needed, 2 * heaviest)
+    last = weights == least
+    left = needed - reached(weights > least)
+    share = jnp.clip(left / jnp.maximum(reached(last), jnp.finfo(weights.dtype).tiny), 0, 1)
+    return jnp.where(weights > least, most, jnp.where(last, share * most, 0))
 
 
 def _time_to_reach(

@@ -43,6 +43,7 @@ class Inputs:
     step_size: jax.Array
     budget: jax.Array
     noise: jax.Array | None
+    sparsity: jax.Array
     rule: Any
 
 
@@ -76,6 +77,7 @@ class _Rows:
     taken: jax.Array
     legal: jax.Array
     noise: _Noise | None
+    sparsity: jax.Array
     rule: Any
     active: jax.Array
 
@@ -136,6 +138,7 @@ class GradientAscent:
             taken=jnp.zeros(batch_size, jnp.int32),
             legal=_legal_starts(inputs.start_name, images, threat, clean),
             noise=_start_noise(inputs.noise, keys),
+            sparsity=jnp.broadcast_to(inputs.sparsity, (batch_size,)),
             rule=None if inputs.rule is None else inputs.rule.start(batch_size),
             active=active,
         )
@@ -145,7 +148,8 @@ class GradientAscent:
         rows = self._ask(rows, logits, loss, gradient)
         moving = rows.active & (rows.taken < rows.budget)
         step_size = per_example(rows.step_size, rows.images)
-        stepped = rows.images + step_size * rows.threat.steepest(gradient)
+        direction = rows.threat.steepest(gradient, rows.images, rows.sparsity)
+        stepped = rows.images + step_size * direction
         if rows.noise is not None:
             stepped += _step_noise(rows.noise, rows.taken, rows.images)
         moved = rows.threat.project(stepped, rows.clean)

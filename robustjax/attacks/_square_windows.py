@@ -38,7 +38,7 @@ def window_sides(
       height: of the images.
       width: of the images.
       share: of the image that the first windows cover.
-      norm: "linf"; under "l2" sides are odd and at least 3 where that fits.
+      norm: "linf"; under "l2" and "l1" sides are odd and at least 3 where that fits.
       rescale: stretches the schedule, made for 10,000 queries, to so many.
     """
     stretch = _SCHEDULE_QUERIES / queries if rescale else 1.0
@@ -48,7 +48,7 @@ def window_sides(
         position = int(query * stretch)
         part = share / next(by for until, by in _HALVINGS if position <= until)
         side = max(round(math.sqrt(part * height * width)), 1)
-        if norm == "l2":
+        if norm != "linf":
             side = max(side, 3)
             side += 1 - side % 2
             limit = min(height, width) - (1 - min(height, width) % 2)
@@ -64,12 +64,16 @@ def stripes(keys: jax.Array, clean: jax.Array, threat: ThreatModel) -> jax.Array
 
 
 def tiles(keys: jax.Array, clean: jax.Array, threat: ThreatModel) -> jax.Array:
-    """The start under "l2": a grid of pseudo-Gaussian tiles, each of random sign and direction."""
+    """The start under "l2" and "l1": pseudo-Gaussian tiles of random signs and directions.
+
+    Under "l2" all are scaled to length epsilon in all; under "l1", where each has length 1, what
+    lies outside of the ball is projected.
+    """
     _, height, width, channels = clean.shape
     side = max(height // 5, 1)
     first = (height - 5 * side) // 2 if height >= 5 else 0
     down, across = height // side, width // side
-    pattern = pseudo_gaussian(side)
+    pattern = pseudo_gaussian(side, threat.norm)
 
     def perturbation(key):
         sign_key, turn_key = jax.random.split(key)
@@ -82,7 +86,10 @@ def tiles(keys: jax.Array, clean: jax.Array, threat: ThreatModel) -> jax.Array:
         canvas = canvas.at[first : first + down * side, first : first + across * side].set(grid)
         return canvas[:height, :width]
 
-    directions, _ = unit_vectors(jax.vmap(perturbation)(keys))
+    perturbations = jax.vmap(perturbation)(keys)
+    if threat.norm == "l1":
+        return threat.project(clean + perturbations, clean)
+    directions, _ = unit_vectors(perturbations)
     return threat.clip(clean + per_example(threat.epsilon, clean) * directions)
 
 
@@ -113,7 +120,7 @@ def exchanged_window(
     side: jax.Array,
     patterns: jax.Array,
 ) -> jax.Array:
-    """A proposal under "l2": one window is cleared, and what it had goes to another.
+    """A proposal under "l2" or "l1": one window is cleared, and what it had goes to another.
 
     Args:
       keys: as for `moved_window`.
@@ -135,37 +142,48 @@ def exchanged_window(
     )
     delta = best - clean
 
-    def norm(values, axes):
+    def length(values, axes):
+        if threat.norm == "l1":
+            return jnp.sum(jnp.abs(values), axis=axes, keepdims=True)
         return jnp.sqrt(jnp.sum(values**2, axis=axes, keepdims=True))
 
     inside = jnp.where(window, delta, 0)
-    fresh = jnp.where(window, placed * signs, 0) + inside / (1e-12 + norm(inside, (1, 2)))
+    fresh = jnp.where(window, placed * signs, 0) + inside / (1e-12 + length(inside, (1, 2)))
     epsilon = per_example(threat.epsilon, clean)
-    unused = jnp.maximum(epsilon**2 - norm(delta, (1, 2, 3)) ** 2, 0) / channels
-    budget = jnp.sqrt(unused + norm(jnp.where(window | cleared, delta, 0), (1, 2, 3)) ** 2)
-    fresh = fresh / (1e-12 + norm(fresh, (1, 2))) * budget
+    freed = jnp.where(window | cleared, delta, 0)
+    if threat.norm == "l1":
+        unused = jnp.maximum(epsilon - length(delta, (1, 2, 3)), 0)
+        budget = unused + channels * length(freed, (1, 2))
+    else:
+        unused = jnp.maximum(epsilon**2 - length(delta, (1, 2, 3)) ** 2, 0) / channels
+        budget = jnp.sqrt(unused + length(freed, (1, 2, 3)) ** 2)
+    fresh = fresh / (1e-12 + length(fresh, (1, 2))) * budget
     delta = jnp.where(window, fresh, jnp.where(cleared, 0, delta))
+    if threat.norm == "l1":
+        return threat.project(clean + delta, clean)
     directions, _ = unit_vectors(delta)
     return threat.clip(clean + epsilon * directions)
 
 
-def pseudo_gaussian(side: int) -> np.ndarray:
-    """Square's window under "l2", float32 [side, side] of length 1: a positive and a negative half.
+def pseudo_gaussian(side: int, norm: str = "l2") -> np.ndarray:
+    """Square's window, float32 [side, side] of length 1: a positive and a negative half.
 
-    Each half adds up concentric rectangles around its middle, the n-th with weight 1 / n^2.
+    Each half adds up concentric rectangles around its middle, the n-th with weight 1 / n^2 under
+    "l2" and 1 / n^4 under "l1".
     """
-    upper = _concentric(side // 2, side)
-    lower = _concentric(side - side // 2, side)
+    upper = _concentric(side // 2, side, norm)
+    lower = _concentric(side - side // 2, side, norm)
     pattern = np.concatenate([upper, -lower])
-    return (pattern / np.linalg.norm(pattern)).astype(np.float32)
+    return (pattern / _length(pattern, norm)).astype(np.float32)
 
 
-def padded_patterns(sides: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def padded_patterns(sides: np.ndarray, size: int, norm: str) -> tuple[np.ndarray, np.ndarray]:
     """The patterns of all sides that occur, and which of them each query has.
 
     Args:
       sides: int [Q].
       size: of the square that a pattern is put in the upper left corner of.
+      norm: "l2" or "l1".
 
     Returns:
       float32 [P, size, size] and int32 [Q].
@@ -173,19 +191,24 @@ def padded_patterns(sides: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarra
     occurring, which = np.unique(sides, return_inverse=True)
     patterns = np.zeros((len(occurring), size, size), np.float32)
     for number, side in enumerate(occurring):
-        patterns[number, :side, :side] = pseudo_gaussian(int(side))
+        patterns[number, :side, :side] = pseudo_gaussian(int(side), norm)
     return patterns, which.astype(np.int32)
 
 
-def _concentric(height: int, width: int) -> np.ndarray:
+def _length(values: np.ndarray, norm: str) -> float:
+    return float(np.linalg.norm(values.ravel(), 1 if norm == "l1" else 2))
+
+
+def _concentric(height: int, width: int, norm: str) -> np.ndarray:
+    power = 4 if norm == "l1" else 2
     values = np.zeros((height, width))
     top, left = height // 2, width // 2
     for ring in range(max(height // 2 + 1, width // 2 + 1)):
         rows = slice(max(top - ring, 0), min(top + ring + 1, height))
         columns = slice(max(left - ring, 0), min(left + ring + 1, width))
-        values[rows, columns] += 1 / (ring + 1) ** 2
-    norm = np.linalg.norm(values)
-    return values / norm if norm else values
+        values[rows, columns] += 1 / (ring + 1) ** power
+    length = _length(values, norm)
+    return values / length if length else values
 
 
 def _uniform(keys: jax.Array, count: int) -> jax.Array:

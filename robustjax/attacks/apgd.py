@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from robustjax import losses
 from robustjax.arguments import checked_count, refusal, require_choice, shown
@@ -20,6 +21,7 @@ from robustjax.attacks.engine.prepared import Prepared
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.targets import RankedInputs, lead_of_target, named_targets, ranked_inputs
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.errors import UserError
 from robustjax.shapes import CleanImages, ImageClasses
 
 LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
@@ -53,6 +55,7 @@ class APGD:
       restarts: how often the attack is run on what has withstood it.
       targets: None, or which class each example is to reach: "next", "least" (likely) or "random".
       samples: draws of a random network that losses and gradients are means over; 0: it is none.
+      multi_epsilon: under "l1", whether the first steps are taken in larger balls; None: they are.
     """
 
     steps: int = 100
@@ -60,6 +63,11 @@ class APGD:
     restarts: int = 1
     targets: str | None = None
     samples: int = 0
+    multi_epsilon: bool | None = None
+
+    def completed(self, threat: ThreatModel, num_classes: int) -> APGD:
+        """With what the norm decides."""
+        return _with_balls(self, threat)
 
     def prepare(
         self,
@@ -70,21 +78,28 @@ class APGD:
         threat: ThreatModel,
         *,
         targets: ImageClasses | None = None,
+        first_restart: jax.Array | int = 0,
     ) -> Prepared:
-        """Checks the arguments, and looks at the clean images."""
+        """Checks the arguments, and looks at the clean images.
+
+        Restarts are counted from `first_restart` on, a whole number or `[B]`: to run one at a time,
+        restarts=1 with 0, 1, 2, ...
+        """
         require_choice("loss", self.loss, tuple(LOSSES))
         restarts = checked_count("restarts", self.restarts, 1)
         samples = checked_count("samples", self.samples, 0)
         inputs = ranked_inputs(key, logits_fn, images, labels, threat, random=samples > 0)
+        inputs = dataclasses.replace(inputs, first=jnp.asarray(first_restart, jnp.int32))
         steps = checked_count("steps", self.steps, 1)
+        larger = _in_larger_balls(self.multi_epsilon, inputs.threat)
         if targets is None and self.targets is not None:
             network = one_draw(logits_fn, first_key(inputs.key)) if samples else logits_fn
             targets = named_targets(self.targets, inputs.key, network, inputs.images, inputs.labels)
         if targets is None:
-            attack = AutoPGD(steps, samples=samples)
+            attack = AutoPGD(steps, samples=samples, multi_epsilon=larger)
             return _prepared(inputs, logits_fn, LOSSES[self.loss], attack, restarts)
         inputs = inputs.towards(checks.checked_targets(targets, len(inputs.images)), samples > 0)
-        attack = AutoPGD(steps, samples=samples, aim=CHOSEN)
+        attack = AutoPGD(steps, samples=samples, aim=CHOSEN, multi_epsilon=larger)
         return _prepared(inputs, logits_fn, _CHOSEN_LOSSES[self.loss], attack, restarts)
 
     def __call__(
@@ -110,17 +125,19 @@ class APGDTargeted:
       num_targets: how many classes are tried.
       loss: "dlr" or "margin".
       order: "likeliest" or "nearest" of them first.
+      multi_epsilon: as for `APGD`.
     """
 
     steps: int = 100
     num_targets: int = 9
     loss: str = "dlr"
     order: str = "likeliest"
+    multi_epsilon: bool | None = None
 
     def completed(self, threat: ThreatModel, num_classes: int) -> APGDTargeted:
         """With no more targets than there are, and a loss that is defined for so few classes."""
         return dataclasses.replace(
-            self,
+            _with_balls(self, threat),
             num_targets=min(self.num_targets, num_classes - 1),
             loss=self.loss if num_classes >= 4 else "margin",
         )
@@ -143,7 +160,11 @@ class APGDTargeted:
         inputs = inputs.aimed(first_target, num_targets)
         if self.order == "nearest":
             inputs = dataclasses.replace(inputs, ranked=nearest_first(logits_fn, inputs))
-        attack = AutoPGD(checked_count("steps", self.steps, 1), aim=RANKED)
+        attack = AutoPGD(
+            checked_count("steps", self.steps, 1),
+            aim=RANKED,
+            multi_epsilon=_in_larger_balls(self.multi_epsilon, inputs.threat),
+        )
         return _prepared(inputs, logits_fn, TARGETED_LOSSES[self.loss], attack, num_targets)
 
     def __call__(
@@ -172,6 +193,7 @@ def apgd(
     restarts: int = 1,
     targets: ImageClasses | str | None = None,
     samples: int = 0,
+    multi_epsilon: bool | None = None,
 ) -> AttackResult:
     r"""Auto-PGD on the cross-entropy or on the DLR loss.
 
@@ -182,6 +204,12 @@ def apgd(
 
     At checkpoints, whose distances shrink from 22 % to 6 % of the steps, an example that made too
     little progress since the last one returns to its best point and halves its step.
+
+    Under "l1" a step, first of size :math:`\epsilon`, moves the pixels of the largest gradients
+    equally far, without momentum, and :math:`\Pi` is the projection on ball and box together. At
+    first it is 20 % of the pixels, and after each 4 % of the steps as many, over 1.5, as the best
+    point has changed. If that has become sparser (by 5 %), the example returns to it and the step
+    is :math:`\epsilon` again; otherwise the step is divided by 1.5, down to :math:`\epsilon / 10`.
 
     An example is left alone from its first misclassified point on. (The authors' code attacks it
     to the end and returns the last such point; whether there is one is the same.) Images that are
@@ -205,6 +233,10 @@ def apgd(
         `logits_fn(images, key)`, and losses and gradients are means over this many draws
         (expectation over transformation). One draw decides nothing then: every image is attacked
         with all steps, returned where the mean loss was highest, and judged there by a fresh draw.
+      multi_epsilon: under "l1", whether 30 % of the steps are taken in the ball of 3 epsilon, 30 %
+        in that of 2 epsilon, and the rest in the ball itself, each from the nearest point to the
+        best of the ball before, with as many pixels as that has changed, over 1.5. None: they are.
+        Refused under the other norms.
 
     Returns:
       An `AttackResult`. Images that withstand are returned at the highest loss that was found.
@@ -226,10 +258,13 @@ def apgd(
     Source: Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
       Parameter-free Attacks (Croce & Hein, 2020), Algorithm 1 and section 4. As in the authors'
       code, the start lies on the sphere of the norm (the paper leaves it open), and the count of
-      increases up to the first checkpoint compares the first loss after the start with zero.
+      increases up to the first checkpoint compares the first loss after the start with zero. Under
+      "l1": Mind the Box: l1-APGD for Sparse Adversarial Attacks on Image Classifiers (Croce & Hein,
+      2021) and the authors' code, as whose the start is normal noise that is projected. There
+      larger balls are a choice that only AutoAttack makes.
     """
     by_name, classes = (targets, None) if isinstance(targets, str) else (None, targets)
-    return APGD(steps, loss, restarts, by_name, samples)(
+    return APGD(steps, loss, restarts, by_name, samples, multi_epsilon)(
         key, logits_fn, images, labels, threat, targets=classes
     )
 
@@ -246,6 +281,7 @@ def apgd_targeted(
     first_target: jax.Array | int = 0,
     loss: str = "dlr",
     order: str = "likeliest",
+    multi_epsilon: bool | None = None,
 ) -> AttackResult:
     """Auto-PGD on the targeted DLR loss, towards one wrong class after the other.
 
@@ -269,6 +305,7 @@ def apgd_targeted(
       order: "likeliest", as in AutoAttack, or "nearest" of the 100 likeliest first, which costs a
         gradient for each of them beforehand. With as many targets as there are wrong classes it
         decides how soon an image falls, and hardly whether.
+      multi_epsilon: as for `apgd`.
 
     Returns:
       As for `apgd`; `backward_passes` counts those of the attack alone.
@@ -291,7 +328,7 @@ def apgd_targeted(
     Source: as for `apgd`, section 4.2 and the targeted DLR loss of the authors' code; the order
       "nearest" is that of MALT Powers Up Adversarial Attacks (Melamed et al., 2024).
     """
-    return APGDTargeted(steps, num_targets, loss, order)(
+    return APGDTargeted(steps, num_targets, loss, order, multi_epsilon)(
         key, logits_fn, images, labels, threat, first_target=first_target
     )
 
@@ -313,7 +350,27 @@ def _prepared(
     else:
         model = gradient_model(loss, logits_fn, inputs.labels, inputs.chosen)
         examples = (inputs.images, target)
-    return Prepared(attack, model, examples, inputs, attack.steps, runs, _outcome)
+    turns = attack.turns(inputs.threat.norm)
+    return Prepared(attack, model, examples, inputs, turns, runs, _outcome)
+
+
+def _in_larger_balls(multi_epsilon: bool | None, threat: ThreatModel) -> bool:
+    """Whether the first steps are taken in larger balls, which only "l1" has."""
+    if threat.norm != "l1":
+        if multi_epsilon:
+            raise UserError(
+                f"multi_epsilon=true under the norm {threat.norm}: accepted under l1 alone, where "
+                "larger balls come first"
+            )
+        return False
+    return multi_epsilon is None or bool(multi_epsilon)
+
+
+def _with_balls(attack: Any, threat: ThreatModel) -> Any:
+    """An attack that says whether larger balls come first, where the norm has such."""
+    if threat.norm != "l1" or attack.multi_epsilon is not None:
+        return attack
+    return dataclasses.replace(attack, multi_epsilon=True)
 
 
 def _outcome(kept: Kept) -> AttackResult:

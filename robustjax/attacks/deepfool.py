@@ -13,6 +13,7 @@ import numpy as np
 
 from robustjax.arguments import checked_count, checked_number, kind, refusal
 from robustjax.attacks import _checks as checks
+from robustjax.attacks._fab_projection import smallest_move
 from robustjax.attacks._nearest_classes import boundary_distance
 from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import checked_key
@@ -95,8 +96,9 @@ def deepfool(
               k = \arg\min_{k \ne y} \frac{|f_k|}{\|\nabla f_k\|_q}
 
     with :math:`d` the gradient over its length and q = 2 under "l2", its sign and q = 1 under
-    "linf"; then it is clipped to the box. An example stops at its first misclassified point. Images
-    that are misclassified before are not attacked.
+    "linf"; then it is clipped to the box. Under "l1", with :math:`q = \infty`, the pixels of the
+    largest gradients go to their bounds, one after the other, until as much is gained. An example
+    stops at its first misclassified point. Images that are misclassified before are not attacked.
 
     With a finite epsilon that point is projected on the ball, and the attack has succeeded if it is
     misclassified there. DeepFool itself takes no notice of epsilon, so as an attack on a ball it is
@@ -140,7 +142,8 @@ def deepfool(
       al., 2016), Algorithm 2 and, for "linf", section 3.3. As in the authors' code, every iterate
       carries the overshoot, in the paper only the last; their newer code also adds 1e-4 to the
       length of every step, which is at least 1e-5 of the box's width (of 1 without a box) here.
-      They know no box; clipping every iterate is foolbox's (2.3), whose overshoot is 0.05.
+      They know no box; clipping every iterate is foolbox's (2.3), whose overshoot is 0.05. Under
+      "l1" the step is FAB's (Croce & Hein, 2020), which knows the box.
     """
     return DeepFool(steps, overshoot, num_classes)(key, logits_fn, images, labels, threat)
 
@@ -207,8 +210,7 @@ class _Iteration:
         # A network without a gradient is infinitely far, and stays put: it has no direction.
         least = _LEAST_STEP * _width(rows.threat)
         length = jnp.where(jnp.isfinite(distance), jnp.maximum(distance, least), 0)
-        direction = rows.threat.steepest(gradients[nearest, row])
-        ahead = (1 + self.overshoot) * per_example(length, rows.images) * direction
+        ahead = self._ahead(rows, gradients[nearest, row], (1 + self.overshoot) * length)
         moved = rows.threat.clip(rows.images + ahead)
         wrong = _misclassified(model, moved, rows)
         return dataclasses.replace(
@@ -217,6 +219,14 @@ class _Iteration:
             taken=rows.taken + rows.active.astype(rows.taken.dtype),
             active=rows.active & ~wrong,
         )
+
+    def _ahead(self, rows: _Rows, gradient: jax.Array, length: jax.Array) -> jax.Array:
+        """The move along a gradient that gains as much as one of this length without a box."""
+        if rows.threat.norm == "l1":
+            gradient = jnp.nan_to_num(gradient)
+            gain = length * rows.threat.dual_norm(gradient)
+            return smallest_move(rows.images, gradient, gain, rows.threat)
+        return per_example(length, rows.images) * rows.threat.steepest(gradient)
 
     def result(self, model: Callable[..., Any], rows: _Rows, kept: None) -> AttackResult:
         images = rows.threat.project(rows.images, rows.clean)

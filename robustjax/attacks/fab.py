@@ -165,7 +165,7 @@ def fab_targeted(
       Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks (2020), section 5.
       As in the authors' code, the paper's final search on the line between the clean and the
       adversarial image is left out, and the random direction of a restart is a uniform draw from
-      a cube under "linf", a normal one under "l2".
+      a cube under "linf", a normal one under "l2" and "l1".
     """
     return FABTargeted(steps, num_targets, restarts, alpha_max, overshoot, backward)(
         key, logits_fn, images, labels, threat, first_target=first_target
@@ -295,4 +295,6 @@ def _length(vectors: jax.Array, norm: str) -> jax.Array:
     """The norm of every example of `[B, ...]`, as `[B]`."""
     if norm == "linf":
         return jnp.max(jnp.abs(flat_rows(vectors)), axis=1, initial=0)
+    if norm == "l1":
+        return jnp.sum(jnp.abs(flat_rows(vectors)), axis=1)
     return unit_vectors(vectors)[1].reshape(-1)

@@ -11,7 +11,7 @@ import jax
 from robustjax import losses
 from robustjax.arguments import refusal, shown
 from robustjax.attacks import _checks as checks
-from robustjax.attacks.pgd import PGD, Loss
+from robustjax.attacks.pgd import PGD, Loss, with_sparsity
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.shapes import CleanImages, ImageLabels
@@ -24,10 +24,16 @@ class FGSM:
     Attributes:
       loss: ascended; a function, or the name of one of `pgd.LOSSES`.
       start: as for `PGD`.
+      sparsity: as for `PGD`.
     """
 
     loss: Loss | str = losses.cross_entropy
     start: CleanImages | str = "clean"
+    sparsity: float | None = None
+
+    def completed(self, threat: ThreatModel, num_classes: int) -> FGSM:
+        """Under "l1" with the sparsity of the step as a number."""
+        return with_sparsity(self, threat)
 
     def __call__(
         self,
@@ -44,7 +50,13 @@ class FGSM:
         if not checks.has_finite_epsilon(checks.checked_threat_type(threat)):
             accepted = "finite numbers: the fast gradient sign method steps by epsilon"
             raise refusal("threat.epsilon", shown(threat.epsilon), accepted)
-        attack = PGD(steps=1, step_size=threat.epsilon, loss=self.loss, start=self.start)
+        attack = PGD(
+            steps=1,
+            step_size=threat.epsilon,
+            loss=self.loss,
+            start=self.start,
+            sparsity=self.sparsity,
+        )
         return attack(key, logits_fn, images, labels, threat, target=target, start=start)
 
 
@@ -58,12 +70,14 @@ def fgsm(
     loss: Callable[[jax.Array, Any], jax.Array] = losses.cross_entropy,
     target: Any = None,
     start: CleanImages | str = "clean",
+    sparsity: float | None = None,
 ) -> AttackResult:
     r"""One step of size epsilon in the steepest direction.
 
     .. math:: x = \Pi\big(x_0 + \epsilon \operatorname{sign} \nabla \ell(z(x_0), y)\big)
 
-    Under "l2" the sign becomes the normalised gradient (the fast gradient method).
+    Under "l2" the sign becomes the normalised gradient (the fast gradient method), under "l1" the
+    signs in the pixels of the largest gradients, over their number.
 
     Args:
       key: a random key, or `[B]` keys; of no effect with the default start.
@@ -76,6 +90,7 @@ def fgsm(
       start: as for `pgd`. "clean" is the method as published; "uniform" is `fgsm-random` by name,
         the step that FAT's tables 1, 3 and 4 are of. From there it ends at full distance only in
         the pixels whose start lay on the side that it steps to, and finds less.
+      sparsity: as for `pgd`.
 
     Returns:
       An `AttackResult`; backward_passes is 1 everywhere.
@@ -96,4 +111,4 @@ def fgsm(
     Source: Explaining and Harnessing Adversarial Examples (Goodfellow et al., 2015), section 4;
       from a random start FAT (Zhang et al., 2020), table 3.
     """
-    return FGSM(loss, start)(key, logits_fn, images, labels, threat, target=target)
+    return FGSM(loss, start, sparsity)(key, logits_fn, images, labels, threat, target=target)

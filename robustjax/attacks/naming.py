@@ -6,6 +6,7 @@ A name is that of a kind with its numbers, and settings of its own behind it in 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 import types
@@ -110,7 +111,7 @@ def parse(name: str, settings: Mapping[str, Any] | None = None) -> Named:
     attack = entry.attack(**{**entry.fixed, **given})
     _require_even(name, attack)
     if written or settings:
-        _require_accepted(name, attack, entry.norms[0])
+        _require_accepted(name, attack, entry.norms)
     return Named(kind, attack, frozenset(given))
 
 
@@ -251,8 +252,12 @@ def _require_even(name: str, attack: Any) -> None:
         raise UserError(f"attack={shown(name)}: the points of spsa-KxN are an even number")
 
 
-def _require_accepted(name: str, attack: Any, norm: str) -> None:
-    """Lets the attack check its settings: it is traced on a network of no use, and not run."""
+def _require_accepted(name: str, attack: Any, norms: Sequence[str]) -> None:
+    """Lets the attack check its settings: it is traced on a network of no use, and not run.
+
+    Some settings mean something under one norm alone: what one ball of its norms accepts is
+    accepted, and of several complaints it is the first that is told.
+    """
     if isinstance(attack, AutoAttack) or is_users(attack):
         return
     for field in dataclasses.fields(attack):
@@ -268,20 +273,24 @@ def _require_accepted(name: str, attack: Any, norm: str) -> None:
             )
     images = jax.ShapeDtypeStruct((2, 8, 8, 1), np.float32)
     labels = jax.ShapeDtypeStruct((2,), np.int32)
-    threat = ThreatModel(norm, 0.1)
 
-    def attacked(images: jax.Array, labels: jax.Array) -> jax.Array:
+    def attacked(norm: str, images: jax.Array, labels: jax.Array) -> jax.Array:
         def network(images: jax.Array, *_: jax.Array) -> jax.Array:
             return images.reshape(len(images), -1)[:, :10]
 
+        threat = ThreatModel(norm, 0.1)
         return attack(jax.random.key(0), network, images, labels, threat).images
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            jax.eval_shape(attacked, images, labels)
-    except ValueError as error:
-        raise UserError(f"attack={shown(name)}: not accepted ({error})") from None
+    complaints = []
+    for norm in norms:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                jax.eval_shape(functools.partial(attacked, norm), images, labels)
+            return
+        except ValueError as error:
+            complaints.append(error)
+    raise UserError(f"attack={shown(name)}: not accepted ({complaints[0]})")
 
 
 def _name(kind: str, entry: Entry, attack: Any) -> str:

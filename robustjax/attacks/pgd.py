@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from robustjax import losses
 from robustjax.arguments import checked_count, checked_function, require_choice
@@ -22,7 +23,7 @@ from robustjax.attacks.engine.model import Lowered, gradient_model
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.stopping import StopRule, checked_rule
 from robustjax.attacks.targets import named_targets
-from robustjax.attacks.threat_model import ThreatModel
+from robustjax.attacks.threat_model import SPARSITY, ThreatModel
 from robustjax.errors import UserError
 from robustjax.shapes import CleanImages, ImageClasses, ImageLabels
 from robustjax.step_size import default_step_size
@@ -57,6 +58,7 @@ class PGD:
       success: "last" or "any".
       targets: None, or which class each example is to reach: "next", "least" (likely) or "random".
       noise: standard deviation of the noise that is added in every step.
+      sparsity: the share of the pixels that a step moves under "l1"; None: `SPARSITY`.
     """
 
     steps: int = 10
@@ -68,10 +70,11 @@ class PGD:
     success: str = "last"
     targets: str | None = None
     noise: jax.Array | float | None = None
+    sparsity: float | None = None
 
     def completed(self, threat: ThreatModel, num_classes: int) -> PGD:
-        """With the step size as a number."""
-        return with_step_size(self, threat)
+        """With the step size as a number, and under "l1" the sparsity of a step."""
+        return with_step_size(with_sparsity(self, threat), threat)
 
     def __call__(
         self,
@@ -128,6 +131,7 @@ class PGD:
             noise=None
             if self.noise is None
             else checked_scale("noise", self.noise, batch_size, dtype),
+            sparsity=jnp.asarray(checks.checked_sparsity(self.sparsity, threat.norm), dtype),
             rule=checked_rule(self.stop),
         )
         if not batch_size:
@@ -168,6 +172,7 @@ def pgd(
     targets: ImageClasses | str | None = None,
     budget: jax.Array | int | None = None,
     noise: jax.Array | float | None = None,
+    sparsity: float | None = None,
     independent_rows: bool = False,
 ) -> AttackResult:
     r"""Projected gradient ascent on a loss, with a stop rule per example.
@@ -175,8 +180,10 @@ def pgd(
     .. math:: x \leftarrow \Pi\big(x + \alpha \cdot d(\nabla_x \ell(z(x), t))\big)
 
     with :math:`\Pi` the projection of the threat model and :math:`d` its steepest unit step: the
-    sign of the gradient under "linf", the gradient over its length under "l2". Pixels and gradients
-    are float32 whatever the logits are. A NaN in a gradient moves no pixel.
+    sign of the gradient under "linf", the gradient over its length under "l2". Under "l1" it is
+    the signs in the pixels of the largest gradients, over their number; a pixel that stands at the
+    bound that it would move to is passed over. Pixels and gradients are float32 whatever the logits
+    are. A NaN in a gradient moves no pixel.
 
     A call costs one forward and one backward pass per step and one forward pass for `success` (two
     if the rule is asked after the last step). Under jit the last one vanishes if `success` is not
@@ -205,9 +212,9 @@ def pgd(
       target: array or pytree of arrays, each `[B, ...]`; defaults to the labels. For TRADES the
         clean logits, with `loss=lambda z, clean: losses.kl_divergence(clean, z)`.
       start: "uniform", from the ball, then clipped to the box; "gaussian", 0.001 times normal
-        noise; "sign", plus or minus epsilon / 2 per pixel (under "l2" of length epsilon / 2 in
-        all); "clean"; or an array shaped like the images. Only "uniform" is projected before the
-        first gradient. What is returned is always projected.
+        noise; "sign", plus or minus epsilon / 2 per pixel (under "l2" and "l1" of length epsilon /
+        2 in all); "clean"; or an array shaped like the images. Only "uniform" is projected before
+        the first gradient. What is returned is always projected.
       stop: a rule of `robustjax.attacks.stopping`, or None to take all steps.
       restarts: how often the attack is run. Kept, per example, is the first success, else the point
         of the highest loss; examples with a success are left alone from then on.
@@ -222,6 +229,10 @@ def pgd(
         may be traced. None: `steps`.
       noise: standard deviation of normal noise that is added in every step, before the projection,
         in units of the images; a scalar or `[B]`, at least 0; may be traced. None: no noise.
+      sparsity: the share of the numbers of an image that a step moves under "l1", a Python number
+        in [0, 1], at least one of them (with 0 it is one). None: 0.02, `threat_model.SPARSITY`. One
+        pixel alone is the steepest, but then an image changes one pixel after the other. Refused
+        under the other norms.
       independent_rows: True promises that row i of `logits_fn` and of `loss` depends on image i and
         on row i of `target` alone, whatever else is in the batch and however many they are (batch
         norm by running statistics; no captured array with a row per example). Then examples that
@@ -242,7 +253,7 @@ def pgd(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from robustjax.attacks import ThreatModel
+      >>> from robustjax.attacks import SPARSITY, ThreatModel
       >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
       >>> threat = ThreatModel("linf", epsilon=0.1)
       >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])
@@ -253,7 +264,10 @@ def pgd(
     Source: Towards Deep Learning Models Resistant to Adversarial Attacks (Madry et al., 2018),
       section 2.1. Stop rules: see `robustjax.attacks.stopping`. Budgets: Curriculum Adversarial
       Training (Cai et al., 2018). Noise: FAT's official code. The sign start and success at any
-      iterate: NAP's evaluation and code.
+      iterate: NAP's evaluation and code. Sparse steps under "l1": Adversarial Training and
+      Robustness for Multiple Perturbations (Tramèr and Boneh, 2019), the sparse l1 descent attack,
+      which moves 1 % of the pixels; the projection on ball and box: Mind the Box (Croce & Hein,
+      2021), whose l1-APGD begins with 20 %.
     """
     by_name, classes = (targets, None) if isinstance(targets, str) else (None, targets)
     return PGD(
@@ -266,6 +280,7 @@ def pgd(
         success=success,
         targets=by_name,
         noise=noise,
+        sparsity=sparsity,
     )(
         key,
         logits_fn,
@@ -285,6 +300,13 @@ def with_step_size(attack: Any, threat: ThreatModel) -> Any:
         return attack
     size = float(default_step_size(threat.epsilon, attack.steps))
     return dataclasses.replace(attack, step_size=size)
+
+
+def with_sparsity(attack: Any, threat: ThreatModel) -> Any:
+    """An attack with the sparsity of its steps as a number, where the norm has such."""
+    if attack.sparsity is not None or threat.norm != "l1":
+        return attack
+    return dataclasses.replace(attack, sparsity=SPARSITY)
 
 
 def loss_named(loss: Loss | str) -> Loss:

@@ -32,6 +32,7 @@ from robustjax.attacks.random_noise import RandomNoise
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.spsa import SPSA
 from robustjax.attacks.square import Square
+from robustjax.attacks.threat_model import NORMS
 
 
 class Entry(NamedTuple):
@@ -54,7 +55,7 @@ class Entry(NamedTuple):
     numbers: tuple[str, ...] = ()
     optional: int = 0
     fixed: Mapping[str, Any] = {}
-    norms: tuple[str, ...] = ("linf", "l2")
+    norms: tuple[str, ...] = NORMS
     fewest_classes: int = 2
     form: str = ""
 
@@ -113,7 +114,7 @@ def register(
     name: str,
     attack: Any = None,
     *,
-    norms: Sequence[str] = ("linf", "l2"),
+    norms: Sequence[str] = NORMS,
     fewest_classes: int = 2,
     citation: str = "",
 ) -> Any:
@@ -147,7 +148,7 @@ def register(
 def _add(
     name: str,
     attack: Any,
-    norms: tuple[str, ...] = ("linf", "l2"),
+    norms: tuple[str, ...] = NORMS,
     fewest_classes: int = 2,
     citation: str = "",
 ) -> None:

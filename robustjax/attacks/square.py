@@ -103,9 +103,9 @@ def square(
     r"""The Square attack on the margin :math:`z_y - \max_{k \ne y} z_k`.
 
     Under "linf" it starts from vertical stripes of :math:`\pm \epsilon`. Every query then moves a
-    window, each channel by :math:`\pm 2 \epsilon`, and projects; under "l2" it starts from a grid
-    of pseudo-Gaussian tiles and moves mass between two windows. A proposal is kept if it lowers the
-    margin. The windows shrink on a schedule made for 10,000 queries.
+    window, each channel by :math:`\pm 2 \epsilon`, and projects; under "l2" and "l1" it starts from
+    a grid of pseudo-Gaussian tiles and moves mass between two windows. A proposal is kept if it
+    lowers the margin. The windows shrink on a schedule made for 10,000 queries.
 
     Every example draws its own windows, where the authors' code draws one for the whole batch: each
     example sees the same distribution, and its verdict does not depend on its company. Success is
@@ -141,7 +141,7 @@ def square(
       [ True]
 
     Source: Square Attack (Andriushchenko et al., 2020), Algorithms 1 to 3, with the margin loss and
-      the settings of AutoAttack (Croce & Hein, 2020).
+      the settings of AutoAttack (Croce & Hein, 2020). Under "l1" Mind the Box (Croce & Hein, 2021).
     """
     return Square(queries, initial_share, rescale_schedule, restarts)(
         key, logits_fn, images, labels, threat
@@ -273,7 +273,7 @@ class _Search:
         arguments = (keys, rows.images, rows.clean, rows.threat, side)
         if norm == "linf":
             return windows.moved_window(*arguments)
-        patterns, which = windows.padded_patterns(sides, max(height, width))
+        patterns, which = windows.padded_patterns(sides, max(height, width), norm)
         return windows.exchanged_window(
             *arguments, jnp.asarray(patterns)[jnp.asarray(which)[query]]
         )

@@ -123,7 +123,8 @@ def radii(threat: attacks.ThreatModel, pixels: int) -> tuple[float, ...]:
     """
     assert threat.bounds is not None  # Probes need a box.
     epsilon, (low, high) = float(threat.epsilon), threat.bounds
-    widest = float(high - low) * (math.sqrt(pixels) if threat.norm == "l2" else 1)
+    lengths = {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}
+    widest = float(high - low) * lengths[threat.norm]
     inside = [epsilon * scale for scale in _BELOW if epsilon * scale < widest]
     grown = np.geomspace(epsilon, widest, _ABOVE + 1)[1:-1] if epsilon < widest else ()
     return (*inside, *(float(value) for value in grown), widest)

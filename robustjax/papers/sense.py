@@ -108,8 +108,9 @@ _DIFFERENCES = (
     "it. The code has 900 iterations with learning rate 0.001, the paper 300 with 0.01.",
     "Appendix B.2 counts a strip of width 2ε for the standard risk of the worst robust classifier; "
     "what is wrong is a strip of width ε.",
-    "Algorithm 2 is for any ℓp; here --norm=l2 is that algorithm, and other p are not offered. The "
-    "paper measures with ℓ∞ on images and with ℓ2 on the Three Clusters alone.",
+    "Algorithm 2 is for any ℓp; here --norm=l2 and --norm=l1 are that algorithm, other p are "
+    "not offered. Under ℓ1, where the steepest step moves one pixel, a step here moves 2 %. "
+    "The paper measures with ℓ∞ on images and with ℓ2 on the Three Clusters alone.",
     "The code also has SENSE on the KL divergence of TRADES, which the paper does not mention and "
     "this library does not offer.",
     "Of an earlier model of the authors AutoAttack leaves 34.22 %, which they reported as 57.23 % "

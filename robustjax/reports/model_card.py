@@ -11,7 +11,7 @@ from robustjax.reports.markdown import accuracies
 from robustjax.runs.folder import RunFolder
 from robustjax.text import format_value
 
-_NORMS = {"linf": "Linf", "l2": "L2"}
+_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 """The threat models as RobustBench calls them."""
 
 _PLACES = ("--workdir=", "--data_dir=")

@@ -19,7 +19,7 @@ def require_units(config: TrainConfig, pixels: int | None = None) -> None:
 
     Args:
       config: the experiment; its option allow_whole_box accepts them all.
-      pixels: numbers in an image; None: not known yet, and the l2 ball is not looked at.
+      pixels: numbers in an image; None: not known yet, and a ball of l2 or l1 is not looked at.
 
     Raises:
       ValueError: names the flag, the number, and what was probably meant.
@@ -44,8 +44,10 @@ def require_inside_box(where: str, value: float, norm: str, pixels: int | None) 
     """
     if norm == "linf":
         widest = 1.0
+    elif pixels is None:
+        widest = math.inf
     else:
-        widest = math.inf if pixels is None else math.sqrt(pixels)
+        widest = math.sqrt(pixels) if norm == "l2" else pixels
     if value >= widest:
         raise UserError(
             f"{where}: within a distance of {value:g} ({norm}) any image in [0, 1] becomes any "

@@ -133,7 +133,7 @@ def test_what_is_no_radius(epsilon):
         attacks.pgd(KEY, linear, IMAGES, LABELS, ThreatModel("linf", epsilon))
 
 
-@pytest.mark.parametrize("norm", ["Linf", "l1", None, 2, np.inf])
+@pytest.mark.parametrize("norm", ["Linf", "L1", None, 2, np.inf])
 def test_what_is_no_norm(norm):
     with pytest.raises(ValueError, match="norm"):
         attacks.pgd(KEY, linear, IMAGES, LABELS, ThreatModel(norm, 0.1))

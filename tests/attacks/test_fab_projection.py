@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from scipy import optimize
 
 from robustjax.attacks import ThreatModel
 from robustjax.attacks._fab_projection import smallest_move
@@ -34,6 +35,8 @@ def parts(images, normal, gap, norm, bounds):
 def sorted_move(images, normal, gap, norm, bounds):
     """The exact answer: what is reached at each time that a pixel meets its bound, in order."""
     direction, weights, room, speed = parts(images, normal, gap, norm, bounds)
+    if norm == "l1":
+        return heaviest_first(direction, weights, room, abs(float(gap)))
     moving = np.flatnonzero(weights)
     moving = moving[np.argsort(room[moving] / speed[moving])]
     ends, power = room[moving] / speed[moving], (weights * speed)[moving]
@@ -48,9 +51,19 @@ def sorted_move(images, normal, gap, norm, bounds):
     return direction * np.where(weights > 0, np.minimum(time * speed, room), 0)
 
 
+def heaviest_first(direction, weights, room, gap):
+    """The least sum of moves: each pixel goes as far as it can before the next lighter one does."""
+    sizes = np.zeros(len(weights))
+    for pixel in np.argsort(-weights, kind="stable"):
+        if weights[pixel]:
+            sizes[pixel] = min(room[pixel], max(gap, 0) / weights[pixel])
+            gap -= weights[pixel] * sizes[pixel]
+    return direction * sizes
+
+
 def length(moves, norm):
-    flat = np.abs(np.float64(moves).reshape(len(moves), -1))
-    return flat.max(1) if norm == "linf" else np.sqrt((flat**2).sum(1))
+    order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
+    return np.linalg.norm(np.float64(moves).reshape(len(moves), -1), order, axis=1)
 
 
 def example(random, size, bounds):
@@ -71,7 +84,7 @@ def example(random, size, bounds):
     return (np.float32(part) for part in (images, normal, gap))
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("bounds", BOXES)
 @pytest.mark.parametrize("pixels", [7, 3072])
 def test_equals_the_exact_solution(norm, bounds, pixels):
@@ -119,21 +132,40 @@ def test_reaches_what_can_be_reached_and_moves_no_further(norm, images, normal, 
         assert np.all(room[stopped] <= multiplier * speed[stopped] * (1 + 1e-5))
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("gap", [0.375, -0.375, 2.0, 90.0])
+def test_under_l1_ties_share_and_the_sum_is_that_of_a_linear_program(gap):
+    images = np.float32([[0.25, 1.0, 0.0, 0.5, 0.5, 0.75]])
+    normal = np.float32([[1.0, -2.0, 2.0, 0.5, -1.0, 0.0]])
+    found = np.float64(move(images, normal, np.float32([gap]), norm="l1", bounds=(0.0, 1.0)))[0]
+    sign, weights = np.sign(gap), np.abs(normal[0])
+    room = np.where(sign * normal[0] > 0, 1 - images[0], images[0])
+    reachable = min(abs(gap), float(weights @ room))
+    best = optimize.linprog(
+        np.ones(6), A_eq=weights[None], b_eq=[reachable], bounds=[(0, float(part)) for part in room]
+    )
+    assert normal[0] @ found == pytest.approx(sign * reachable, rel=1e-6)
+    assert np.abs(found).sum() == pytest.approx(best.fun, rel=1e-6)
+    assert np.all(images[0] + found >= 0) and np.all(images[0] + found <= 1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_without_a_box_it_is_the_closed_form(norm):
     random = np.random.default_rng(2)
     images, normal = random.normal(size=(2, 8, 2, 3)).astype(np.float32)
     gap = random.normal(size=8).astype(np.float32)
     found = move(images, normal, gap, norm=norm, bounds=None)
     flat = np.float64(normal).reshape(8, -1)
-    if norm == "linf":
+    if norm == "l1":
+        largest = np.abs(flat) == np.abs(flat).max(1, keepdims=True)
+        expected = np.where(largest, gap[:, None] / np.where(flat == 0, 1, flat), 0)
+    elif norm == "linf":
         expected = (gap / np.abs(flat).sum(1))[:, None] * np.sign(flat)
     else:
         expected = (gap / (flat**2).sum(1))[:, None] * flat
     np.testing.assert_allclose(found, expected.reshape(images.shape), rtol=1e-5)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("bounds", BOXES)
 def test_zero_and_subnormal_weights_move_nothing(norm, bounds):
     images = np.full((2, 3), 0.25, np.float32)
@@ -142,7 +174,7 @@ def test_zero_and_subnormal_weights_move_nothing(norm, bounds):
     np.testing.assert_array_equal(found, 0)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_out_of_reach_all_pixels_go_to_their_bounds(norm):
     images = np.float32([[0.25, 0.5, 0.75, 1.0]] * 2)
     normal = np.float32([[1e-3, -2, 0, 5]] * 2)
@@ -150,7 +182,7 @@ def test_out_of_reach_all_pixels_go_to_their_bounds(norm):
     np.testing.assert_array_equal(found, np.float32([[1, 0, 0.75, 1], [0, 1, 0.75, 0]]))
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_each_example_has_its_own_bounds(norm):
     images, normal, gap = example(np.random.default_rng(5), (6, 9), (0.25, 0.75))
     low, high = np.float32([0, 0.25] * 3), np.float32([1, 0.75] * 3)
@@ -160,7 +192,7 @@ def test_each_example_has_its_own_bounds(norm):
         np.testing.assert_allclose(found[row], exact, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_does_not_depend_on_the_company(norm):
     images, normal, gap = example(np.random.default_rng(4), (32, 50), (0.0, 1.0))
     together = move(images, normal, gap, norm=norm, bounds=(0.0, 1.0))

@@ -263,7 +263,8 @@ every_attack = pytest.mark.parametrize("name", EXAMPLES)
 
 def balls(name):
     entry = registry.ENTRIES[naming.parse(name).kind]
-    return [attacks.ThreatModel(norm, 0.3 if norm == "l2" else 0.1) for norm in entry.norms]
+    radii = {"linf": 0.1, "l2": 0.3, "l1": 0.5}
+    return [attacks.ThreatModel(norm, radii[norm]) for norm in entry.norms]
 
 
 @every_attack

@@ -16,7 +16,7 @@ WEIGHTS = np.broadcast_to(RANDOM.normal(size=(6, 3, 4)), (6, 6, 3, 4)).reshape(1
 WEIGHTS = WEIGHTS.astype(np.float32)
 IMAGES = RANDOM.uniform(size=(16, 6, 6, 3)).astype(np.float32)
 LABELS = np.argmax(IMAGES.reshape(16, 108) @ WEIGHTS, axis=1)
-EPSILON = {"linf": 0.08, "l2": 0.6}
+EPSILON = {"linf": 0.08, "l2": 0.6, "l1": 1.5}
 
 
 def linear(images):
@@ -101,14 +101,17 @@ def test_the_start_is_of_stripes_or_tiles():
     np.testing.assert_allclose(tiles.reshape(16, 5, 2, 5, 2).sum((2, 4)), 0, atol=1e-6)
 
 
-def test_the_pseudo_gaussian_adds_concentric_rectangles():
-    # Upper half 2 x 5 around (1, 2): rings of weight 1, 1/4 and 1/9, by hand.
-    ring = 1 / 4 + 1 / 9
-    upper = np.array([[1 / 9, ring, ring, ring, 1 / 9], [1 / 9, ring, 1 + ring, ring, 1 / 9]])
-    pattern = windows.pseudo_gaussian(5)
-    np.testing.assert_allclose(pattern[:2], upper / np.linalg.norm(upper) / 2**0.5, rtol=1e-6)
+@pytest.mark.parametrize(("norm", "order"), [("l2", 2), ("l1", 1)])
+def test_the_pseudo_gaussian_adds_concentric_rectangles(norm, order):
+    # Upper half 2 x 5 around (1, 2): rings of weight 1, 1/4 and 1/9, or their squares, by hand.
+    second, third = (1 / 4, 1 / 9) if norm == "l2" else (1 / 16, 1 / 81)
+    ring = second + third
+    upper = np.array([[third, ring, ring, ring, third], [third, ring, 1 + ring, ring, third]])
+    upper /= np.linalg.norm(upper.ravel(), order) * 2 ** (1 / order)
+    pattern = windows.pseudo_gaussian(5, norm)
+    np.testing.assert_allclose(pattern[:2], upper, rtol=1e-6)
     assert (pattern[2:] < 0).all()
-    np.testing.assert_allclose(np.linalg.norm(pattern), 1, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(pattern.ravel(), order), 1, rtol=1e-6)
 
 
 def test_a_window_moves_to_the_other_side_of_the_ball_and_lies_anywhere():
@@ -133,8 +136,8 @@ def test_a_window_moves_to_the_other_side_of_the_ball_and_lies_anywhere():
         assert places[3] == 0
 
 
-def exchanged(draws, best, clean, epsilon, side):
-    """The authors' l2 proposal for one image [H, W, C], float64, from uniform numbers."""
+def exchanged(draws, best, clean, epsilon, side, norm):
+    """The authors' proposal for one image [H, W, C], float64, from uniform numbers."""
     height, width, channels = clean.shape
     down, right, clear_down, clear_right = (
         int(draw * (size - side)) for draw, size in zip(draws, [height, width] * 2, strict=False)
@@ -144,9 +147,13 @@ def exchanged(draws, best, clean, epsilon, side):
     delta = best - clean
     union = np.zeros((height, width, 1))
     union[window] = union[cleared] = 1
-    pattern = windows.pseudo_gaussian(side).astype(np.float64)
+    pattern = windows.pseudo_gaussian(side, norm).astype(np.float64)
     pattern = pattern.T if draws[4] < 0.5 else pattern
     fresh = pattern[..., None] * np.where(draws[5:] < 0.5, -1, 1)
+    if norm == "l1":
+        return clean + shortened(
+            exchanged_l1(delta, fresh, union, window, cleared, epsilon), epsilon
+        )
     fresh += delta[window] / (1e-12 + np.sqrt((delta[window] ** 2).sum((0, 1))))
     unused = max(epsilon**2 - (delta**2).sum(), 0)
     length = np.sqrt(unused / channels + ((delta * union) ** 2).sum())
@@ -157,24 +164,47 @@ def exchanged(draws, best, clean, epsilon, side):
     return clean + epsilon * delta / np.sqrt((delta**2).sum())
 
 
-def test_an_exchange_of_windows_is_the_authors_formula():
+def exchanged_l1(delta, fresh, union, window, cleared, epsilon):
+    channels = delta.shape[2]
+    fresh = fresh + delta[window] / (1e-12 + np.abs(delta[window]).sum((0, 1)))
+    unused = max(epsilon - np.abs(delta).sum(), 0)
+    budget = (unused / channels + np.abs(delta * union).sum((0, 1))) * channels
+    fresh = fresh * budget / (1e-12 + np.abs(fresh).sum((0, 1)))
+    delta = delta.copy()
+    delta[cleared] = 0
+    delta[window] = fresh
+    return delta
+
+
+def shortened(delta, epsilon):
+    """The nearest offset of length epsilon in l1, by sorting."""
+    sizes = np.sort(np.abs(delta).ravel())[::-1]
+    if sizes.sum() <= epsilon:
+        return delta
+    thresholds = (np.cumsum(sizes) - epsilon) / np.arange(1, sizes.size + 1)
+    threshold = thresholds[np.flatnonzero(sizes > thresholds)[-1]]
+    return np.sign(delta) * np.maximum(np.abs(delta) - threshold, 0)
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_an_exchange_of_windows_is_the_authors_formula(norm):
     keys = jax.random.split(KEY, 16)
     clean = jnp.asarray(RANDOM.uniform(size=(16, 9, 8, 2)), jnp.float32)
-    threat = ThreatModel("l2", 2.0, None).for_batch(16)
+    threat = ThreatModel(norm, 2.0, None).for_batch(16)
     best = jax.jit(windows.tiles)(keys, clean, threat)
     # The first half of the images has not used up its radius, as after clipping to the box.
     best = best.at[:8].set(clean[:8] + 0.6 * (best - clean)[:8])
-    patterns = jnp.asarray(windows.padded_patterns(np.array([3]), 9)[0][[0] * 16])
+    patterns = jnp.asarray(windows.padded_patterns(np.array([3]), 9, norm)[0][[0] * 16])
     side = jnp.full(16, 3, jnp.int32)
     found = jax.jit(windows.exchanged_window)(keys, best, clean, threat, side, patterns)
     draws = np.asarray(jax.vmap(lambda key: jax.random.uniform(key, (7,)))(keys))
     for row in range(16):
         points = (np.asarray(images[row], np.float64) for images in (best, clean))
-        expected = exchanged(draws[row], *points, 2.0, 3)
+        expected = exchanged(draws[row], *points, 2.0, 3, norm)
         np.testing.assert_allclose(found[row], expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_a_run_keeps_the_proposals_that_lower_the_margin(norm):
     # The authors' bookkeeping in NumPy, on the proposals for the same keys.
     queries = 24
@@ -183,7 +213,7 @@ def test_a_run_keeps_the_proposals_that_lower_the_margin(norm):
     result = attacks.square(keys, linear, IMAGES, LABELS, threat, queries=queries)
     fold = jax.jit(jax.vmap(jax.random.fold_in, (0, None)))
     sides = windows.window_sides(queries, 6, 6, 0.8, norm=norm, rescale=False)
-    patterns, which = windows.padded_patterns(sides, 6)
+    patterns, which = windows.padded_patterns(sides, 6, norm)
     begin = windows.stripes if norm == "linf" else windows.tiles
     propose = jax.jit(windows.moved_window if norm == "linf" else windows.exchanged_window)
     keys = fold(keys, 0)  # the first and only restart
@@ -191,7 +221,7 @@ def test_a_run_keeps_the_proposals_that_lower_the_margin(norm):
     lowest, kept = margins(best), 0
     for query in range(queries):
         arguments = [fold(keys, query + 2), best, IMAGES, threat, np.full(16, sides[query])]
-        if norm == "l2":
+        if norm != "linf":
             arguments.append(np.repeat(patterns[which[query]][None], 16, axis=0))
         proposal = np.asarray(propose(*arguments))
         margin = margins(proposal)

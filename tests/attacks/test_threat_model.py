@@ -12,6 +12,7 @@ from robustjax.attacks import ThreatModel
 from robustjax.attacks.engine.keys import fold_in_each, per_example_keys
 from robustjax.attacks.threat_model import unit_vectors
 
+NORMS = ["linf", "l2", "l1"]
 SHAPE = (3, 2, 2, 1)
 # XLA on CPU takes subnormal numbers for 0.
 FLOATS = {"width": 32, "allow_subnormal": False}
@@ -24,15 +25,16 @@ EPSILONS = hnp.arrays(np.float32, (3,), elements=st.floats(0, 2, **FLOATS))
 
 def distance(norm, images, clean):
     offset = (np.asarray(images, np.float64) - np.asarray(clean, np.float64)).reshape(3, -1)
-    return np.abs(offset).max(1) if norm == "linf" else np.sqrt((offset**2).sum(1))
+    return np.linalg.norm(offset, {"linf": np.inf, "l2": 2, "l1": 1}[norm], axis=1)
 
 
 def tolerance(norm, epsilon):
-    half_unit = 2.0**-23 if norm == "linf" else 2.0**-23 * np.sqrt(np.prod(SHAPE[1:]))
+    power = {"linf": 0, "l2": 0.5, "l1": 1}[norm]
+    half_unit = 2.0**-23 * np.prod(SHAPE[1:]) ** power
     return half_unit + (0 if norm == "linf" else 1e-5 * epsilon)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", NORMS)
 @hypothesis.given(images=ANYTHING, clean=PIXELS, epsilon=EPSILONS)
 def test_projection_is_inside_ball_and_box(norm, images, clean, epsilon):
     projected = np.asarray(ThreatModel(norm, epsilon).project(jnp.asarray(images), clean))
@@ -40,7 +42,7 @@ def test_projection_is_inside_ball_and_box(norm, images, clean, epsilon):
     assert (distance(norm, projected, clean) <= epsilon + tolerance(norm, epsilon)).all()
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", NORMS)
 @hypothesis.given(images=PIXELS, clean=PIXELS, epsilon=EPSILONS)
 def test_projection_leaves_inner_points_alone(norm, images, clean, epsilon):
     inside = distance(norm, images, clean) <= epsilon * (1 - 1e-5) - 1e-6
@@ -48,7 +50,7 @@ def test_projection_leaves_inner_points_alone(norm, images, clean, epsilon):
     np.testing.assert_array_equal(projected[inside], images[inside])
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", NORMS)
 @hypothesis.given(images=ANYTHING, clean=PIXELS)
 def test_epsilon_zero_returns_the_clean_image_exactly(norm, images, clean):
     projected = ThreatModel(norm, 0.0).project(jnp.asarray(images), clean)
@@ -61,7 +63,7 @@ def test_l2_projection_is_radial():
     np.testing.assert_allclose(projected, [[0.3, -0.4]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_no_ball_and_no_box(norm):
     images = jnp.array([[-7.0, 0.5, 9.0]])
     clean = jnp.full((1, 3), 0.5)
@@ -85,9 +87,12 @@ def test_steepest_step_at_any_magnitude(scale):
     np.testing.assert_array_equal(
         ThreatModel("linf").steepest(jnp.asarray(gradient)), [[1, -1], [0, 0]]
     )
+    np.testing.assert_array_equal(
+        ThreatModel("l1").steepest(jnp.asarray(gradient)), [[0, -1], [0, 0]]
+    )
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_nan_in_a_gradient_moves_no_pixel(norm):
     step = ThreatModel(norm).steepest(jnp.array([[jnp.nan, 2.0], [jnp.nan, jnp.nan]]))
     np.testing.assert_array_equal(step, [[0, 1], [0, 0]])
@@ -118,6 +123,7 @@ def test_dual_norm():
     gradient = jnp.array([[[3.0, -4.0]]])
     assert ThreatModel("linf").dual_norm(gradient) == 7
     assert ThreatModel("l2").dual_norm(gradient) == 5
+    assert ThreatModel("l1").dual_norm(gradient) == 4
 
 
 def test_uniform_start_fills_the_linf_ball():
@@ -149,6 +155,8 @@ def test_sign_start_has_half_the_radius_and_ignores_the_box():
     assert (moved < 0).any() and (moved > 0).any()
     moved = ThreatModel("l2", epsilon).sign_start(keys, clean).reshape(2, -1)
     np.testing.assert_allclose(np.linalg.norm(moved, axis=1), [0.25, 0.125], rtol=1e-6)
+    moved = ThreatModel("l1", epsilon).sign_start(keys, clean).reshape(2, -1)
+    np.testing.assert_allclose(np.abs(moved), [[0.25 / 16] * 16, [0.125 / 16] * 16], rtol=1e-6)
 
 
 def test_is_a_pytree_with_a_static_norm():
@@ -164,7 +172,7 @@ def test_is_a_pytree_with_a_static_norm():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"norm": "l1"}, "norm=l1: accepted are linf, l2"),
+        ({"norm": "l0"}, "norm=l0: accepted are linf, l2, l1"),
         ({"epsilon": -0.1}, "epsilon=-0.1: accepted are"),
         ({"epsilon": float("nan")}, "epsilon=nan: accepted are"),
         ({"bounds": (1.0, 0.0)}, "accepted are those with low not above high"),

@@ -122,7 +122,7 @@ def test_evaluation_of_a_file_needs_no_run_and_adds_up(
         (("--workdir=w", "--weights=W", "--model=digits_cnn", "--entry=a"), "--entry=a: accepted"),
         (("--workdir=w", "--weights=W", "--model=digits_cnn", "--mean=0.5"), "both, or neither"),
         (("--workdir=w", "--weights=W", "--model=digits_cnn", "--epsilon=8"), "did you mean 8/255"),
-        (("--workdir=w", "--weights=W", "--model=digits_cnn", "--norm=l1"), "accepted are linf"),
+        (("--workdir=w", "--weights=W", "--model=digits_cnn", "--norm=l0"), "accepted are linf"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(

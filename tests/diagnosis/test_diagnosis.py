@@ -309,7 +309,7 @@ def test_false_alarms_are_rare():
 
 
 @pytest.mark.parametrize(
-    ("norm", "epsilon", "widest"), [("linf", 0.3, 1), ("l2", 0.5, 4), ("linf", 2, 1)]
+    ("norm", "epsilon", "widest"), [("linf", 0.3, 1), ("l2", 0.5, 4), ("l1", 2, 16), ("linf", 2, 1)]
 )
 def test_the_radii_reach_every_image(norm, epsilon, widest):
     radii = masking_evidence.radii(attacks.ThreatModel(norm, epsilon), 16)

@@ -19,6 +19,7 @@ from robustjax.training.units import require_inside_box, require_units
         ({"epsilon_schedule": "4"}, "^epsilon_schedule=4: "),
         ({"method": "mma", "set": ("d_max=8",)}, "^d_max=8: "),
         ({"norm": "l2", "epsilon": 28.0}, r"^epsilon=28: .* \(l2\)"),
+        ({"norm": "l1", "epsilon": 784.0}, r"^epsilon=784: .* \(l1\)"),
         ({"measure_attack": "pgd-20(step_size=8)"}, r"^measure_attack=pgd-20.* step_size 8: "),
     ],
 )
@@ -35,6 +36,7 @@ def test_a_ball_that_holds_the_whole_box_is_refused(options, message):
         {"epsilon": 0.999},
         {"norm": "l2", "epsilon": 8.0},
         {"norm": "l2", "epsilon": 27.99},
+        {"norm": "l1", "epsilon": 12.0},
         {"epsilon_schedule": "0,0.5@3"},
         {"measure_attack": "pgd-20(step_size=0.8)"},
     ],

@@ -117,8 +117,10 @@ def autoattack(
     0 a network that is right in a share a of its draws is robust in a share a³.
 
     The settings are the authors': 100 steps of every gradient attack, 9 targets, 5000 queries, one
-    start. With fewer than 10 classes there are fewer targets. With fewer than 4 the targeted DLR
-    loss is not defined, and APGD-T ascends the difference of the two logits. A warning says so.
+    start. Under "l1" APGD begins in balls of 3 and 2 epsilon, with five starts on the
+    cross-entropy, and has 5 targets. With fewer than 10 classes there are fewer targets. With fewer
+    than 4 the targeted DLR loss is not defined, and APGD-T ascends the difference of the two
+    logits. A warning says so.
 
     On a CPU the standard attacks run in small batches, one for each core, in which an example whose
     verdict is known makes room for the next one. On an accelerator, and with version "rand", where
@@ -164,7 +166,8 @@ def autoattack(
     Source: Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
       Parameter-free Attacks (Croce & Hein, 2020), section 6; order and bookkeeping as in the
       authors' code. The random numbers are others, so a figure differs from theirs as two of their
-      seeds do.
+      seeds do. Under "l1" Mind the Box (Croce & Hein, 2021), with the settings of the authors'
+      code.
     """
     require_choice("version", version, VERSIONS)
     random = version == "rand"
@@ -181,7 +184,9 @@ def autoattack(
     judge = one_draw(network, key) if random else network
     logits = batches.logits(judge, images)
     wrong = predicted(logits) != labels
-    stages = ensemble.rand_stages() if random else ensemble.standard_stages(num_classes)
+    stages = (
+        ensemble.rand_stages() if random else ensemble.standard_stages(num_classes, threat.norm)
+    )
 
     state, belongs_to = None, ""
     if state_path is not None:

@@ -30,6 +30,8 @@ from robustjax.batching import batches_of_one_shape
 
 # The settings of AutoAttack's authors; the draws are of a random network, for each gradient.
 STEPS, QUERIES, TARGETS, SAMPLES = 100, 5000, 9, 20
+# Under "l1", of APGD alone.
+L1_RESTARTS, L1_TARGETS = 5, 5
 
 # Of a CPU device: so few that their activations stay in its caches, and memory is not given back
 # to the system between two steps.
@@ -48,6 +50,8 @@ class Stage(NamedTuple):
       number: its draws differ from those of the others.
       attack: of one run, or of one target, and then told `first_target` too, int `[B]`.
       targets: how many targets every example has; 0 for an untargeted attack.
+      restarts: how often every example is attacked without a target; where it is more than once,
+        the attack is told `first_restart`, int `[B]`.
       random: whether the network draws random numbers, which examples that are attacked together
         share; then an image that is finished is judged by a fresh draw.
     """
@@ -57,30 +61,55 @@ class Stage(NamedTuple):
     attack: Preparable
     targets: int = 0
     random: bool = False
+    restarts: int = 1
+
+    @property
+    def turns(self) -> int:
+        """How often every example is attacked."""
+        return max(self.targets, self.restarts)
+
+    def options(self, turns: jax.Array) -> dict[str, jax.Array]:
+        """What the attack is told of which of its turns the examples are at, int [B]."""
+        if self.targets:
+            return {"first_target": turns}
+        return {"first_restart": turns} if self.restarts > 1 else {}
 
 
-def standard_stages(num_classes: int) -> tuple[Stage, ...]:
+def standard_stages(num_classes: int, norm: str = "linf") -> tuple[Stage, ...]:
     """APGD-CE, targeted APGD-DLR, targeted FAB and Square.
 
     Args:
       num_classes: targeted attacks aim at the nine likeliest wrong ones; below 4 APGD-T ascends the
         difference of logits, because the targeted DLR loss is not defined.
+      norm: of the ball. Under "l1" APGD begins in larger balls, on the cross-entropy five times,
+        and has five targets.
     """
+    sparse = norm == "l1"
     targets = min(TARGETS, num_classes - 1)
+    apgd_targets = min(L1_TARGETS, targets) if sparse else targets
+    restarts = L1_RESTARTS if sparse else 1
     loss = "dlr" if num_classes >= 4 else "margin"
 
     return (
-        Stage("apgd-ce", 0, APGD(STEPS, loss="ce")),
-        Stage("apgd-t", 1, APGDTargeted(STEPS, num_targets=1, loss=loss), targets),
+        Stage("apgd-ce", 0, APGD(STEPS, loss="ce"), restarts=restarts),
+        Stage("apgd-t", 1, APGDTargeted(STEPS, num_targets=1, loss=loss), apgd_targets),
         Stage("fab-t", 2, FABTargeted(STEPS, num_targets=1), targets),
         Stage("square", 3, Square(QUERIES)),
     )
 
 
 def rand_stages() -> tuple[Stage, ...]:
-    """APGD-CE and APGD-DLR on the mean of 20 gradients, for networks with randomness."""
+    """APGD-CE and APGD-DLR on the mean of 20 gradients, for networks with randomness.
+
+    Under "l1" all steps are taken in the ball itself, as in the authors' code.
+    """
     return tuple(
-        Stage(f"apgd-{loss}", number, APGD(STEPS, loss=loss, samples=SAMPLES), random=True)
+        Stage(
+            f"apgd-{loss}",
+            number,
+            APGD(STEPS, loss=loss, samples=SAMPLES, multi_epsilon=False),
+            random=True,
+        )
         for number, loss in enumerate(("ce", "dlr"))
     )
 
@@ -154,9 +183,9 @@ def run_stages(
 ) -> None:
     """Runs what is left of the stages, and brings `state` forward in place.
 
-    The targets of an attack are faced in turn: all examples the first one, then all that still
-    stand the second one, and so on. An example may be at several of them at a time, lest rows stay
-    empty; that changes no verdict and no image.
+    The targets of an attack, or its restarts, are faced in turn: all examples the first one, then
+    all that still stand the second one, and so on. An example may be at several of them at a time,
+    lest rows stay empty; that changes no verdict and no image.
 
     Args:
       stages: of the ensemble.
@@ -171,18 +200,18 @@ def run_stages(
         if number < state.stage:
             continue
         if number > state.stage:
-            state.begin_stage(number, max(stage.targets, 1))
+            state.begin_stage(number, stage.turns)
         attack_key = jax.random.fold_in(key, stage.number)
 
         def prepare(turns, stage=stage, attack_key=attack_key):
-            targets, positions = np.divmod(turns, len(batches.labels))
-            keys, images, labels, targets = batches.place(
+            of_example, positions = np.divmod(turns, len(batches.labels))
+            keys, images, labels, of_example = batches.place(
                 keys_of_examples(attack_key, positions),
                 batches.images[positions],
                 batches.labels[positions],
-                targets.astype(np.int32),
+                of_example.astype(np.int32),
             )
-            options = {"first_target": targets} if stage.targets else {}
+            options = stage.options(of_example)
             return stage.attack.prepare(
                 keys, logits_fn, images, labels, _of_rows(threat, positions), **options
             )

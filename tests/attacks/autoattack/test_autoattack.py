@@ -38,16 +38,16 @@ def worst_leads(norm, epsilon):
     """The largest lead of a wrong class that the ball, without a box, allows: [N], float64."""
     images, weights = IMAGES.reshape(40, 48).astype(np.float64), WEIGHTS.astype(np.float64)
     directions = weights[None] - weights.T[LABELS][:, :, None]
-    dual = np.abs(directions).sum(1) if norm == "linf" else np.linalg.norm(directions, axis=1)
+    dual = np.linalg.norm(directions, {"linf": 1, "l2": 2, "l1": np.inf}[norm], axis=1)
     logits = images @ weights
     leads = logits - logits[np.arange(40), LABELS][:, None] + epsilon * dual
     leads[np.arange(40), LABELS] = -np.inf
     return leads.max(axis=1)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_on_a_linear_model_it_is_exact(norm):
-    epsilon = 0.02 if norm == "linf" else 0.1
+    epsilon = {"linf": 0.02, "l2": 0.1, "l1": 0.3}[norm]
     leads = worst_leads(norm, epsilon)
     assert 5 < (leads > 0).sum() < 35 and np.abs(leads).min() > 1e-3
     # A box that no image comes near.
@@ -79,7 +79,7 @@ def test_every_stage_attacks_survivors_alone_from_the_clean_image(monkeypatch):
         return stage._replace(attack=types.SimpleNamespace(prepare=prepare))
 
     stages = tuple(record(stage) for stage in ensemble.standard_stages(6))
-    monkeypatch.setattr(ensemble, "standard_stages", lambda num_classes: stages)
+    monkeypatch.setattr(ensemble, "standard_stages", lambda *_: stages)
     report = attacks.autoattack(
         KEY, linear, IMAGES, LABELS, ThreatModel("linf", 0.02, (-9.0, 9.0)), batch_size=16
     )
@@ -186,7 +186,7 @@ def test_an_image_that_does_not_stand_a_second_look_counts_as_robust(monkeypatch
         return attack._replace(outcome=outcome)
 
     stage = ensemble.Stage("apgd-ce", 0, types.SimpleNamespace(prepare=lies))
-    monkeypatch.setattr(ensemble, "standard_stages", lambda num_classes: (stage,))
+    monkeypatch.setattr(ensemble, "standard_stages", lambda *_: (stage,))
     report = attacks.autoattack(KEY, linear, IMAGES, LABELS, ThreatModel("linf", 0.01))
     assert report.robust_accuracy == {"clean": 35 / 40, "apgd-ce": 35 / 40}
     np.testing.assert_array_equal(report.images, IMAGES)
@@ -301,7 +301,24 @@ def test_inside_jit_it_is_refused():
         jax.jit(lambda x: attacks.autoattack(KEY, linear, x, LABELS, ThreatModel()).images)(IMAGES)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_under_l1_apgd_has_five_starts_and_five_targets():
+    stages = {stage.name: stage for stage in ensemble.standard_stages(10, "l1")}
+    turns = {name: stage.turns for name, stage in stages.items()}
+    assert turns == {"apgd-ce": 5, "apgd-t": 5, "fab-t": 9, "square": 1}
+    assert {stage.turns for stage in ensemble.standard_stages(3, "l1")} == {5, 2, 1}
+    # Every turn is what the attack would do in a call of its own with as many restarts.
+    threat, keys = ThreatModel("l1", 0.2, (-9.0, 9.0)), jax.random.split(KEY, 40)
+    restarts = attacks.apgd(keys, linear, IMAGES, LABELS, threat, steps=5, restarts=2)
+    value, success = attacks.APGD(steps=5), np.zeros(40, bool)
+    for turn in range(2):
+        prepared = value.prepare(
+            keys, linear, IMAGES, LABELS, threat, first_restart=np.full(40, turn)
+        )
+        success |= np.asarray(prepared.run().success)
+    np.testing.assert_array_equal(restarts.success, success)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_what_lies_outside_is_seen(norm):
     clean = np.full((4, 2, 2, 1), 0.95, np.float32)
     adversarial = clean.copy()
