@@ -16,6 +16,7 @@ BENCHMARKS = {
     "pipeline": "benchmarks.pipeline",
     "compilation": "benchmarks.compilation",
     "scaling": "benchmarks.scaling",
+    "pods": "benchmarks.pods",
     "gpu_plan": "benchmarks.gpu_plan",
 }
 """Name -> module with DESCRIPTION, GROUPS, define_flags() and main()."""

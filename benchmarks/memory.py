@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,11 +121,8 @@ def measure(config: TrainConfig, image_size: int) -> Row:
 
 def compile_step(config: TrainConfig, image_size: int) -> CompiledStep:
     """Compiles the train step; arguments and errors are those of `measure`."""
-    experiment = _experiment(config, image_size)
-    step, arguments = _step_and_arguments(experiment)
-    compiled = step.lower(*arguments).compile()
-    plan = compiled.memory_analysis()
-    outputs = plan.output_size_in_bytes - plan.alias_size_in_bytes
+    lowered, work, experiment = lower_step(config, image_size, parallel.local_devices(1))
+    compiled = lowered.compile()
     row = {
         "model": config.model,
         "method": config.method,
@@ -133,19 +130,57 @@ def compile_step(config: TrainConfig, image_size: int) -> CompiledStep:
         "steps": config.steps,
         "remat": config.remat,
         "microbatch": config.microbatch,
-        "argument_bytes": plan.argument_size_in_bytes,
-        "output_bytes": outputs,
-        "temporary_bytes": plan.temp_size_in_bytes,
-        "peak_bytes": plan.argument_size_in_bytes + outputs + plan.temp_size_in_bytes,
-        "flops": flops.count(step, *arguments),
+        **planned(compiled),
+        "flops": work,
     }
     return CompiledStep(row, compiled, experiment)
 
 
-def _step_and_arguments(experiment: Experiment) -> tuple[Any, tuple[Any, ...]]:
-    """The mapped step of an experiment as training makes it, and the shapes of its arguments."""
-    step = experiment.train_step(parallel.local_devices(1))
-    rows = experiment.config.batch_size
+class LoweredStep(NamedTuple):
+    """The mapped train step of an experiment, not compiled yet.
+
+    Attributes:
+      lowered: the step for the devices that it was mapped over.
+      flops: of a device's convolutions and matrix products, as the step is traced.
+      experiment: whose step it is.
+    """
+
+    lowered: jax.stages.Lowered
+    flops: int
+    experiment: Experiment
+
+
+def lower_step(config: TrainConfig, image_size: int, devices: Sequence[jax.Device]) -> LoweredStep:
+    """Lowers the train step as training maps it, for devices that need not be there.
+
+    Args:
+      config: the experiment, with the batch of all devices; its data set is not looked at.
+      image_size: height and width of the images.
+      devices: that share the batch.
+
+    Raises:
+      ValueError: an option has a value that is not accepted; the message names the flag.
+    """
+    experiment = _experiment(config, image_size)
+    step, arguments = experiment.train_step(devices), _arguments(experiment, len(devices))
+    return LoweredStep(step.lower(*arguments), flops.count(step, *arguments), experiment)
+
+
+def planned(compiled: jax.stages.Compiled) -> dict[str, int]:
+    """The bytes of a device's memory that XLA plans for a compiled step."""
+    plan = compiled.memory_analysis()
+    outputs = plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return {
+        "argument_bytes": plan.argument_size_in_bytes,
+        "output_bytes": outputs,
+        "temporary_bytes": plan.temp_size_in_bytes,
+        "peak_bytes": plan.argument_size_in_bytes + outputs + plan.temp_size_in_bytes,
+    }
+
+
+def _arguments(experiment: Experiment, devices: int) -> tuple[Any, ...]:
+    """The shapes of the arguments of an experiment's mapped step."""
+    rows = parallel.per_device_batch(experiment.config.batch_size, devices)
     batch = RawBatch(
         images=np.zeros((rows, *experiment.train_set.images.shape[1:]), np.uint8),
         labels=np.zeros(rows, np.int32),
@@ -153,11 +188,11 @@ def _step_and_arguments(experiment: Experiment) -> tuple[Any, tuple[Any, ...]]:
         weight=np.zeros(rows, np.float32),
     )
     mapped = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype),
+        lambda leaf: jax.ShapeDtypeStruct((devices, *leaf.shape), leaf.dtype),
         (jax.eval_shape(experiment.initial_state), batch),
     )
     scalars = {name: np.float32(value) for name, value in experiment.scalars_at(0).items()}
-    return step, (*mapped, scalars, jax.random.key(experiment.config.seed))
+    return (*mapped, scalars, jax.random.key(experiment.config.seed))
 
 
 def _side(compiled: CompiledStep) -> Side:

@@ -1,0 +1,1 @@
+"""The train step compiled for machines that are not there; `benchmarks.pods` is the command."""

@@ -1,0 +1,97 @@
+"""TPU slices by the names under which they are rented, and what one of their chips is.
+
+A name's number counts TensorCores on v4 and v5p, two a chip, and chips on v5e and v6e. JAX has one
+device a chip on all of them, if v4's cores are asked for together ("megacore").
+"""
+
+import dataclasses
+import math
+
+from robustjax.arguments import did_you_mean
+from robustjax.errors import UserError
+
+GIBIBYTE = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One chip of a generation, as Google's specification has it.
+
+    Attributes:
+      cores_in_name: by how much a slice's number is larger than its chips.
+      memory_gib: of a chip's memory.
+      tera_flops: operations per second in bfloat16, in 10^12.
+      matrix_unit: rows and columns of its matrix units.
+      options: for libtpu, beside the topology.
+    """
+
+    cores_in_name: int
+    memory_gib: float
+    tera_flops: float
+    matrix_unit: int = 128
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory of a chip in bytes."""
+        return int(self.memory_gib * GIBIBYTE)
+
+
+CHIPS = {
+    "v4": Chip(2, 32, 275, options=(("chip_config_name", "megacore"),)),
+    "v5e": Chip(1, 16, 197),
+    "v5p": Chip(2, 95, 459),
+    "v6e": Chip(1, 32, 918, matrix_unit=256),
+}
+"""Generation -> its chip."""
+
+_SHAPES = {
+    "v4": ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16"),
+    "v5e": ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
+    "v5p": ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16"),
+    "v6e": ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A slice.
+
+    Attributes:
+      name: e.g. "v4-256".
+      topology: libtpu's name of it, e.g. "v4:4x4x8".
+      chips: how many it has, and devices in JAX.
+      chip: one of them.
+    """
+
+    name: str
+    topology: str
+    chips: int
+    chip: Chip
+
+
+def _slices() -> dict[str, Target]:
+    found = {}
+    for generation, shapes in _SHAPES.items():
+        chip = CHIPS[generation]
+        for shape in shapes:
+            chips = math.prod(map(int, shape.split("x")))
+            name = f"{generation}-{chips * chip.cores_in_name}"
+            found[name] = Target(name, f"{generation}:{shape}", chips, chip)
+    return found
+
+
+TARGETS = _slices()
+"""Name of a slice -> the slice."""
+
+
+def parse(name: str) -> Target:
+    """The slice of a name.
+
+    Raises:
+      UserError: there is none of this name.
+    """
+    if name not in TARGETS:
+        hint = did_you_mean(name, tuple(TARGETS))
+        raise UserError(f"--targets={name}: accepted are {', '.join(TARGETS)}{hint}")
+    return TARGETS[name]
