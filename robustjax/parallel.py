@@ -17,6 +17,14 @@ AXIS = "batch"
 """Name of the mapped axis; collectives inside the step reduce over it."""
 
 
+HEARTBEAT_SECONDS = 30
+"""How long the processes of a run wait for a sign of life of each other; JAX's default is 100.
+
+A process that dies is noticed at once where its connections break; one whose machine is gone, and
+those that wait for it in a collective of their devices, end when this is over.
+"""
+
+
 def initialize_processes(
     coordinator_address: str | None, num_processes: int = 0, process_id: int = 0
 ) -> None:
@@ -47,7 +55,7 @@ def initialize_processes(
             )
         arguments = (coordinator_address, num_processes, process_id)
     try:
-        jax.distributed.initialize(*arguments)
+        jax.distributed.initialize(*arguments, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (ValueError, RuntimeError, IndexError) as error:  # The last: of an address without port.
         reason = str(error).strip().splitlines()
         raise UserError(
@@ -201,6 +209,11 @@ def force_cpu_devices(count: int) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if option not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {option}={count}".strip()
+
+
+def is_one_of_several() -> bool:
+    """Whether this process has joined others by `initialize_processes`; touches no device."""
+    return jax.distributed.is_initialized()
 
 
 def is_main_process() -> bool:

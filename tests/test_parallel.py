@@ -78,6 +78,16 @@ def test_processes_need_an_address():
         parallel.initialize_processes(None, 2, 1)
 
 
+def test_processes_give_each_other_up_within_a_minute(monkeypatch):
+    given = {}
+    monkeypatch.setattr(
+        jax.distributed, "initialize", lambda *arguments, **options: given.update(options)
+    )
+    parallel.initialize_processes("host:1", 2, 1)
+    assert given["heartbeat_timeout_seconds"] < 60
+    assert not parallel.is_one_of_several()
+
+
 def test_one_process_agrees_with_itself():
     parallel.require_agreement("anything", "no")
 

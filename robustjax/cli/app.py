@@ -66,8 +66,21 @@ def run(
             traceback.print_exc()
         else:
             print(f"error: {describe(error)}", file=sys.stderr)
+        _end_at_once_among_several()
         sys.exit(1)
     sys.exit(0)
+
+
+def _end_at_once_among_several() -> None:
+    """Ends a process of a run of several, so that none of the others waits for it.
+
+    At a usual exit JAX waits for all of them, and those that are inside a collective for this one.
+    """
+    parallel = sys.modules.get("robustjax.parallel")
+    if parallel is not None and parallel.is_one_of_several():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
@@ -200,6 +213,12 @@ def _said_of(error: Exception) -> str:
             "paths of a bucket (gs://) need the package gcsfs, which is not installed: "
             "pip install 'etils[epath-gcs]'"
         )
+    if _is_lost_process(error):
+        return (
+            "another process of this run has ended or cannot be reached; what it said tells why. "
+            "The same commands, started again, go on from the latest checkpoint "
+            f"({str(error).splitlines()[0]})"
+        )
     if _is_out_of_memory(error):
         return "the device has not enough memory; a smaller --batch_size needs less"
     return str(error)
@@ -214,6 +233,7 @@ def is_foreseen(error: Exception) -> bool:
     return (
         isinstance(error, UserError | flags.Error | OSError)
         or _is_out_of_memory(error)
+        or _is_lost_process(error)
         or _is_missing_bucket_package(error)
         or installed.missing_extra(error) is not None
     )
@@ -221,6 +241,15 @@ def is_foreseen(error: Exception) -> bool:
 
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and str(error).startswith("RESOURCE_EXHAUSTED")
+
+
+def _is_lost_process(error: Exception) -> bool:
+    """Whether a collective failed, or JAX's coordination, because a process is gone."""
+    parallel = sys.modules.get("robustjax.parallel")
+    if parallel is None or not isinstance(error, RuntimeError) or not parallel.is_one_of_several():
+        return False
+    gone = r"[Cc]onnection (closed|reset)|heartbeat|UNAVAILABLE|DEADLINE_EXCEEDED|NCCL"
+    return re.search(gone, str(error)) is not None
 
 
 def _is_missing_bucket_package(error: Exception) -> bool:

@@ -6,7 +6,7 @@ import sys
 import pytest
 from absl import flags
 
-from robustjax import installed
+from robustjax import installed, parallel
 from robustjax.batching import batches_of_one_shape
 from robustjax.cli import app
 from robustjax.errors import UserError
@@ -174,3 +174,13 @@ def test_the_flag_of_several_is_said_of_one(launch, monkeypatch):
 
     code, printed = launch(main)
     assert (code, printed.err) == (1, "error: --attacks=x: accepted are clean, fgsm\n")
+
+
+def test_a_process_that_is_gone_is_told_from_other_errors(monkeypatch):
+    gone = RuntimeError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer\nand more")
+    assert not app.is_foreseen(gone)
+    monkeypatch.setattr(parallel, "is_one_of_several", lambda: True)
+    assert app.is_foreseen(gone)
+    assert app.describe(gone).startswith("another process of this run has ended")
+    assert "and more" not in app.describe(gone)
+    assert not app.is_foreseen(RuntimeError("INTERNAL: a program of ours"))

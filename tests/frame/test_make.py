@@ -98,7 +98,12 @@ def test_continuous_integration_runs_both_and_fails_if_either_does(
 
 @pytest.mark.parametrize(
     ("shell", "script"),
-    [("sh", "tools/bootstrap.sh"), ("bash", ".ci/run"), ("bash", "launch/tpu_pod.sh")],
+    [
+        ("sh", "tools/bootstrap.sh"),
+        ("bash", ".ci/run"),
+        ("bash", "launch/tpu_pod.sh"),
+        ("bash", "launch/slurm.sh"),
+    ],
 )
 def test_scripts_are_executable_and_parse(root, shell, script):
     assert os.access(root / script, os.X_OK)
