@@ -23,7 +23,6 @@ from robustjax.cli import (
     app,
     compilation,
     diagnose,
-    evaluate,
     experiment,
     figures,
     flag_files,
@@ -35,6 +34,7 @@ from robustjax.cli import (
     verify,
 )
 from robustjax.cli.analyze import command as analyze
+from robustjax.cli.evaluate import command as evaluate
 from robustjax.cli.import_weights import command as import_weights
 from robustjax.cli.reproduce import command as reproduce
 from robustjax.cli.sweep import command as sweep
