@@ -810,7 +810,7 @@ def test_flag_files_are_read_or_refused_by_name(times, launch, tmp_path):
         first.write_bytes(one)
         second.write_bytes(other)
         with no_traceback("--flagfile"):
-            flag_files.check(["--flagfile=a.flags"])
+            flag_files.expanded(["--flagfile=a.flags"])
         require_no_traceback(launch(lambda: None, define_flags, ["--flagfile=a.flags"]), ["-", "'"])
         with no_traceback(str(first)):
             assert read_flags(first) == read_flags(first)
