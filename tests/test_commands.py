@@ -17,7 +17,6 @@ from robustjax import evaluation, own_code, training
 from robustjax.cli import (
     app,
     diagnose,
-    evaluate,
     experiment,
     figures,
     prepare_data,
@@ -27,6 +26,7 @@ from robustjax.cli import (
     verify,
 )
 from robustjax.cli.analyze import command as analyze
+from robustjax.cli.evaluate import command as evaluate
 from robustjax.cli.export_weights import command as export_weights
 from robustjax.cli.import_weights import command as import_weights
 from robustjax.cli.reproduce import command as reproduce

@@ -20,7 +20,10 @@ SHOWN = """
 import importlib.util, sys, types
 if importlib.util.find_spec("IPython") is None:
     display = types.SimpleNamespace(HTML=str, Image=str, display=lambda *shown: None)
-    sys.modules |= {"IPython": types.SimpleNamespace(display=display), "IPython.display": display}
+    shell = types.SimpleNamespace(
+        display=display, get_ipython=lambda: None, version_info=(9, 0)
+    )
+    sys.modules |= {"IPython": shell, "IPython.display": display}
 """
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
 from robustjax.arguments import shown
 from robustjax.errors import UserError
@@ -40,6 +39,8 @@ def paired(first: np.ndarray, second: np.ndarray) -> Paired:
 
     Source: McNemar (1947), with the binomial distribution in place of its approximation.
     """
+    from scipy.stats import binomtest  # Takes half a second to import.
+
     shared = min(len(first), len(second))
     first, second = np.asarray(first[:shared], bool), np.asarray(second[:shared], bool)
     alone = int((first & ~second).sum()), int((second & ~first).sum())

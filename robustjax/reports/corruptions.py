@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from robustjax import installed
 from robustjax.files import Path, write_whole
-from robustjax.reports.figures.corruptions import corruption_map
 from robustjax.runs.names import CORRUPTIONS
 
 FILES = (CORRUPTIONS, "corruptions.md", "corruptions.csv", "corruptions.png")
@@ -13,10 +13,17 @@ FILES = (CORRUPTIONS, "corruptions.md", "corruptions.csv", "corruptions.png")
 
 
 def write_corruptions(summary: Mapping[str, Any], folder: Path) -> Path:
-    """Writes `FILES`; gives the path of the first."""
+    """Writes `FILES`; gives the path of the first.
+
+    Raises:
+      UserError: what draws the figure is not installed; all else is written.
+    """
     write_whole(folder / "corruptions.md", to_markdown(summary))
+    path = write_whole(folder / CORRUPTIONS, json.dumps(summary, indent=2) + "\n")
+    with installed.naming_the_extra():
+        from robustjax.reports.figures.corruptions import corruption_map
     corruption_map(summary, folder / "corruptions.png")
-    return write_whole(folder / CORRUPTIONS, json.dumps(summary, indent=2) + "\n")
+    return path
 
 
 def to_markdown(summary: Mapping[str, Any]) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from robustjax.evaluation.broken import BrokenExamples
 from robustjax.evaluation.suite import AttackScore
@@ -74,6 +73,8 @@ def _shown(broken: BrokenExamples, class_names: Sequence[str]) -> dict[str, Any]
     changes = broken.adversarial - broken.clean
     largest = float(np.abs(changes).max())
     factor = 0.5 / largest if largest > 0 else 1.0
+
+    from scipy.special import softmax  # Takes some tenths of a second to import.
 
     def said(logits: np.ndarray) -> dict[str, Any]:
         if not np.isfinite(logits).all():

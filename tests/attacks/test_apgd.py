@@ -7,7 +7,7 @@ import pytest
 
 from robustjax import attacks, losses
 from robustjax.attacks import ThreatModel
-from robustjax.attacks._auto_pgd import starts, windows
+from robustjax.attacks._momentum_pace import momentum_starts, windows
 from robustjax.attacks.engine.keys import fold_in_each
 from robustjax.attacks.engine.model import sampled_gradient_model
 
@@ -127,7 +127,7 @@ def test_it_follows_a_transcription_of_the_algorithm():
 
         threat = ThreatModel("linf", epsilon)
         keys = jax.vmap(lambda i: jax.random.fold_in(KEY, i))(jnp.arange(24))
-        drawn = starts(fold_in_each(keys, 0), jnp.asarray(IMAGES), threat)
+        drawn = momentum_starts(fold_in_each(keys, 0), jnp.asarray(IMAGES), threat)
         expected = [
             reference(x, y, weights, curve, np.asarray(start, np.float64).ravel(), epsilon, 40)
             for x, y, start in zip(inner.astype(np.float64), labels, drawn, strict=True)

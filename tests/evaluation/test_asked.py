@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from robustjax import attacks
+from robustjax.attacks import registry
 from robustjax.evaluation.asked import Asked
 from robustjax.evaluation.spec import parse_attack
 from robustjax.runs.evaluations import Record, subject_of
@@ -64,7 +65,10 @@ def test_code_of_ones_own_may_have_changed_and_is_never_taken():
     def unchanged(key, logits_fn, images, labels, threat):
         return images
 
-    assert ASKED.recorded(parse_attack("unchanged"), [record("unchanged")]) is None
+    try:
+        assert ASKED.recorded(parse_attack("unchanged"), [record("unchanged")]) is None
+    finally:
+        del registry.ENTRIES["unchanged"]
 
 
 def test_an_attack_that_cannot_be_run_is_refused_first():

@@ -116,7 +116,8 @@ def test_whatever_the_library_imports_at_its_top_is_required(root, arguments):
     distributions = metadata.packages_distributions()
     required = names(arguments["install_requires"])
     of_figures = names(arguments["extras_require"]["figures"])
-    drawing = (root / "robustjax" / "reports" / "figures", root / "robustjax" / "papers")
+    folders = ("reports/figures", "reports/html", "papers")
+    drawing = [root / "robustjax" / folder for folder in folders]
     imported = {}
     for path in (root / "robustjax").rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -209,7 +209,8 @@ def test_a_normalisation_is_written_as_the_buffers_of_robustbench():
         ),
         (
             lambda: interop.to_torch("resnet_18", {}, layout="Trades"),
-            "layout=Trades: of resnet_18 accepted are trades, robustbench; did you mean 'trades'",
+            "layout=Trades: of resnet_18 accepted are trades, robustbench, torchvision; did you "
+            "mean 'trades'",
         ),
     ],
 )

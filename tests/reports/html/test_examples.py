@@ -30,7 +30,7 @@ def score(change=0.1, images=CLEAN, logits=((0.0, 0.0, LOG_OF_3), (0.0, 9.0, 0.0
         adversarial_logits=np.array(logits),
     )  # fmt: skip
     settings = {"norm": "linf", "epsilon": 8 / 255}
-    return evaluation.AttackScore(np.zeros(20, bool), settings, None, broken)
+    return evaluation.AttackScore(np.zeros(20, bool), settings, broken=broken)
 
 
 def decoded(text):
