@@ -46,16 +46,20 @@ def initialize_processes(
                 "need coordinator_address=host:port too (or auto on a TPU pod or under Slurm)"
             )
         return
-    arguments: tuple[Any, ...] = ()
+    place: dict[str, Any] = {}
     if coordinator_address != "auto":
         if not 0 <= process_id < num_processes:
             raise UserError(
                 f"coordinator_address={coordinator_address} needs num_processes=N (it is "
                 f"{num_processes}) and process_id from 0 to N - 1 (it is {process_id})"
             )
-        arguments = (coordinator_address, num_processes, process_id)
+        place = {
+            "coordinator_address": coordinator_address,
+            "num_processes": num_processes,
+            "process_id": process_id,
+        }
     try:
-        jax.distributed.initialize(*arguments, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        jax.distributed.initialize(**place, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (ValueError, RuntimeError, IndexError) as error:  # The last: of an address without port.
         reason = str(error).strip().splitlines()
         raise UserError(
