@@ -44,8 +44,9 @@ def lrm(
     a smaller r pairs more, as it says there, holds for both. It would not hold for r as the
     "constant fraction of the adversarial loss" of section 4.1: that is reading A with 1/r. Reading
     A is the default because it trained more often where both were tried: on CIFAR-10 with a small
-    network for three seeds of three, B for two (results/cifar10_lrm); on MNIST for two of three, B
-    for none (results/mnist_lrm); on digits both for all (launch/lrm.flags).
+    network for three seeds of three, B for two, whichever prediction is fixed
+    (results/cifar10_lrm); on MNIST for two of three, B for none (results/mnist_lrm); on digits both
+    for all (launch/lrm.flags).
 
     This loss couples its rows: each value depends on the means over the batch. Where h̄ is below
     4e-29 (1e-231 in float64) nothing is left to pair: that bound then takes its place, so that the
