@@ -152,5 +152,6 @@ def test_fewer_images_are_attacked_never_fewer_than_some():
     assert scaled_examples(0, config, 0.05) == 500
     assert scaled_examples(1000, config, 0.05) == 50
     assert scaled_examples(0, config, 1e-6) == FEWEST_EXAMPLES
+    assert scaled_examples(5, config, 0.5) == 5
     digits = dataclasses.replace(config, dataset="digits")
     assert scaled_examples(0, digits, 0.5) == 180
