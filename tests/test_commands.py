@@ -13,45 +13,13 @@ import numpy as np
 import pytest
 from absl import flags
 
-from robustjax import evaluation, own_code, training
-from robustjax.cli import (
-    app,
-    diagnose,
-    experiment,
-    figures,
-    prepare_data,
-    report,
-    train,
-    transfer,
-    verify,
-)
-from robustjax.cli.analyze import command as analyze
-from robustjax.cli.evaluate import command as evaluate
-from robustjax.cli.export_weights import command as export_weights
-from robustjax.cli.import_weights import command as import_weights
-from robustjax.cli.reproduce import command as reproduce
-from robustjax.cli.sweep import command as sweep
-from robustjax.flags import config_from_flags, define_flags
+from robustjax import evaluation, installed, own_code, training
+from robustjax.cli import app
+from robustjax.flags import config_from_flags
+from tests.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/*.md")))]
-
-LAUNCHERS = {
-    "analyze": (analyze, analyze.define_analysis_flags),
-    "diagnose": (diagnose, diagnose.define_diagnosis_flags),
-    "evaluate": (evaluate, evaluate.define_evaluate_flags),
-    "experiment": (experiment, lambda values: experiment._define_flags()),
-    "export_weights": (export_weights, export_weights.define_export_flags),
-    "figures": (figures, figures.define_figure_flags),
-    "import_weights": (import_weights, import_weights.define_import_flags),
-    "prepare_data": (prepare_data, prepare_data.define_flags),
-    "report": (report, report.define_report_flags),
-    "reproduce": (reproduce, reproduce.define),
-    "sweep": (sweep, sweep.define_sweep_flags),
-    "train": (train, define_flags),
-    "transfer": (transfer, transfer.define_transfer_flags),
-    "verify": (verify, verify.define_verify_flags),
-}
 
 TRAINED = [
     "--model=tiny.parts:build", "--dataset=npz", "--data_dir=tiny.npz", "--augmentation=none",
@@ -133,7 +101,7 @@ def parsed(program, arguments):
     values = flags.FlagValues()
     if program == "experiment":
         return None
-    LAUNCHERS[program][1](values)
+    COMMANDS[program][1](values)
     values([program, *arguments])
     return values
 
@@ -143,7 +111,7 @@ def test_every_command_parses_as_it_stands(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     for file, *arguments in commands(page):
         program = Path(file).stem
-        assert (ROOT / file).exists() and program in LAUNCHERS, file
+        assert (ROOT / file).exists() and program in COMMANDS, file
         values = parsed(program, arguments)
         if program == "train":
             config = config_from_flags(values)
@@ -155,8 +123,9 @@ def test_every_command_parses_as_it_stands(page, monkeypatch):
 
 
 def test_there_are_commands_and_what_is_run_elsewhere_is_a_launcher():
+    assert set(COMMANDS) == set(installed.COMMANDS)
     assert len(commands("README.md")) > 20 and len(commands("docs/index.md")) == 3
-    assert set(ELSEWHERE) | set(REDUCED) <= set(LAUNCHERS)
+    assert set(ELSEWHERE) | set(REDUCED) <= set(COMMANDS)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +154,7 @@ def launch(folder, monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
 
     def run(program, *arguments):
-        command, define = LAUNCHERS[program]
+        command, define = COMMANDS[program]
         values, before = flags.FLAGS, set(flags.FLAGS)
         try:
             with pytest.raises(SystemExit) as end:

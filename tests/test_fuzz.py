@@ -22,20 +22,11 @@ from robustjax.attacks.autoattack import state as ensemble_state
 from robustjax.cli import (
     app,
     compilation,
-    diagnose,
-    experiment,
     figures,
     flag_files,
-    pseudo_label,
-    quickstart,
-    report,
-    train,
-    transfer,
     verify,
 )
-from robustjax.cli.analyze import command as analyze
 from robustjax.cli.evaluate import command as evaluate
-from robustjax.cli.import_weights import command as import_weights
 from robustjax.cli.reproduce import command as reproduce
 from robustjax.cli.sweep import command as sweep
 from robustjax.config import TrainConfig, option_types
@@ -50,6 +41,7 @@ from robustjax.reports.sweep import SweepRun, Wanted
 from robustjax.runs import Evaluations, Record
 from robustjax.runs.folder import read_run
 from robustjax.runs.log import KEYS, is_row, read_rows
+from tests.commands import COMMANDS
 
 short_and_long = pytest.mark.parametrize(
     "times", [1, pytest.param(10, marks=pytest.mark.slow)], ids=["short", "long"]
@@ -817,28 +809,6 @@ def test_flag_files_are_read_or_refused_by_name(times, launch, tmp_path):
 
 
 # Command lines.
-
-
-COMMANDS = {
-    "train": (train, define_flags),
-    "sweep": (sweep, sweep.define_sweep_flags),
-    "reproduce": (reproduce, reproduce.define),
-    "import_weights": (import_weights, import_weights.define_import_flags),
-    "report": (report, report.define_report_flags),
-    "figures": (figures, figures.define_figure_flags),
-    "transfer": (transfer, transfer.define_transfer_flags),
-    "diagnose": (diagnose, diagnose.define_diagnosis_flags),
-    "analyze": (analyze, analyze.define_analysis_flags),
-    "evaluate": (evaluate, evaluate.define_evaluate_flags),
-    "verify": (verify, verify.define_verify_flags),
-    **{
-        name: (command, lambda found, command=command: command._define_flags())
-        for name, command in (
-            ("pseudo_label", pseudo_label), ("experiment", experiment),
-            ("quickstart", quickstart),
-        )
-    },
-}  # fmt: skip
 
 
 def names_of(define):

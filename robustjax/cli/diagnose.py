@@ -17,7 +17,7 @@ from absl import flags
 from robustjax import evaluation
 from robustjax.arguments import LARGEST_COUNT
 from robustjax.cli import app, checks, compilation
-from robustjax.cli.test_data import DATA, data_given, define_data_flags
+from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.diagnosis import evidence as masking_evidence
 from robustjax.diagnosis import rules as gradient_masking
 from robustjax.diagnosis.evidence import Progress

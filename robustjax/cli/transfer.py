@@ -16,7 +16,7 @@ from robustjax import evaluation
 from robustjax.arguments import require_choice
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.evaluate import STEP_SIZE_HELP
-from robustjax.cli.test_data import DATA, data_given, define_data_flags
+from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.errors import UserError
 from robustjax.evaluation.spec import STEPPED
 from robustjax.evaluation.trained import TrainedNetwork, load_network

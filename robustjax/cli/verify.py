@@ -19,7 +19,7 @@ from robustjax.attacks.threat_model import NORMS
 from robustjax.batching import batches_of_one_shape
 from robustjax.cli import app, checks, compilation
 from robustjax.cli.evaluate import ADVERSARIAL
-from robustjax.cli.test_data import DATA, data_given, define_data_flags
+from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.digest import digest
 from robustjax.errors import UserError
 from robustjax.evaluation import adversarial_images

@@ -256,8 +256,10 @@ def _name(config: TrainConfig, start: str) -> str:
         and field.name not in _PLACES
         and getattr(config, field.name) != field.default
     ]
-    known_by = hashlib.sha256("\n".join([*said, start]).encode()).hexdigest()[:8]
-    return f"{config.method}-{config.model}-{config.dataset}-{known_by}-seed={config.seed}"
+    # Of a command line, bytes that are no text among them.
+    known_by = "\n".join([*said, start]).encode(errors="backslashreplace")
+    digest = hashlib.sha256(known_by).hexdigest()[:8]
+    return f"{config.method}-{config.model}-{config.dataset}-{digest}-seed={config.seed}"
 
 
 def require_accepted(networks: Iterable[Network], check: Callable[[TrainConfig], None]) -> None:

@@ -13,7 +13,7 @@ from robustjax import data, training
 from robustjax.cli import diagnose, pseudo_label, transfer, verify
 from robustjax.cli.analyze import command as analyze
 from robustjax.cli.evaluate import command as evaluate
-from robustjax.cli.test_data import DATA
+from robustjax.cli.judged_images import DATA
 from robustjax.config import TrainConfig
 from robustjax.evaluation.trained import load_network
 

@@ -83,6 +83,14 @@ def test_a_name_tells_networks_apart_by_all_that_decides_training_and_by_nothing
         assert other[0].name not in names, options
 
 
+def test_an_option_that_is_no_text_has_a_name_too():
+    odd, other = (
+        needed(item([Row("a", QUICK)]), options=(f"--extra_data={byte}.npz",))[0].name
+        for byte in ("\udcfe", "\udcff")
+    )
+    assert odd != other and odd.isascii()
+
+
 def test_an_option_that_is_as_by_default_is_no_part_of_a_name():
     (name,) = (network.name for network in needed(item([Row("a", QUICK)])))
     said = needed(item([Row("a", QUICK)]), options=("--label_smoothing=0", "--steps_schedule="))

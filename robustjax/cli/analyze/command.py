@@ -21,7 +21,7 @@ from robustjax.cli import app, checks, compilation
 from robustjax.cli.analyze.kinds import COUNT, KINDS, SPECIAL_FLAGS, Kind
 from robustjax.cli.analyze.subject import Subject
 from robustjax.cli.evaluate import STEP_SIZE_HELP
-from robustjax.cli.test_data import DATA, data_given, define_data_flags
+from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.errors import UserError
 from robustjax.evaluation.spec import CLEAN, IMAGES, AttackSpec, accepted_attacks, parse_attack
 from robustjax.evaluation.trained import TrainedNetwork, load_network

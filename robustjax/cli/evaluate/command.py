@@ -20,7 +20,7 @@ from robustjax.cli.import_weights.command import (
     given_flags,
     import_weights,
 )
-from robustjax.cli.test_data import DATA, data_given, define_data_flags
+from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.config import IMPORTED
 from robustjax.data.corrupted_images import LAYOUT
 from robustjax.errors import UserError
