@@ -26,9 +26,9 @@ def map_images(
       entries: how many numbers it makes of one image on the way.
     """
     size = _size(len(images), entries)
-    parts, rest = _cut(images, size)
-    if len(parts) == 1:
+    if size >= len(images):
         return function(images)
+    parts, rest = _cut(images, size)
     results = jax.lax.map(function, parts)
     results = results.reshape(len(parts) * size, *results.shape[2:])
     return jnp.concatenate([results, function(rest)]) if len(rest) else results
@@ -49,13 +49,13 @@ def sum_images(
       entries: how many numbers it makes of one image on the way.
     """
     size = _size(len(first), entries)
-    (parts, rest), (other_parts, other_rest) = _cut(first, size), _cut(second, size)
-    if len(parts) == 1:
+    if size >= len(first):
         return function(first, second)
-    total = function(rest, other_rest) if len(rest) else None
-    if total is None:
-        shape = jax.eval_shape(function, parts[0], other_parts[0])
-        total = jnp.zeros(shape.shape, shape.dtype)
+    (parts, rest), (other_parts, other_rest) = _cut(first, size), _cut(second, size)
+    if len(rest):
+        total = function(rest, other_rest)
+    else:
+        total = jnp.zeros_like(jax.eval_shape(function, parts[0], other_parts[0]))
 
     def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         return total + function(*part), None
