@@ -32,8 +32,8 @@ def convolve(
     Returns:
         [B, H', W', D].
     """
-    size, channels, features = kernel.shape[:2], *kernel.shape[2:]
-    rows = kernel.reshape(math.prod(size) * channels, features)
+    tall, wide, channels, features = kernel.shape
+    size, rows = (tall, wide), kernel.reshape(tall * wide * channels, features)
     output_size = [
         (extent + sum(zeros) - entries) // stride + 1
         for extent, zeros, entries, stride in zip(

@@ -76,8 +76,8 @@ def kernel_gradient(inputs: jax.Array, cotangent: jax.Array, padding: Padding) -
         tiles = _input_tiles(inputs, padding)
         return jnp.einsum("tbhwc,tbhwd->tcd", tiles, _cotangent_tiles(cotangent))
 
-    entries = _entries_of_tiles(inputs, padding, max(channels, features))
-    products = sum_images(products_of, inputs, cotangent, entries)
+    at_once = _entries_of_tiles(inputs, padding, max(channels, features))
+    products = sum_images(products_of, inputs, cotangent, at_once)
     entries = jnp.matmul(_KERNEL_TRANSFORM.T, products.reshape(16, channels * features))
     return entries.reshape(3, 3, channels, features)
 
@@ -90,8 +90,8 @@ def _convolve(inputs: jax.Array, weights: jax.Array, padding: Padding) -> jax.Ar
         tiles = _input_tiles(inputs, padding)
         return _patches(jnp.einsum("tbhwc,tcd->tbhwd", tiles, weights))[:, :height, :width]
 
-    entries = _entries_of_tiles(inputs, padding, max(weights.shape[1:]))
-    return map_images(outputs_of, inputs, entries)
+    at_once = _entries_of_tiles(inputs, padding, max(weights.shape[1:]))
+    return map_images(outputs_of, inputs, at_once)
 
 
 def _entries_of_tiles(inputs: jax.Array, padding: Padding, channels: int) -> int:
