@@ -95,3 +95,15 @@ def test_what_counts_over_several_sets_is_to_be_right_about_all_of_them(tmp_path
     assert asked == [("pgd-10", 0.03, 4)] * 3
     assert (accuracy, examples) == (0.5, 4) and low < 0.5 < high
     assert json.loads(pair.path.read_text())["robust_accuracy"] == 0.25
+
+
+def test_images_are_shown_to_networks_of_the_same_data_set_alone(tmp_path, monkeypatch):
+    def load_network(workdir, *_, **__):
+        dataset = "digits" if workdir.name == "source" else "mnist"
+        return Network(SimpleNamespace(dataset=dataset, batch_size=64), range(4))
+
+    monkeypatch.setattr(black_box, "load_network", load_network)
+    pair = PAIR._replace(folder=tmp_path)
+    with pytest.raises(ValueError, match="target was trained on mnist.* source, of digits"):
+        black_box.measure([pair])
+    assert not list(tmp_path.iterdir())
