@@ -17,7 +17,7 @@ from robustjax.papers.planned import Networks, Request, networks_of
 from robustjax.runs.evaluations import Evaluations, Record
 
 EPOCHS = 4
-QUICK = trained("quickstart", epochs=EPOCHS, epsilon="8/255")
+QUICK = trained("quickstart", epochs=EPOCHS, epsilon="4/255", measure_epsilon="8/255")
 PGD = "pgd-20(step_size=2/255)"
 ATTACKED = Column("PGD", PGD)
 WIDE = Column("wide", PGD, "16/255")
@@ -108,7 +108,7 @@ def test_a_record_of_another_evaluation_is_not_the_cells(asked, folder, other):
     assert value(asked, ATTACKED) is None
 
 
-def test_a_columns_own_radius_counts_and_otherwise_that_of_training(asked, folder):
+def test_a_columns_own_radius_counts_and_otherwise_the_one_that_training_measures_in(asked, folder):
     Evaluations(folder).add([record(accuracy=0.5), record(accuracy=0.25, epsilon=16 / 255)])
     assert value(asked, ATTACKED) == 50.0
     assert value(asked, WIDE) == 25.0
@@ -143,6 +143,12 @@ def test_the_interval_over_seeds_is_students_and_of_one_seed_its_own():
     assert (cell.paper, cell.difference) == (49.0, 1.0)
     one = Cell("a", "b", "n/a", {1: Seen(48.0, (45.0, 52.0), 10)})
     assert (one.deviation, one.interval, one.paper) == (None, (45.0, 52.0), None)
+
+
+def test_what_the_seeds_have_is_the_same_after_it_was_written():
+    seen = {1: Seen(48.0, (45.0, 52.0), 10), 2: Seen(3.5)}
+    written = json.loads(json.dumps(Cell("a", "b", 49.0, seen).to_json()))
+    assert Cell.seen_from_json(written) == seen
 
 
 def test_a_network_is_trained_when_its_log_has_each_epoch(asked, folder):
