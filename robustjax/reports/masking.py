@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robustjax.diagnosis.records import Evidence
-from robustjax.diagnosis.rules import (
+from robustjax.diagnosis.findings import (
     FALSE_ALARM,
     PASS,
     SUSPICIOUS,
@@ -18,6 +17,7 @@ from robustjax.diagnosis.rules import (
     Comparison,
     Diagnosis,
 )
+from robustjax.diagnosis.records import Evidence
 from robustjax.evaluation.suite import wilson_interval
 
 _SAID = (
