@@ -18,7 +18,7 @@ from robustjax.diagnosis.findings import (
     Diagnosis,
 )
 from robustjax.diagnosis.records import Evidence
-from robustjax.evaluation.suite import wilson_interval
+from robustjax.evaluation.verdicts import wilson_interval
 
 _SAID = (
     "verdict", "suspicious", "undecided", "level", "clean_accuracy", "interval_95", "examples",

@@ -8,7 +8,7 @@ import pytest
 from robustjax import reports
 from robustjax.data import Dataset
 from robustjax.evaluation import accumulated
-from robustjax.evaluation.suite import AttackScore
+from robustjax.evaluation.one_attack import AttackScore
 from robustjax.files import Path
 from robustjax.reports.html.accuracy import accuracy
 from robustjax.reports.recorded_scores import (
