@@ -108,7 +108,7 @@ def create(setting: Setting) -> Workload:
 
 
 def train_config(setting: Setting) -> TrainConfig:
-    """The options of `launch/train.py`; what is not given is its default, the step's size in full."""
+    """The options of `launch/train.py`, with the size of a step that it would take by default."""
     config = TrainConfig(
         method=setting.method,
         set=(f"start={setting.work.start}",),
