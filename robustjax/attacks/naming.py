@@ -19,13 +19,13 @@ import jax
 import numpy as np
 
 from robustjax import own_code
-from robustjax.arguments import LARGEST_COUNT, did_you_mean, nearest, shown
+from robustjax.arguments import LARGEST_COUNT, did_you_mean, nearest, require_choice, shown
 from robustjax.attacks.attack import Attack
 from robustjax.attacks.autoattack.autoattack import AutoAttack
-from robustjax.attacks.citations import CITATIONS
+from robustjax.attacks.citations import CITATIONS, IN_L1, USED_IN_L1
 from robustjax.attacks.registry import ENTRIES, Entry, accepted, is_users, load_own, names
 from robustjax.attacks.spsa import SPSA
-from robustjax.attacks.threat_model import ThreatModel
+from robustjax.attacks.threat_model import NORMS, ThreatModel
 from robustjax.errors import UserError
 from robustjax.text import format_value, parse_literal
 
@@ -121,17 +121,38 @@ def name_of(attack: Any) -> str:
     Raises:
       ValueError: it is none of the registry's, or has a setting that no name can say.
     """
-    fitting = [
-        kind
-        for kind, entry in ENTRIES.items()
-        if type(attack) is entry.attack
-        and all(getattr(attack, field) == value for field, value in entry.fixed.items())
-    ]
-    if fitting:
-        # Of several, as of FGSM from a random start, the one that says most by itself.
-        kind = max(fitting, key=lambda kind: len(ENTRIES[kind].fixed))
+    kind = _kind_of(attack)
+    if kind is not None:
         return _name(kind, ENTRIES[kind], attack)
     raise UserError(f"{attack!r:.80} is no attack of the registry: {', '.join(names())}")
+
+
+def norms_of(attack: Any) -> tuple[str, ...]:
+    """The norms of the balls that an attack is registered for; all of them if it is not.
+
+    Args:
+      attack: its value, its function, or its name.
+
+    Raises:
+      ValueError: there is no attack of that name.
+    """
+    kind = parse(attack).kind if isinstance(attack, str) else _kind_of(attack)
+    return NORMS if kind is None else ENTRIES[kind].norms
+
+
+def _kind_of(attack: Any) -> str | None:
+    """The key of an attack's entry; None if it is not registered."""
+    fitting = [kind for kind, entry in ENTRIES.items() if _is_of(attack, entry)]
+    # Of several, as of FGSM from a random start, the one that says most by itself.
+    return max(fitting, key=lambda kind: len(ENTRIES[kind].fixed)) if fitting else None
+
+
+def _is_of(attack: Any, entry: Entry) -> bool:
+    if "function" in entry.fixed and attack is entry.fixed["function"]:
+        return True
+    return type(attack) is entry.attack and all(
+        getattr(attack, field) == value for field, value in entry.fixed.items()
+    )
 
 
 def is_known(name: Any) -> bool:
@@ -143,18 +164,21 @@ def is_known(name: Any) -> bool:
     return True
 
 
-def cite(kind: str) -> str:
-    """The BibTeX entry of the paper that an attack comes from.
+def cite(kind: str, norm: str = "linf") -> str:
+    """The BibTeX entry of the paper that an attack comes from, in l1 also of its form there.
 
     Args:
       kind: one of `names()`, also with its numbers.
+      norm: of the ball, "linf", "l2" or "l1".
 
     Raises:
-      ValueError: there is no such attack.
+      ValueError: there is no such attack, or no such norm.
     """
+    require_choice("norm", norm, NORMS)
     if kind not in ENTRIES:
         kind = parse(kind).kind
-    return CITATIONS[ENTRIES[kind].paper]
+    paper = ENTRIES[kind].paper
+    return CITATIONS[paper] + (IN_L1 if norm == "l1" and paper in USED_IN_L1 else "")
 
 
 def _kind_and_numbers(name: str, plain: str) -> tuple[str, dict[str, int]]:

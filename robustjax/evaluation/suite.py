@@ -41,9 +41,10 @@ def evaluate(
     *,
     step_size: float | None = None,
     failures: dict[str, Exception] | None = None,
+    with_clean: bool = True,
     **options: Any,
 ) -> dict[str, AttackScore]:
-    """Scores a network under each attack of a list; "clean" is always among the scores.
+    """Scores a network under each attack of a list; "clean" is among the scores, named or not.
 
     Args:
       names: of attacks, see `evaluation.accepted_attacks()`, or values such as
@@ -55,6 +56,7 @@ def evaluate(
       step_size: of PGD and CW, in units of the images; None: see
         `step_size.default_step_size`.
       failures: is told which attacks failed, and why; the others go on. None: a failure ends all.
+      with_clean: whether "clean" is measured where nobody names it; needless where it is known.
       **options: as for `run_attack`.
 
     Returns:
@@ -73,7 +75,8 @@ def evaluate(
         raise refusal("names", shown(names), "names of attacks, as ('pgd-20',)")
     naming.trust(*names)
     wanted = [parse_attack(name) for name in names]
-    specs = {spec.name: spec for spec in (parse_attack(CLEAN), *wanted)}
+    clean = [parse_attack(CLEAN)] if with_clean else []
+    specs = {spec.name: spec for spec in (*clean, *wanted)}
     if any(spec != specs[spec.name] for spec in wanted):
         said = ", ".join(spec.name for spec in wanted)
         raise UserError(f"names holds two attacks of one name: {said}")

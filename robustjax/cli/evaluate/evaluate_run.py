@@ -263,6 +263,7 @@ class _Evaluation(NamedTuple):
             unfinished=self.unfinished,
             devices=self.devices,
             failures=failures,
+            with_clean=CLEAN not in there,
         )
         self.failures.update(failures)
         if self.save_images:
@@ -276,7 +277,7 @@ class _Evaluation(NamedTuple):
                 checkpoint={name: self.attacked[name] for name in ("kind", "step")},
             )
         new += accumulated.records_of(
-            {name: score for name, score in scores.items() if name not in there},
+            scores,
             data=self.data,
             checkpoint=self.attacked,
             about={
