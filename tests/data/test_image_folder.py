@@ -132,6 +132,22 @@ def test_the_training_split_decides_how_many_channels(tmp_path):
     assert np.abs(found[..., 0] - luma).max() <= 0.51
 
 
+def test_where_a_folder_is_divided_an_image_for_testing_makes_no_colour(tmp_path):
+    filled(tmp_path, ["a", "b"], count=5, shape=(4, 4))
+    # The one of five that is for testing.
+    write(tmp_path / "a" / "2.png", pixels(4, 4, 3))
+    assert load(tmp_path).images.shape == (8, 4, 4, 1)
+    assert load(tmp_path, "test").images.shape == (2, 4, 4, 1)
+
+
+def test_test_images_are_read_again_once_training_has_colours(tmp_path):
+    filled(tmp_path / "train", ["a", "b"], count=1, shape=(4, 4))
+    filled(tmp_path / "test", ["a"], count=1, shape=(4, 4))
+    assert load(tmp_path, "test").images.shape == (1, 4, 4, 1)
+    write(tmp_path / "train" / "b" / "0.png", pixels(4, 4, 3))
+    assert load(tmp_path, "test").images.shape == (1, 4, 4, 3)
+
+
 def test_transparency_lies_on_black(tmp_path):
     image = pixels(5, 5, 4)
     expected = image[..., :3] * (image[..., 3:].astype(np.float64) / 255)
