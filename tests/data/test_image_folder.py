@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from robustjax import data
-from robustjax.data import image_files
+from robustjax.data import image_files, streamed_images
 from robustjax.data.dataset import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -312,6 +312,18 @@ def test_an_image_that_would_fill_the_memory_is_refused_unread(tmp_path, monkeyp
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
     said = refusal(tmp_path)
     assert f"at most {most}" in said and str(tmp_path / "a" / "0.png") in said
+
+
+def test_images_that_no_memory_holds_are_refused_where_it_is_known(tmp_path, monkeypatch):
+    filled(tmp_path, ["a", "b"], count=5, shape=(6, 6, 3))
+    memory = 8 * 6 * 6 * 3
+    monkeypatch.setattr(streamed_images, "_memory", lambda: memory - 1)
+    with pytest.raises(ValueError, match="8 images of 6x6x3 need .* stream=True"):
+        load(tmp_path)
+    monkeypatch.setattr(streamed_images, "_memory", lambda: memory)
+    assert len(load(tmp_path)) == 8
+    monkeypatch.setattr(streamed_images, "_memory", lambda: 0)
+    assert load(tmp_path, image_size=3).images.shape == (8, 3, 3, 3)
 
 
 def test_links_that_lead_in_a_circle_end(tmp_path):
