@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from robustjax import data
-from robustjax.data import image_files
+from robustjax.data import image_files, streamed_images
 from robustjax.data.dataset import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -130,6 +130,22 @@ def test_the_training_split_decides_how_many_channels(tmp_path):
     luma = colour.astype(np.float64) @ [0.299, 0.587, 0.114]
     assert found.shape == (6, 6, 1)
     assert np.abs(found[..., 0] - luma).max() <= 0.51
+
+
+def test_where_a_folder_is_divided_an_image_for_testing_makes_no_colour(tmp_path):
+    filled(tmp_path, ["a", "b"], count=5, shape=(4, 4))
+    # The one of five that is for testing.
+    write(tmp_path / "a" / "2.png", pixels(4, 4, 3))
+    assert load(tmp_path).images.shape == (8, 4, 4, 1)
+    assert load(tmp_path, "test").images.shape == (2, 4, 4, 1)
+
+
+def test_test_images_are_read_again_once_training_has_colours(tmp_path):
+    filled(tmp_path / "train", ["a", "b"], count=1, shape=(4, 4))
+    filled(tmp_path / "test", ["a"], count=1, shape=(4, 4))
+    assert load(tmp_path, "test").images.shape == (1, 4, 4, 1)
+    write(tmp_path / "train" / "b" / "0.png", pixels(4, 4, 3))
+    assert load(tmp_path, "test").images.shape == (1, 4, 4, 3)
 
 
 def test_transparency_lies_on_black(tmp_path):
@@ -296,6 +312,18 @@ def test_an_image_that_would_fill_the_memory_is_refused_unread(tmp_path, monkeyp
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
     said = refusal(tmp_path)
     assert f"at most {most}" in said and str(tmp_path / "a" / "0.png") in said
+
+
+def test_images_that_no_memory_holds_are_refused_where_it_is_known(tmp_path, monkeypatch):
+    filled(tmp_path, ["a", "b"], count=5, shape=(6, 6, 3))
+    memory = 8 * 6 * 6 * 3
+    monkeypatch.setattr(streamed_images, "_memory", lambda: memory - 1)
+    with pytest.raises(ValueError, match="8 images of 6x6x3 need .* stream=True"):
+        load(tmp_path)
+    monkeypatch.setattr(streamed_images, "_memory", lambda: memory)
+    assert len(load(tmp_path)) == 8
+    monkeypatch.setattr(streamed_images, "_memory", lambda: 0)
+    assert load(tmp_path, image_size=3).images.shape == (8, 3, 3, 3)
 
 
 def test_links_that_lead_in_a_circle_end(tmp_path):
