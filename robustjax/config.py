@@ -156,8 +156,9 @@ class TrainConfig:
     )
     data_dir: str = _option(
         "",
-        "where tfds keeps prepared data sets, or the .npz file, or the folder of images or parquet "
-        "files; $TFDS_DATA_DIR or ~/tensorflow_datasets if not given",
+        "where tfds keeps prepared data sets, or torchvision its downloads, or the .npz file, or "
+        "the folder of images or parquet files; $TFDS_DATA_DIR or ~/tensorflow_datasets if not "
+        "given",
         "data",
         changes_training=False,
     )

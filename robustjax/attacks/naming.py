@@ -121,17 +121,38 @@ def name_of(attack: Any) -> str:
     Raises:
       ValueError: it is none of the registry's, or has a setting that no name can say.
     """
-    fitting = [
-        kind
-        for kind, entry in ENTRIES.items()
-        if type(attack) is entry.attack
-        and all(getattr(attack, field) == value for field, value in entry.fixed.items())
-    ]
-    if fitting:
-        # Of several, as of FGSM from a random start, the one that says most by itself.
-        kind = max(fitting, key=lambda kind: len(ENTRIES[kind].fixed))
+    kind = _kind_of(attack)
+    if kind is not None:
         return _name(kind, ENTRIES[kind], attack)
     raise UserError(f"{attack!r:.80} is no attack of the registry: {', '.join(names())}")
+
+
+def norms_of(attack: Any) -> tuple[str, ...]:
+    """The norms of the balls that an attack is registered for; all of them if it is not.
+
+    Args:
+      attack: its value, its function, or its name.
+
+    Raises:
+      ValueError: there is no attack of that name.
+    """
+    kind = parse(attack).kind if isinstance(attack, str) else _kind_of(attack)
+    return NORMS if kind is None else ENTRIES[kind].norms
+
+
+def _kind_of(attack: Any) -> str | None:
+    """The key of an attack's entry; None if it is not registered."""
+    fitting = [kind for kind, entry in ENTRIES.items() if _is_of(attack, entry)]
+    # Of several, as of FGSM from a random start, the one that says most by itself.
+    return max(fitting, key=lambda kind: len(ENTRIES[kind].fixed)) if fitting else None
+
+
+def _is_of(attack: Any, entry: Entry) -> bool:
+    if "function" in entry.fixed and attack is entry.fixed["function"]:
+        return True
+    return type(attack) is entry.attack and all(
+        getattr(attack, field) == value for field, value in entry.fixed.items()
+    )
 
 
 def is_known(name: Any) -> bool:

@@ -33,7 +33,7 @@ TEST_SHARE = 5
 _TEST = ("test", "val", "validation")
 """Folders that may hold the images for testing; the first of these that is there."""
 
-_PICKLED = ("cifar-10-batches-py", "cifar-100-python", "batches.meta", "data_batch_1")
+_OF_CIFAR = ("cifar-10-batches-py", "cifar-100-python", "batches.meta", "data_batch_1")
 # Raise this when the arrays that come out for the same files change.
 _CACHE_VERSION = 1
 
@@ -74,7 +74,7 @@ def load_image_folder(
     if not os.path.isdir(directory):
         found = "is no folder" if os.path.exists(directory) else "no such folder"
         raise DataError(f"data_dir={directory}: {found}. dataset=folder reads {LAYOUT}")
-    _refuse_pickles(directory)
+    _refuse_cifar(directory)
     classes, files, labels, for_channels = _chosen_files(directory, split)
     numbers, names = np.array(labels, np.int32), tuple(classes)
     if stream:
@@ -217,15 +217,14 @@ def _is_folder(entry: os.DirEntry) -> bool:
         raise _unreadable(entry.path, error) from error
 
 
-def _refuse_pickles(directory: str) -> None:
-    """Refuses CIFAR as torchvision keeps it."""
+def _refuse_cifar(directory: str) -> None:
+    """Refuses CIFAR as torchvision keeps it, which is another data set of `data.load`."""
     names = set(os.listdir(directory))
-    found = [name for name in _PICKLED if name in names]
+    found = [name for name in _OF_CIFAR if name in names]
     if found:
         raise DataError(
-            f"data_dir={directory} has {found[0]!r}, CIFAR as Python pickles, which run code when "
-            "they are read and are not read here; use dataset=cifar10 or cifar100 "
-            "(launch/prepare_data.py), or an .npz with dataset=npz"
+            f"data_dir={directory} has {found[0]!r}, CIFAR as torchvision keeps it, and no "
+            "folder of images; use dataset=cifar10 or cifar100 with the same data_dir"
         )
 
 

@@ -20,6 +20,7 @@ from robustjax.data.numpy_archive import load_npz
 from robustjax.data.prepared import reader as prepared
 from robustjax.data.prepared.originals import ORIGINALS
 from robustjax.data.prepared.preparation import prepare
+from robustjax.data.torchvision import find_torchvision, load_torchvision
 
 _OWN = ("digits", "npz", "folder", "huggingface")
 
@@ -121,6 +122,7 @@ def load(
     |---|---|
     | digits | embedded in scikit-learn, 8x8, splits of robustjax's own |
     | mnist, cifar10, cifar100, svhn | prepared in `data_dir`, else downloaded and prepared there |
+    | fashion_mnist, kmnist, and these four | as torchvision has them in `data_dir`, its `root` |
     | npz | a file of the user's own, `data_dir` (see `load_npz` for its keys) |
     | folder | a folder of images per class in `data_dir` (see `load_image_folder` for its layout) |
     | huggingface | parquet or arrow files in `data_dir` (see `load_hugging_face`) |
@@ -170,10 +172,8 @@ def _load_part(
     stream: bool,
     allow_prepare: bool,
 ) -> Dataset:
-    if stream and name in ("digits", "npz", "huggingface", *_REGISTERED):
-        raise DataError(
-            f"dataset={name}: stream=True reads image files of dataset=folder, and tfds's sets"
-        )
+    if name in ("digits", "npz", "huggingface", *_REGISTERED):
+        _refuse_stream(name, stream)
     if name in _REGISTERED:
         return _resized(_registered(name, split, data_dir), image_size)
     own_code.refuse_given("dataset", name)
@@ -192,9 +192,13 @@ def _load_part(
             raise DataError(f"dataset=huggingface reads files of yours: add data_dir=DIR, {FILES}")
         return load_hugging_face(os.fspath(data_dir), split, image_size)
     directory = os.fspath(data_dir) if data_dir else default_data_dir()
-    prepared.require_packages(name)
     tfds_name = ORIGINALS[name].tfds_name if name in ORIGINALS else name
     found = prepared.find(tfds_name, directory)
+    of_torchvision = None if found else find_torchvision(name, directory)
+    if of_torchvision is not None:
+        _refuse_stream(name, stream)
+        return _resized(load_torchvision(name, of_torchvision, split), image_size)
+    prepared.require_packages(name)
     if found is None:
         _prepare_or_explain(name, directory, allow_prepare)
         found = prepared.find(tfds_name, directory)
@@ -203,6 +207,13 @@ def _load_part(
     if split == "test" and not labelled and "validation" in found.splits:
         split = "validation"
     return prepared.read(name, found, split, image_size, stream=stream)
+
+
+def _refuse_stream(name: str, stream: bool) -> None:
+    if stream:
+        raise DataError(
+            f"dataset={name}: stream=True reads image files of dataset=folder, and tfds's sets"
+        )
 
 
 def _resized(dataset: Dataset, image_size: int) -> Dataset:

@@ -16,8 +16,10 @@ from robustjax.data.corrupted_images import CORRUPTIONS, SEVERITIES, CorruptedIm
 from robustjax.data.image_files import resize_images
 from robustjax.digest import digest
 from robustjax.errors import UserError
-from robustjax.evaluation.suite import parse_attack, run_attack, wilson_interval
+from robustjax.evaluation.one_attack import run_attack
+from robustjax.evaluation.spec import parse_attack
 from robustjax.evaluation.trained import TrainedNetwork, load_network
+from robustjax.evaluation.verdicts import wilson_interval
 from robustjax.runs.evaluations import CLEAN, Record
 
 Report = Callable[[str, int, int, float], None]

@@ -77,16 +77,21 @@ def _read_torch(path: Path) -> Any:
             f"{path}: PyTorch {torch.__version__} could be made to run what is in the file; "
             f"accepted is {'.'.join(map(str, _SAFE_TORCH))} or newer"
         )
-    try:
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        try:
             return torch.load(file, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # Of pickle, zipfile or PyTorch, whichever notices first.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(
-            f"{path} holds more than weights, or is damaged, and was not read: {lines[0]:.200}"
-        ) from None
+        except Exception as error:
+            # Of pickle, zipfile, PyTorch, or a seek before the beginning: whichever notices first.
+            raise UserError(
+                f"{path} holds more than weights, or is damaged, and was not read: {_reason(error)}"
+            ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong; PyTorch says beside it how to run what is in the file all the same."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    told = re.search(r"(?:WeightsUnpickler error:\s*|(?=Trying to load))(\S.*)", str(error))
+    return f"{(told[1] if told else lines[0]).partition('. Please')[0]:.200}"
 
 
 def _state_dict(content: Any, entry: str) -> Mapping[str, Any]:

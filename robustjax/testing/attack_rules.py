@@ -11,6 +11,7 @@ import numpy as np
 from robustjax import attacks
 from robustjax.attacks.autoattack.verification import is_inside
 from robustjax.attacks.engine.rows import misclassified
+from robustjax.attacks.naming import norms_of
 from robustjax.attacks.registry import FunctionAttack, as_result
 from robustjax.errors import UserError
 from robustjax.testing.broken_rule import (
@@ -26,11 +27,14 @@ from robustjax.testing.broken_rule import (
     some_labels,
 )
 
+_RADII = {"linf": 0.1, "l2": 0.3, "l1": 1.0}
+"""Of the balls that an attack is tried in."""
+
 
 def check_attack(
     attack: Callable[..., Any] | str,
     *,
-    norms: Sequence[str] = ("linf", "l2"),
+    norms: Sequence[str] | None = None,
     independent_rows: bool = True,
 ) -> None:
     """Tries the rules of attacks on one that is yours.
@@ -43,7 +47,8 @@ def check_attack(
 
     Args:
       attack: the dataclass's value, the function, or a name as `attacks.create` takes it.
-      norms: of the balls that it is made for.
+      norms: of the balls that it is made for; if not given, those that it was registered for, and
+        all of an attack that was not.
       independent_rows: False of an attack that shares draws over the batch, as Square does.
 
     Raises:
@@ -61,11 +66,12 @@ def check_attack(
     if not one_key:
         frozen = type(value).__dataclass_params__.frozen
         require(frozen, subject, "its dataclass is not frozen, and so cannot be hashed")
-    for norm in norms:
-        for epsilon in (0.3 if norm == "l2" else 0.1, 0.0):
-            _check_in(value, subject, attacks.ThreatModel(norm, epsilon), one_key)
+    tried = norms_of(attack) if norms is None else tuple(norms)
+    for norm in tried:
+        for epsilon in (_RADII.get(norm, 1.0), 0.0):
+            _check_in(value, subject, attacks.ThreatModel(norm, epsilon))
     if not one_key:
-        _check_keys(value, subject, norms[0], independent_rows)
+        _check_keys(value, subject, tried[0], independent_rows)
 
 
 def _name(attack: Any) -> str:
@@ -86,7 +92,7 @@ def _run(attack: Any, subject: str, key: jax.Array, images: Any, threat: Any) ->
         broken(subject, str(error).removeprefix("attack: "))
 
 
-def _check_in(attack: Any, subject: str, threat: Any, one_key: bool) -> None:
+def _check_in(attack: Any, subject: str, threat: Any) -> None:
     clean, key = images_near_the_edges(), jax.random.key(0)
     found = _run(attack, subject, key, clean, threat)
     require_rows(found.images, subject, "its images", (BATCH, *SHAPE), jnp.floating)
@@ -97,7 +103,8 @@ def _check_in(attack: Any, subject: str, threat: Any, one_key: bool) -> None:
         inside.all(),
         subject,
         f"{(~inside).sum()} of {BATCH} images lie outside of the {threat.norm} ball of radius "
-        f"{threat.epsilon:g} or of the box {threat.bounds}; threat.project brings them back",
+        f"{threat.epsilon:g} or of the box {threat.bounds}; threat.project brings them back, and "
+        "an attack of fewer norms says so: norms=",
     )
     wrong = misclassified(np.asarray(_logits_fn(found.images)), some_labels())
     require(

@@ -176,7 +176,7 @@ def test_archives_put_there_by_hand_need_no_network(published, tmp_path, no_netw
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("mnist", b"not gzip", "is not a gzip file"),
+        ("mnist", b"not gzip", "gz cannot be read: Not a gzipped file"),
         ("cifar10", b"not a tar", "is not a .tar.gz archive"),
         ("svhn", b"not a mat file", "is not a MATLAB file"),
     ],

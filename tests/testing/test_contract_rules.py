@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from robustjax import attacks, losses, methods, testing
+from robustjax.attacks import naming, registry
 
 STANDARD = methods.create("standard")
 
@@ -33,6 +34,24 @@ def test_a_radius_of_its_own_is_said():
 @pytest.mark.parametrize("attack", [attacks.PGD(steps=2), "deepfool"])
 def test_attacks_of_the_papers_keep_the_rules(attack):
     testing.check_attack(attack)
+
+
+def signs(key, logits_fn, images, labels, threat):
+    """A step along a corner of the cube, right in the linf ball alone."""
+    return jnp.clip(images - threat.epsilon * jnp.sign(images - 0.5), 0, 1)
+
+
+def test_an_attack_is_tried_in_the_balls_that_it_is_registered_for(monkeypatch):
+    with pytest.raises(testing.BrokenRule, match="outside of the l2 ball.*says so: norms="):
+        testing.check_attack(signs)
+    with pytest.raises(testing.BrokenRule, match="outside of the l1 ball"):
+        testing.check_attack(signs, norms=("linf", "l1"))
+    monkeypatch.setattr(registry, "ENTRIES", dict(registry.ENTRIES))
+    monkeypatch.setattr(naming, "ENTRIES", registry.ENTRIES)
+    attacks.register("signs", signs, norms=("linf",))
+    testing.check_attack(signs)
+    testing.check_attack("signs")
+    testing.check_attack("cw-2")
 
 
 @pytest.mark.parametrize("loss", [losses.cross_entropy, losses.trades, losses.nap])

@@ -19,8 +19,8 @@ from robustjax.digest import digest
 from robustjax.errors import UserError
 from robustjax.evaluation import accumulated, adversarial_images, protocols
 from robustjax.evaluation.asked import Asked
+from robustjax.evaluation.one_attack import AttackScore, Progress
 from robustjax.evaluation.spec import CLEAN, AttackSpec
-from robustjax.evaluation.suite import AttackScore, Progress
 from robustjax.evaluation.summary import BY_IMAGE
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path, require_writable, write_whole

@@ -79,10 +79,12 @@ class Original:
 
 def _read_mnist(directory: Path) -> Contents:
     def read_split(prefix: str) -> OriginalSplit:
-        images = _read_idx(directory / f"{prefix}-images-idx3-ubyte.gz", dimensions=3)
-        labels = _read_idx(directory / f"{prefix}-labels-idx1-ubyte.gz", dimensions=1)
+        images = _read_idx(directory / f"{prefix}-images-idx3-ubyte", dimensions=3)
+        labels = _read_idx(directory / f"{prefix}-labels-idx1-ubyte", dimensions=1)
         if len(images) != len(labels):
-            raise DataError(f"{prefix}: {len(images)} images, but {len(labels)} labels")
+            raise DataError(
+                f"{directory}, {prefix}: {len(images)} images, but {len(labels)} labels"
+            )
         return OriginalSplit(images[..., None], {"label": labels})
 
     splits = {"train": lambda: read_split("train"), "test": lambda: read_split("t10k")}
@@ -90,11 +92,21 @@ def _read_mnist(directory: Path) -> Contents:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """Read a gzipped IDX file of bytes: 0, 0, 8, rank, one big-endian int32 per axis, the data."""
+    """Read an IDX file of bytes: 0, 0, 8, rank, one big-endian int32 per axis, the data.
+
+    It is gzipped, as published, and its name ends in .gz, or somebody has unpacked it.
+    """
+    published = path.with_name(f"{path.name}.gz")
     try:
-        data = gzip.decompress(path.read_bytes())
+        if path.exists():
+            data = path.read_bytes()
+        else:
+            path = published
+            data = gzip.decompress(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path} is not there, nor unpacked without the .gz") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is not a gzip file: {error}") from error
+        raise DataError(f"{path} cannot be read: {error}") from error
     start = 4 + 4 * dimensions
     if len(data) < start or data[:4] != bytes([0, 0, 8, dimensions]):
         raise DataError(f"{path} is not an IDX file of bytes with {dimensions} axes")
