@@ -12,12 +12,14 @@ BENCHMARKS = {
     "profile": "benchmarks.step_profile",
     "memory": "benchmarks.memory",
     "autoattack": "benchmarks.autoattack",
+    "beside_autoattack": "benchmarks.beside_autoattack",
     "early_stopping": "benchmarks.early_stopping",
     "pipeline": "benchmarks.pipeline",
     "compilation": "benchmarks.compilation",
     "scaling": "benchmarks.scaling",
     "pods": "benchmarks.pods",
     "gpu_plan": "benchmarks.gpu_plan",
+    "record_table": "benchmarks.record_table",
 }
 """Name -> module with DESCRIPTION, GROUPS, define_flags() and main()."""
 
@@ -62,7 +64,7 @@ def describe() -> str:
     ]
     for name, module in BENCHMARKS.items():
         summary = importlib.import_module(module).DESCRIPTION.strip().splitlines()[0]
-        lines.append(f"  {name:<14} {summary}")
+        lines.append(f"  {name:<17} {summary}")
     lines += [
         "",
         "Every result is a ratio within one run, from alternating rounds; seconds of different",

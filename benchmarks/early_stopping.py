@@ -21,7 +21,7 @@ from benchmarks.neighbours import WORTH_A_WARNING, Neighbours
 from benchmarks.progress import Progress
 from benchmarks.timing import Side, alternate, paired_ratio
 from benchmarks.workload import CHANNELS, Setting, Workload, create
-from robustjax.cli import compilation
+from robustjax.cache import enable_compilation_cache
 from robustjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def main() -> None:
         _require_peer()
         networks = (setting.model for setting in settings)
         peers.require_counterparts(networks, "--nopeer times the library alone", CHANNELS)
-    compilation.enable_cache()
+    enable_compilation_cache()
     environment = results.environment()
     print(results.describe(environment), flush=True)
     sides = len(_forms()) + 2 * values.peer

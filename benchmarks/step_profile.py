@@ -12,7 +12,7 @@ from benchmarks.neighbours import WORTH_A_WARNING, Neighbours
 from benchmarks.progress import Progress
 from benchmarks.timing import Side, Spread, alternate
 from benchmarks.workload import Setting, Workload, create
-from robustjax.cli import compilation
+from robustjax.cache import enable_compilation_cache
 from robustjax.models import flops
 
 DESCRIPTION = """\
@@ -43,7 +43,7 @@ def main() -> None:
     """Profiles everything that the flags ask for; prints tables, and writes them as JSON."""
     values = flags.FLAGS
     settings = step_flags.settings()
-    compilation.enable_cache()
+    enable_compilation_cache()
     environment = results.environment()
     print(results.describe(environment), flush=True)
     progress = Progress(len(settings), 3 * len(settings) * (step_flags.rounds() + 1))

@@ -14,7 +14,7 @@ from benchmarks.progress import Progress
 from benchmarks.timing import Side, Spread, alternate, paired_ratio
 from benchmarks.workload import CHANNELS, Setting, create
 from robustjax import parallel
-from robustjax.cli import compilation
+from robustjax.cache import enable_compilation_cache
 from robustjax.errors import UserError
 from robustjax.models import flops
 
@@ -59,7 +59,7 @@ def main() -> None:
         peers.require_counterparts(networks, "--peers= times the library alone", CHANNELS)
     for setting in settings:
         _require_shares(setting.batch_size, flags.FLAGS.cpu_devices)
-    compilation.enable_cache()
+    enable_compilation_cache()
     environment = results.environment()
     print(results.describe(environment), flush=True)
     sides = sum(1 + len(peers.taking_part(wanted, setting)) for setting in settings)

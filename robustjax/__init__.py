@@ -29,23 +29,25 @@ _SUBPACKAGES = (
 __all__ = ["UserError", "__version__", "cite", *_SUBPACKAGES]
 
 
-def cite(name: str) -> str:
+def cite(name: str, *, norm: str = "linf") -> str:
     """The BibTeX entry of the paper that a training method, or an attack, comes from.
 
     Args:
       name: of a method, such as "trades", or of an attack, such as "apgd-t".
+      norm: of an attack's ball, "linf", "l2" or "l1"; in l1, PGD, APGD, Square and AutoAttack have
+        a second entry, that of "Mind the Box".
 
     Returns:
-      The entry as text, ready for a .bib file.
+      The entries as text, ready for a .bib file.
 
     Raises:
-      ValueError: nothing has that name.
+      ValueError: nothing has that name, or there is no such norm.
     """
     from robustjax import methods
     from robustjax.attacks import naming
 
     if name not in methods.names() and naming.is_known(name):
-        return naming.cite(name)
+        return naming.cite(name, norm)
     return methods.cite(name)
 
 

@@ -21,7 +21,6 @@ from robustjax.arguments import shown
 from robustjax.attacks.autoattack import state as ensemble_state
 from robustjax.cli import (
     app,
-    compilation,
     figures,
     flag_files,
     verify,
@@ -675,7 +674,6 @@ def define_in(found, monkeypatch):
 def launch(monkeypatch, tmp_path):
     """Runs a command in this process, in an empty folder; gives its exit status and errors."""
     monkeypatch.delenv("ROBUSTJAX_TRACEBACK", raising=False)
-    monkeypatch.setattr(compilation, "enable_cache", lambda: None)
     monkeypatch.setattr(evaluate.parallel, "force_cpu_devices", lambda number: None)
     monkeypatch.chdir(tmp_path)
 

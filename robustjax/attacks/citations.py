@@ -78,3 +78,16 @@ CITATIONS = {
 }
 """,
 }
+
+IN_L1 = """\
+@inproceedings{croce2021mind,
+  title = {Mind the Box: $l_1$-{APGD} for Sparse Adversarial Attacks on Image Classifiers},
+  author = {Croce, Francesco and Hein, Matthias},
+  booktitle = {International Conference on Machine Learning},
+  year = {2021},
+}
+"""
+"""The paper of the projection on an l1 ball and the box together, and of what is built on it."""
+
+USED_IN_L1 = ("autoattack", "malt", "pgd", "square")
+"""Papers above whose attacks are in an l1 ball those of `IN_L1`."""

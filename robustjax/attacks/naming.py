@@ -19,10 +19,10 @@ import jax
 import numpy as np
 
 from robustjax import own_code
-from robustjax.arguments import LARGEST_COUNT, did_you_mean, nearest, shown
+from robustjax.arguments import LARGEST_COUNT, did_you_mean, nearest, require_choice, shown
 from robustjax.attacks.attack import Attack
 from robustjax.attacks.autoattack.autoattack import AutoAttack
-from robustjax.attacks.citations import CITATIONS
+from robustjax.attacks.citations import CITATIONS, IN_L1, USED_IN_L1
 from robustjax.attacks.registry import ENTRIES, Entry, accepted, is_users, load_own, names
 from robustjax.attacks.spsa import SPSA
 from robustjax.attacks.threat_model import NORMS, ThreatModel
@@ -164,18 +164,21 @@ def is_known(name: Any) -> bool:
     return True
 
 
-def cite(kind: str) -> str:
-    """The BibTeX entry of the paper that an attack comes from.
+def cite(kind: str, norm: str = "linf") -> str:
+    """The BibTeX entry of the paper that an attack comes from, in l1 also of its form there.
 
     Args:
       kind: one of `names()`, also with its numbers.
+      norm: of the ball, "linf", "l2" or "l1".
 
     Raises:
-      ValueError: there is no such attack.
+      ValueError: there is no such attack, or no such norm.
     """
+    require_choice("norm", norm, NORMS)
     if kind not in ENTRIES:
         kind = parse(kind).kind
-    return CITATIONS[ENTRIES[kind].paper]
+    paper = ENTRIES[kind].paper
+    return CITATIONS[paper] + (IN_L1 if norm == "l1" and paper in USED_IN_L1 else "")
 
 
 def _kind_and_numbers(name: str, plain: str) -> tuple[str, dict[str, int]]:

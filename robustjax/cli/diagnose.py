@@ -16,7 +16,8 @@ from absl import flags
 
 from robustjax import evaluation
 from robustjax.arguments import LARGEST_COUNT
-from robustjax.cli import app, checks, compilation
+from robustjax.cache import enable_compilation_cache
+from robustjax.cli import app, checks
 from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.diagnosis import evidence as masking_evidence
 from robustjax.diagnosis import rules as gradient_masking
@@ -106,7 +107,7 @@ def _main() -> None:
             files=(DIAGNOSIS, "diagnosis.md", "diagnosis.png"),
             folders=(UNFINISHED,),
         )
-    compilation.enable_cache()
+    enable_compilation_cache()
     network = _load(values.workdir)
     source = _load(values.source) if values.source else None
     if source is not None:

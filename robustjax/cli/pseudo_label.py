@@ -15,7 +15,8 @@ from absl import flags
 from robustjax import data, training
 from robustjax.attacks.engine.rows import predicted
 from robustjax.batching import batches_of_one_shape
-from robustjax.cli import app, checks, compilation
+from robustjax.cache import enable_compilation_cache
+from robustjax.cli import app, checks
 from robustjax.errors import UserError
 from robustjax.files import Path, write_whole
 from robustjax.models.forward import forward
@@ -70,7 +71,7 @@ def _main() -> None:
         if read and os.path.realpath(values.output) == os.path.realpath(read):
             raise UserError(f"--output={values.output}: --{name} is read from that file")
     checks.require_output(values.output, f"--output={values.output}")
-    compilation.enable_cache()
+    enable_compilation_cache()
     labels = label_images(
         values.workdir,
         _images(values),

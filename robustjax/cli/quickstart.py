@@ -7,7 +7,8 @@ import time
 from absl import flags
 
 from robustjax import installed, reports, training
-from robustjax.cli import app, compilation
+from robustjax.cache import enable_compilation_cache
+from robustjax.cli import app
 from robustjax.cli.evaluate import evaluate_run
 from robustjax.files import Path
 from robustjax.flags import read_flags
@@ -30,7 +31,7 @@ def _main() -> None:
     started = time.monotonic()
     workdir = Path(flags.FLAGS.workdir)
     draw = reports.compare_runs  # Refused here where it is not installed, not in two minutes.
-    compilation.enable_cache()
+    enable_compilation_cache()
     base = read_flags(Path(installed.flag_file("quickstart.flags")))
     accuracies = {}
     for method in ("natural", "trades"):

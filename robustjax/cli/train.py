@@ -7,7 +7,8 @@ import textwrap
 from absl import flags
 
 from robustjax import installed, methods, models, parallel, reports, training
-from robustjax.cli import app, compilation
+from robustjax.cache import enable_compilation_cache
+from robustjax.cli import app
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
 from robustjax.files import Path
@@ -79,7 +80,7 @@ def run_training() -> training.TrainResult:
         config.num_processes,
         config.process_id,
     )
-    compilation.enable_cache()
+    enable_compilation_cache()
 
     result = training.train(config)
     if result.finished and parallel.is_main_process():

@@ -14,7 +14,8 @@ from absl import flags
 
 from robustjax import evaluation
 from robustjax.arguments import require_choice
-from robustjax.cli import app, checks, compilation
+from robustjax.cache import enable_compilation_cache
+from robustjax.cli import app, checks
 from robustjax.cli.evaluate import STEP_SIZE_HELP
 from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.errors import UserError
@@ -101,7 +102,7 @@ def _main() -> None:
     output = Path(values.output_dir) if values.output_dir else Path(sources[0]).parent
     files = [f"transfer.{suffix}" for suffix in ("json", "md", "csv", "png")]
     require_writable(output, f"--output_dir={output}", files=files, folders=(UNFINISHED,))
-    compilation.enable_cache()
+    enable_compilation_cache()
     networks = {
         name: load_network(
             folder, values.checkpoint, examples=values.examples, **data_given(values)

@@ -17,7 +17,8 @@ from robustjax.arguments import is_finite, is_number
 from robustjax.attacks.engine.rows import predicted
 from robustjax.attacks.threat_model import NORMS
 from robustjax.batching import batches_of_one_shape
-from robustjax.cli import app, checks, compilation
+from robustjax.cache import enable_compilation_cache
+from robustjax.cli import app, checks
 from robustjax.cli.evaluate import ADVERSARIAL
 from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.digest import digest
@@ -82,7 +83,7 @@ def _main() -> None:
             f"--workdir={values.workdir} has no adversarial images; launch/evaluate.py "
             "--save_images writes them"
         )
-    compilation.enable_cache()
+    enable_compilation_cache()
     network = load_network(values.workdir, values.checkpoint, **data_given(values))
     pixels = math.prod(network.test_set.images.shape[1:])
     checks.require_units(network.config.norm, pixels)

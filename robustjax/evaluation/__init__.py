@@ -8,16 +8,11 @@ import importlib
 import warnings
 from typing import Any
 
-from robustjax.evaluation.spec import accepted_attacks
-from robustjax.evaluation.suite import (
-    AttackScore,
-    AttackSpec,
-    evaluate,
-    parse_attack,
-    run_attack,
-    wilson_interval,
-)
+from robustjax.evaluation.one_attack import AttackScore, run_attack
+from robustjax.evaluation.spec import AttackSpec, accepted_attacks, parse_attack
+from robustjax.evaluation.suite import evaluate
 from robustjax.evaluation.summary import summarize, versions
+from robustjax.evaluation.verdicts import wilson_interval
 
 __all__ = [
     "AttackScore",

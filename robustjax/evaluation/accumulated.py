@@ -14,8 +14,8 @@ import numpy as np
 
 from robustjax.data import Dataset
 from robustjax.errors import UserError
+from robustjax.evaluation.one_attack import AttackScore
 from robustjax.evaluation.radius_curves import radius_curves
-from robustjax.evaluation.suite import AttackScore, wilson_interval
 from robustjax.evaluation.summary import (
     COMMANDS,
     CURVES,
@@ -25,7 +25,12 @@ from robustjax.evaluation.summary import (
     PER_CLASS,
     told_apart,
 )
-from robustjax.evaluation.verdicts import against_strongest, per_class, verdicts_as_csv
+from robustjax.evaluation.verdicts import (
+    against_strongest,
+    per_class,
+    verdicts_as_csv,
+    wilson_interval,
+)
 from robustjax.files import Path, read_json
 from robustjax.runs.evaluations import (
     CLEAN,

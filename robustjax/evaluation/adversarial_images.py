@@ -12,7 +12,7 @@ import numpy as np
 from robustjax import installed
 from robustjax.attacks.autoattack.verification import is_inside
 from robustjax.errors import UserError
-from robustjax.evaluation.suite import AttackScore
+from robustjax.evaluation.one_attack import AttackScore
 from robustjax.evaluation.summary import MEASURED
 from robustjax.files import Path, parse_json, set_aside, write_whole
 from robustjax.npz import NpzFile

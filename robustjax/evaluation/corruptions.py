@@ -15,8 +15,10 @@ from robustjax import data, training
 from robustjax.data.corrupted import CORRUPTIONS, SEVERITIES, CorruptedImages
 from robustjax.digest import digest
 from robustjax.errors import UserError
-from robustjax.evaluation.suite import parse_attack, run_attack, wilson_interval
+from robustjax.evaluation.one_attack import run_attack
+from robustjax.evaluation.spec import parse_attack
 from robustjax.evaluation.trained import TrainedNetwork, load_network
+from robustjax.evaluation.verdicts import wilson_interval
 from robustjax.runs.evaluations import CLEAN, Record
 
 Report = Callable[[str, int, int, float], None]

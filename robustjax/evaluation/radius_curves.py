@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robustjax.evaluation.suite import wilson_interval
+from robustjax.evaluation.verdicts import wilson_interval
 from robustjax.runs.evaluations import CLEAN, Record, best_of_each, is_same
 
 

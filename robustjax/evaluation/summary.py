@@ -10,7 +10,8 @@ import jaxlib
 import numpy as np
 
 from robustjax import __version__
-from robustjax.evaluation.suite import AttackScore, wilson_interval
+from robustjax.evaluation.one_attack import AttackScore
+from robustjax.evaluation.verdicts import wilson_interval
 from robustjax.runs.evaluations import WORST_CASE, WORST_CASE_INTERVAL, is_same
 
 OTHERS = "others"

@@ -16,9 +16,9 @@ from robustjax.attacks.engine.model import clean_logits
 from robustjax.attacks.engine.rows import predicted
 from robustjax.batching import batches_of_one_shape
 from robustjax.errors import UserError
+from robustjax.evaluation.one_attack import run_attack
 from robustjax.evaluation.spec import AttackSpec, parse_attack
-from robustjax.evaluation.suite import run_attack, wilson_interval
-from robustjax.evaluation.verdicts import paired
+from robustjax.evaluation.verdicts import paired, wilson_interval
 from robustjax.runs.resumable import Unfinished
 
 LogitsFn = Callable[[jax.Array], jax.Array]

@@ -1,4 +1,4 @@
-"""What verdicts per example say beside the accuracy: by class, in pairs, and of which images."""
+"""What verdicts say beside the accuracy: its interval, by class, in pairs, and of which images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robustjax.arguments import shown
+from robustjax.arguments import require_whole, shown
 from robustjax.errors import UserError
+
+
+def wilson_interval(successes: int, total: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a fraction (Wilson, 1927).
+
+    Args:
+      successes: how many of them.
+      total: of how many, at least 1.
+
+    Raises:
+      ValueError: a number is out of range.
+    """
+    require_whole("total", total, 1)
+    require_whole("successes", successes, 0, total)
+    z = 1.959963984540054
+    fraction = successes / total
+    centre = fraction + z**2 / (2 * total)
+    half = z * np.sqrt(fraction * (1 - fraction) / total + z**2 / (4 * total**2))
+    scale = 1 + z**2 / total
+    return float(max(centre - half, 0.0) / scale), float(min(centre + half, scale) / scale)
 
 
 class Paired(NamedTuple):

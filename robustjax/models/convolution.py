@@ -3,10 +3,10 @@
 There that is slow, and in float32 it differs in two ways:
 
 * 3×3 kernels of stride 1 between 32 channels or more take Winograd's algorithm
-  (`robustjax.models.winograd`), which is faster there.
-* The gradient with respect to the inputs, all that an attack needs, is written without the
-  transposed convolution that XLA runs 12 to 75 times slower in a loop than outside of one
-  (jax-ml/jax issue 12868). That of the kernel is as slow in a loop as ever.
+  (`robustjax.models.winograd`), and those with a stride are one product (`robustjax.models.taps`),
+  which is faster there.
+* The gradients are written without the transposed convolutions that XLA runs several times slower,
+  and 12 to 75 times slower in a loop than outside of one (jax-ml/jax issue 12868).
 
 On all other platforms forward pass and gradients are those of `jax.lax.conv_general_dilated`.
 
@@ -23,14 +23,14 @@ import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from robustjax import platforms
-from robustjax.models import winograd
+from robustjax.models import taps, winograd
 
 Padding = winograd.Padding
 Strides = tuple[int, int]
 
 _FEWEST_CHANNELS = 32
-_FEWEST_CHANNELS_FOR_KERNEL = 128
-"""From where Winograd's algorithm is faster, and its gradient with respect to the kernel."""
+_FEWEST_CHANNELS_FOR_KERNEL = 64
+"""From where the other algorithms are faster, and Winograd's gradient of the kernel."""
 
 _MOST_CHANNELS_TO_SCATTER = 4
 """Of the inputs, images mostly: up to here their gradient is faster if scattered."""
@@ -73,11 +73,13 @@ def _convolve(
     inputs: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding, precision: Any
 ) -> jax.Array:
     plain = partial(_direct, strides=strides, padding=padding, precision=precision)
-    if not _suits_winograd(kernel, strides, _FEWEST_CHANNELS):
+    if _suits_winograd(kernel, strides, _FEWEST_CHANNELS):
+        on_cpu = partial(winograd.convolve, padding=padding)
+    elif max(strides) > 1 and kernel.shape[2] >= _FEWEST_CHANNELS:
+        on_cpu = partial(taps.convolve, strides=strides, padding=padding)
+    else:
         return plain(inputs, kernel)
-    return platforms.for_platform(
-        inputs, kernel, cpu=partial(winograd.convolve, padding=padding), other=plain
-    )
+    return platforms.for_platform(inputs, kernel, cpu=on_cpu, other=plain)
 
 
 def _forward(
@@ -111,11 +113,9 @@ def _backward(
     if of_inputs is not None:
         on_cpu = partial(_input_gradient, shape=inputs.shape, strides=strides, padding=padding)
         input_gradient = platforms.for_platform(cotangent, kernel, cpu=on_cpu, other=by_inputs)
-    if of_kernel is not None and _suits_winograd(kernel, strides, _FEWEST_CHANNELS_FOR_KERNEL):
-        on_cpu = partial(_kernel_gradient, padding=padding)
+    if of_kernel is not None:
+        on_cpu = partial(_kernel_gradient, kernel=kernel, strides=strides, padding=padding)
         kernel_gradient = platforms.for_platform(inputs, cotangent, cpu=on_cpu, other=by_kernel)
-    elif of_kernel is not None:
-        kernel_gradient = by_kernel(inputs, cotangent)
     return input_gradient, kernel_gradient
 
 
@@ -203,7 +203,15 @@ def _scattered(
     return inputs.reshape(shape[0], *sizes, shape[3])[:, : shape[1], : shape[2]]
 
 
-def _kernel_gradient(inputs: jax.Array, cotangent: jax.Array, padding: Padding) -> jax.Array:
-    # Without the barrier XLA would keep the forward pass's tiles, four times as large.
-    inputs, cotangent = jax.lax.optimization_barrier((inputs, cotangent))
-    return winograd.kernel_gradient(inputs, cotangent, padding)
+def _kernel_gradient(
+    inputs: jax.Array,
+    cotangent: jax.Array,
+    kernel: jax.Array,
+    strides: Strides,
+    padding: Padding,
+) -> jax.Array:
+    if _suits_winograd(kernel, strides, _FEWEST_CHANNELS_FOR_KERNEL):
+        # Without the barrier XLA would keep the forward pass's tiles, four times as large.
+        inputs, cotangent = jax.lax.optimization_barrier((inputs, cotangent))
+        return winograd.kernel_gradient(inputs, cotangent, padding)
+    return taps.kernel_gradient(inputs, cotangent, kernel.shape[:2], strides, padding)

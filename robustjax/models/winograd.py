@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from robustjax.models.image_parts import map_images, sum_images
+
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """Zeros above and below, left and right."""
 
@@ -36,10 +38,7 @@ def convolve(inputs: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Arra
     Returns:
         [B, H', W', D] with H' = H + padding - 2.
     """
-    tiles = _input_tiles(inputs, padding)
-    weights = _kernel_tiles(kernel, _KERNEL_TRANSFORM)
-    height, width = _output_size(inputs, padding)
-    return _patches(jnp.einsum("tbhwc,tcd->tbhwd", tiles, weights))[:, :height, :width]
+    return _convolve(inputs, _kernel_tiles(kernel, _KERNEL_TRANSFORM), padding)
 
 
 @partial(jax.jit, static_argnames="padding")
@@ -55,11 +54,8 @@ def input_gradient(cotangent: jax.Array, kernel: jax.Array, padding: Padding) ->
         [B, H, W, C].
     """
     (top, bottom), (left, right) = padding
-    padding = (2 - top, 2 - bottom), (2 - left, 2 - right)
-    tiles = _input_tiles(cotangent, padding)
-    weights = _kernel_tiles(kernel, _TURNED_KERNEL_TRANSFORM)
-    height, width = _output_size(cotangent, padding)
-    return _patches(jnp.einsum("tbhwd,tcd->tbhwc", tiles, weights))[:, :height, :width]
+    weights = _kernel_tiles(kernel, _TURNED_KERNEL_TRANSFORM).swapaxes(1, 2)
+    return _convolve(cotangent, weights, ((2 - top, 2 - bottom), (2 - left, 2 - right)))
 
 
 @partial(jax.jit, static_argnames="padding")
@@ -74,11 +70,34 @@ def kernel_gradient(inputs: jax.Array, cotangent: jax.Array, padding: Padding) -
     Returns:
         [3, 3, C, D].
     """
-    tiles = _input_tiles(inputs, padding)
-    products = jnp.einsum("tbhwc,tbhwd->tcd", tiles, _cotangent_tiles(cotangent))
-    channels, features = products.shape[1:]
+    channels, features = inputs.shape[3], cotangent.shape[3]
+
+    def products_of(inputs: jax.Array, cotangent: jax.Array) -> jax.Array:
+        tiles = _input_tiles(inputs, padding)
+        return jnp.einsum("tbhwc,tbhwd->tcd", tiles, _cotangent_tiles(cotangent))
+
+    at_once = _entries_of_tiles(inputs, padding, max(channels, features))
+    products = sum_images(products_of, inputs, cotangent, at_once)
     entries = jnp.matmul(_KERNEL_TRANSFORM.T, products.reshape(16, channels * features))
     return entries.reshape(3, 3, channels, features)
+
+
+def _convolve(inputs: jax.Array, weights: jax.Array, padding: Padding) -> jax.Array:
+    """The convolution of [B, H, W, C] with the transformed kernel [16, C, D]."""
+    height, width = _output_size(inputs, padding)
+
+    def outputs_of(inputs: jax.Array) -> jax.Array:
+        tiles = _input_tiles(inputs, padding)
+        return _patches(jnp.einsum("tbhwc,tcd->tbhwd", tiles, weights))[:, :height, :width]
+
+    at_once = _entries_of_tiles(inputs, padding, max(weights.shape[1:]))
+    return map_images(outputs_of, inputs, at_once)
+
+
+def _entries_of_tiles(inputs: jax.Array, padding: Padding, channels: int) -> int:
+    """How many numbers all tiles of an image have."""
+    tall, wide = (-(-size // 2) for size in _output_size(inputs, padding))
+    return 16 * tall * wide * channels
 
 
 def _output_size(inputs: jax.Array, padding: Padding) -> tuple[int, int]:

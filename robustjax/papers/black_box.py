@@ -13,10 +13,10 @@ import numpy as np
 
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
-from robustjax.evaluation.suite import wilson_interval
 from robustjax.evaluation.summary import versions
 from robustjax.evaluation.trained import load_network
 from robustjax.evaluation.transfer import parse_transfer_attack, transfer_matrix
+from robustjax.evaluation.verdicts import wilson_interval
 from robustjax.files import Path, read_json, write_whole
 from robustjax.papers.item import Column, Item, Row
 from robustjax.papers.planned import Networks, Request, evaluation_of

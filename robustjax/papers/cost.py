@@ -36,10 +36,16 @@ _ONE_PASS = ("natural", "standard", "fat", "sense", "fast", "free", "logit_squee
 _WITHOUT_ATTACK = ("natural", "clp", "logit_squeezing")
 
 
-def training_flops(config: TrainConfig) -> float:
-    """Operations of a training."""
+def training_flops(config: TrainConfig, attack_steps: float | None = None) -> float:
+    """Operations of a training.
+
+    Args:
+      config: the experiment.
+      attack_steps: that an example takes on average, where it is known; None: all of them.
+    """
     outer = _STEP * (1 if config.method in _ONE_PASS else 2)
-    inner = 0 if config.method in _WITHOUT_ATTACK else _IMAGE_GRADIENT * config.steps
+    steps = config.steps if attack_steps is None else attack_steps
+    inner = 0 if config.method in _WITHOUT_ATTACK else _IMAGE_GRADIENT * steps
     return train_images(config) * config.epochs * (inner + outer) * _forward(config)
 
 

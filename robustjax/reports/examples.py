@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from robustjax.evaluation.broken import BrokenExamples
-from robustjax.evaluation.suite import AttackScore
+from robustjax.evaluation.one_attack import AttackScore
 from robustjax.files import Path, read_json, write_whole
 from robustjax.runs.names import EXAMPLES
 

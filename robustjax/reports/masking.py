@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robustjax.diagnosis.records import Evidence
-from robustjax.diagnosis.rules import (
+from robustjax.diagnosis.findings import (
     FALSE_ALARM,
     PASS,
     SUSPICIOUS,
@@ -18,7 +17,8 @@ from robustjax.diagnosis.rules import (
     Comparison,
     Diagnosis,
 )
-from robustjax.evaluation.suite import wilson_interval
+from robustjax.diagnosis.records import Evidence
+from robustjax.evaluation.verdicts import wilson_interval
 
 _SAID = (
     "verdict", "suspicious", "undecided", "level", "clean_accuracy", "interval_95", "examples",

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from robustjax import parallel
+from robustjax.cache import enable_compilation_cache
 from robustjax.config import TrainConfig
 from robustjax.files import Path
 from robustjax.runs.checkpoint import METRIC, Checkpoints
@@ -85,6 +86,7 @@ def train(
       CheckpointError: there are checkpoints, and all of them are damaged.
     """
     config = with_objects(config, model=model, method=method, dataset=dataset)
+    enable_compilation_cache()
     is_main = parallel.is_main_process()
     stream = stream if is_main else None
 

@@ -104,6 +104,16 @@ def test_every_attack_is_cited(name):
     assert robustjax.cite(naming.parse(name).kind) == robustjax.cite(name)
 
 
+def test_attacks_in_l1_are_cited_with_the_paper_of_their_form_there():
+    for name in ("pgd-20", "apgd-ce", "apgd-t", "square", "autoattack"):
+        entry = robustjax.cite(name, norm="l1")
+        assert entry.startswith(robustjax.cite(name)) and "Mind the Box" in entry
+        assert entry.count("@") == 2 and "Mind the Box" not in robustjax.cite(name, norm="l2")
+    assert robustjax.cite("fab-t", norm="l1") == robustjax.cite("fab-t")
+    with pytest.raises(UserError, match="norm=l0: accepted are linf"):
+        robustjax.cite("pgd-20", norm="l0")
+
+
 def test_names_say_what_values_say():
     given = attacks.create("pgd-20x5", step_size=2 / 255)
     assert given == attacks.PGD(steps=20, restarts=5, step_size=2 / 255)

@@ -343,6 +343,20 @@ def test_the_same_evaluation_is_there_until_it_is_asked_for_again(launch, folder
     assert again["attack"] == "clean" and noted["correct"] == fgsm["correct"]
 
 
+def test_the_report_shows_images_of_one_ball_and_not_of_several(launch, folder):
+    run = folder / "run"
+    arguments = (f"--workdir={run}", "--attacks=fgsm", "--examples=30")
+    code, printed = launch(evaluate, *arguments, "--epsilons=0.2,0.3")
+    assert code == 0 and not (run / "adversarial_examples.json").exists(), printed.err
+    # The clean accuracy is of all radii: it was measured with the first.
+    assert printed.err.count("clean:") == 1 and printed.err.count("fgsm:") == 2
+    assert launch(evaluate, *arguments, "--epsilon=0.25")[0] == 0
+    shown = json.loads((run / "adversarial_examples.json").read_text())["attacks"]["fgsm"]
+    assert shown["epsilon"] == 0.25 and shown["examples"]
+    assert launch(evaluate, *arguments, "--epsilons=0.1,0.2", "--again")[0] == 0
+    assert json.loads((run / "adversarial_examples.json").read_text())["attacks"]["fgsm"] == shown
+
+
 def test_images_that_are_wanted_are_made_once(launch, folder):
     run = folder / "run"
     arguments = (f"--workdir={run}", "--attacks=fgsm", "--examples=20")
@@ -384,6 +398,7 @@ def test_a_curve_is_made_of_what_is_there_and_of_what_is_missing(launch, folder)
     code, printed = launch(evaluate, *arguments, "--epsilons=0.2,0,0.05")
     assert code == 0, printed.err
     assert "fgsm: it is there" in printed.err and "at epsilon 0.05" in printed.err
+    assert "clean" not in printed.err  # It was measured with the first radius.
     assert printed.err.index("epsilon 0.05:") < printed.err.index("epsilon 0.2:")
     assert [line.split()[:3] for line in printed.out.splitlines()[1:]] == [
         ["fgsm", "at", "0.05"],

@@ -57,6 +57,19 @@ def test_the_list_has_every_item_its_cost_and_why_some_cannot_be_had(launch, pap
     assert "FLOP: " in printed.out and "on an H100" in printed.out
 
 
+def test_the_list_needs_nothing_that_draws():
+    hidden = "import sys; sys.modules['matplotlib'] = None; "
+    program = hidden + "from robustjax.__main__ import main; main()"
+    arguments = [sys.executable, "-c", program, "reproduce", "--item=sense/fig2"]
+    listed, made = (
+        subprocess.run([*arguments, argument], cwd=ROOT, capture_output=True, text=True)
+        for argument in ("--list", "--report_only")
+    )
+    assert listed.returncode == 0 and "  sense/fig2 " in listed.stdout, listed.stderr
+    # What makes a table says so at once, and not when its networks are trained.
+    assert made.returncode == 1 and "pip install 'robustjax[figures]'" in made.stderr
+
+
 def test_the_rows_of_an_item_are_listed_with_the_published_numbers(launch):
     code, printed = launch("--list", "--item=mart/table5a,lrm/table1")
     assert code == 0

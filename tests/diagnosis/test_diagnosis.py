@@ -13,8 +13,9 @@ import pytest
 from robustjax import attacks, data
 from robustjax.diagnosis import evidence as masking_evidence
 from robustjax.diagnosis.evidence import gather
+from robustjax.diagnosis.findings import Comparison
 from robustjax.diagnosis.records import Evidence, Settings
-from robustjax.diagnosis.rules import Comparison, judge
+from robustjax.diagnosis.rules import judge
 from robustjax.files import Path
 from robustjax.reports import masking as masking_report
 from robustjax.reports.figures import masking as masking_figures

@@ -8,7 +8,7 @@ import pytest
 from robustjax import reports
 from robustjax.data import Dataset
 from robustjax.evaluation import accumulated
-from robustjax.evaluation.suite import AttackScore
+from robustjax.evaluation.one_attack import AttackScore
 from robustjax.files import Path
 from robustjax.reports.html.accuracy import accuracy
 from robustjax.reports.recorded_scores import (
@@ -22,6 +22,7 @@ from robustjax.runs.evaluations import Evaluations
 
 EPSILON = 0.1
 TEST = {"digest": "t", "dataset": "digits test", "available_examples": 100, "own": True}
+OTHER = {**TEST, "digest": "o", "own": False}
 BEST = {"digest": "b", "kind": "best", "step": 8, "moving_average": False}
 
 
@@ -121,9 +122,10 @@ def test_a_few_examples_are_said_beside_the_figure_and_left_out_of_the_worst_cas
         records({"pgd-20": pgd(20, 100, epsilon=0.2)}),
         records({"pgd-20": pgd(20, 100, norm="l2")}),
         records({"pgd-20": pgd(20, 100)}, checkpoint={**BEST, "digest": "l", "kind": "latest"}),
-        records({"pgd-20": pgd(20, 100)}, data={**TEST, "digest": "o", "own": False}),
+        records({"pgd-20": pgd(20, 100)}, data=OTHER),
+        records({"pgd-20": pgd(20, 100, epsilon=0.2)}, data=OTHER),
     ],
-    ids=["radius", "norm", "checkpoint", "data"],
+    ids=["radius", "norm", "checkpoint", "data", "data and radius"],
 )
 @pytest.mark.parametrize("order", [1, -1])
 def test_what_does_not_compare_stands_apart(tmp_path, elsewhere, order):
@@ -135,6 +137,36 @@ def test_what_does_not_compare_stands_apart(tmp_path, elsewhere, order):
     ((title, content),) = recorded_others(found)
     assert content == other and title.startswith("norm ")
     assert "20.00 %" in (tmp_path / "evaluation.md").read_text()
+
+
+def test_after_more_training_the_newest_best_checkpoint_is_summed_up(tmp_path):
+    longer = records({"pgd-20": pgd(40, 100)}, checkpoint={**BEST, "digest": "n", "step": 12})
+    found = summed_up(tmp_path, records({"pgd-20": pgd(50, 100)}), longer)
+    assert found["checkpoint"]["step"] == 12 and accuracies(found) == {"pgd-20": 0.4}
+    (other,) = found["others"]
+    assert other["checkpoint"]["step"] == 8 and accuracies(other) == {"pgd-20": 0.5}
+
+
+def test_attacks_whose_clean_accuracy_was_lost_have_no_part(tmp_path):
+    lost = records({"pgd-20": pgd(20, 100)}, data=OTHER)[1:]
+    found = summed_up(tmp_path, records({"pgd-20": pgd(50, 100)}), lost)
+    assert accuracies(found) == {"pgd-20": 0.5} and "others" not in found
+
+
+def test_a_curve_of_other_data_stands_once(tmp_path):
+    asked = {"step_size": None, "start": "uniform", "success": "last"}
+    found = summed_up(
+        tmp_path,
+        records({"pgd-20": pgd(50, 100)}),
+        *(
+            records({"pgd-20": pgd(20, 100, epsilon=radius)}, data=OTHER, asked=asked)
+            for radius in (0.2, 0.3)
+        ),
+    )
+    first, second = found["others"]
+    (curve,) = first["curves"]
+    assert curve["epsilons"] == [0.0, 0.2, 0.3]
+    assert "curves" not in second and "curves" not in found
 
 
 def labelled(scores, **about):
@@ -176,6 +208,12 @@ def test_verdicts_tell_classes_and_attacks_apart_and_list_what_fell(tmp_path):
     assert listed[1 + 76] == "76,0,1,1,1" and listed[1 + 99] == "99,1,0,0,1"
 
 
+def test_classes_are_told_of_attacks_on_all_examples_alone(tmp_path):
+    few = records({"autoattack": pgd(1, 10)})[1:]
+    found = summed_up(tmp_path, labelled({"pgd-20": pgd(85, 100)}), few)
+    assert [set(row["robust_accuracy"]) for row in found["per_class"]] == [{"pgd-20"}] * 2
+
+
 @pytest.mark.parametrize("damage", [5, [5], [{}], [{"class": 1, "examples": "x"}], {"a": 1}])
 def test_what_makes_no_sense_of_verdicts_is_left_out(damage):
     assert recorded_grids({"per_class": damage, "paired": damage}) == []
@@ -213,6 +251,15 @@ def test_what_was_measured_before_there_were_records_is_kept(tmp_path):
     (earlier,) = [part for part in every if "fgsm" in part["attacks"]]
     assert earlier["worst_case_robust_accuracy"] == 0.55
     assert earlier["attacks"]["fgsm"]["warnings"] == ["few classes"]
+
+
+def test_without_verdicts_nothing_is_said_of_the_examples_that_all_attacks_had(tmp_path):
+    few = {**EARLIER["attacks"]["fgsm"], "robust_accuracy": 0.1, "examples": 10}
+    earlier = {**EARLIER, "attacks": {**EARLIER["attacks"], "autoattack": few}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(earlier))
+    found = summed_up(tmp_path, [])
+    assert accuracies(found) == {"fgsm": 0.6, "autoattack": 0.1}
+    assert "worst_case_on_shared_examples" not in found
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b"{}", b'{"attacks": 5}'])

@@ -92,6 +92,7 @@ OUTSIDE[3] = np.clip(OUTSIDE[3] - 0.01, 0, 1)
         ({"images": worst_case()[:, :1]}, "its images are 1x2x1, those of the data set 2x2x1"),
         ({"images": worst_case()[..., 0]}, "accepted are uint8 in 0..255"),
         ({"images": np.zeros((7, 3, 32, 32))}, "channels first"),
+        ({"images": np.zeros((7, 4, 32, 32))}, "channels first"),
         ({"images": worst_case().astype(int)}, "accepted are uint8"),
         ({"images": worst_case(), "labels": LABELS.astype(float)}, "labels=.*integers"),
         ({"pictures": worst_case()}, r"no array 'images'; it has \['pictures'\]"),
@@ -104,6 +105,17 @@ def test_what_does_not_fit_is_one_clear_error_before_anything_is_run(tmp_path, a
     with pytest.raises(ValueError, match=message) as error:
         evaluated(path, report=lambda *progress: told.append(progress))
     assert str(error.value).startswith(f"attack={path}") and not told
+
+
+def test_a_digest_is_of_all_arrays(tmp_path):
+    arrays = {"images": worst_case(), "labels": LABELS, "clean_images": IMAGES}
+    digests = [
+        ImageFile(str(saved(tmp_path / f"{count}.npz", **dict(list(arrays.items())[:count]))))
+        .completed(THREAT, 2)
+        .digest
+        for count in (1, 2, 3, 3)
+    ]
+    assert len(set(digests)) == 3
 
 
 @pytest.mark.parametrize("name", ["absent.npz", "notes.npz"])

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from robustjax import reports
 from robustjax.evaluation import accumulated
+from robustjax.evaluation.one_attack import AttackScore
 from robustjax.evaluation.radius_curves import radius_curves
-from robustjax.evaluation.suite import AttackScore
 from robustjax.files import Path
 from robustjax.reports import markdown
 from robustjax.reports.html.accuracy import accuracy
@@ -86,6 +86,9 @@ def test_other_numbers_of_examples_are_other_curves():
     assert curves(SMALL, few) == []
     (curve,) = curves(SMALL, LARGE, few)
     assert curve.withstood.shape == (3, 8)
+    # Of the others it is not known whether they were right to begin with.
+    (clean, _), (_, small), (_, large) = few, SMALL, LARGE
+    assert radius_curves([clean, small, large]) == []
 
 
 def test_the_newest_counts_and_one_radius_is_no_curve():

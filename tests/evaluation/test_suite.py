@@ -93,6 +93,14 @@ def test_no_example_is_robust_that_is_not_correct(dataset):
     assert not np.any(found["pgd-1"].correct & ~found["clean"].correct)
 
 
+def test_a_clean_accuracy_that_is_known_is_not_measured_again(dataset):
+    both = scores(dataset, ["fgsm"])
+    alone = scores(dataset, ["fgsm"], with_clean=False)
+    assert list(both) == ["clean", "fgsm"] and list(alone) == ["fgsm"]
+    np.testing.assert_array_equal(alone["fgsm"].correct, both["fgsm"].correct)
+    assert list(scores(dataset, ["fgsm", "clean"], with_clean=False)) == ["fgsm", "clean"]
+
+
 def test_a_network_that_answers_nan_is_right_about_nothing(dataset):
     broken = jax.tree_util.Partial(linear, jnp.full_like(WEIGHTS, jnp.nan))
     found = evaluation.run_attack(

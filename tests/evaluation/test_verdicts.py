@@ -42,6 +42,10 @@ def test_attacks_are_held_beside_the_strongest_on_what_they_share():
         "broken_by_strongest_alone": 2, "p_value": 1.0,
     }  # fmt: skip
     assert against_strongest({"weak": a}) == against_strongest({}) == []
+    # What the other one was not tried on does not count, however much there withstood it.
+    longer = np.concatenate([b, np.ones(20, bool)])
+    (row,) = against_strongest({"weak": a[:4], "strong": longer})
+    assert (row["strongest"], row["examples"]) == ("strong", 4)
 
 
 def test_each_class_by_itself_and_together_the_whole():

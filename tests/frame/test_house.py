@@ -15,7 +15,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 FLOORS = (
     ("errors", "shapes"),
     (
-        "arguments", "batching", "digest", "files", "installed", "parallel", "platforms",
+        "arguments", "batching", "cache", "digest", "files", "installed", "parallel", "platforms",
         "progress", "step_size",
     ),
     ("own_code",),

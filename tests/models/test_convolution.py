@@ -7,7 +7,7 @@ import pytest
 
 from robustjax import models
 from robustjax.attacks.engine import cpu
-from robustjax.models import winograd
+from robustjax.models import image_parts, winograd
 from robustjax.models.convolution import conv_general_dilated
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="it is that of CPUs")
@@ -48,15 +48,50 @@ CASES = {
     "stride 2, odd": ((7, 9), 3, 2, ((1, 1), (1, 1)), 5, 6),
     "stride 2, SAME": ((8, 8), 3, 2, ((0, 1), (0, 1)), 4, 3),
     "stride 2, 1×1": ((8, 7), 1, 2, ((0, 0), (0, 0)), 4, 3),
+    "stride 2, one product": ((8, 7), 3, 2, ((1, 1), (1, 1)), 32, 6),
+    "stride 2, SAME, one product": ((8, 8), 3, 2, ((0, 1), (0, 1)), 33, 4),
     "stride 3 beyond the kernel": ((8, 8), 2, 3, ((0, 0), (0, 0)), 4, 3),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_value_and_gradients(case):
-    (tall, wide), size, stride, padding, channels, features = CASES[case]
+    check_value_and_gradients(*CASES[case], images=2)
+
+
+@pytest.mark.parametrize("images", [6, 7])
+@pytest.mark.parametrize("case", ["winograd, odd", "few channels", "stride 2, one product"])
+def test_a_few_images_at_a_time(case, images, monkeypatch):
+    parts = []
+    monkeypatch.setattr(image_parts, "_ENTRIES", 3 * numbers_of_an_image(case))
+    monkeypatch.setattr(jax.lax, "scan", lambda *a, scan=jax.lax.scan: parts.append(a) or scan(*a))
+    check_value_and_gradients(*CASES[case], images)
+    assert parts, "the whole batch was one part"
+
+
+def numbers_of_an_image(case):
+    shape, size, stride, padding, channels, features = CASES[case]
+    if case.startswith("winograd"):
+        # Tiles of the larger of the inputs' and the outputs' channels.
+        tall, wide = (-(-n // 2) for n in shape)
+        return 16 * tall * wide * max(channels, features)
+    tall, wide = (
+        (n + sum(zeros) - size) // stride + 1 for n, zeros in zip(shape, padding, strict=True)
+    )
+    return tall * wide * max(size**2 * channels, features)
+
+
+def test_tiles_of_a_large_batch_are_never_in_memory_at_once():
+    inputs, kernel = jnp.ones((64, 32, 32, 64)), jnp.ones((3, 3, 64, 64))
+    program = jax.jit(lambda x, w: convolve(x, w, 1, ((1, 1), (1, 1)))).lower(inputs, kernel)
+    tiles = 4 * inputs.nbytes
+    assert program.compile().memory_analysis().temp_size_in_bytes < tiles / 2
+
+
+def check_value_and_gradients(shape, size, stride, padding, channels, features, images):
+    tall, wide = shape
     random = np.random.default_rng(0)
-    inputs = random.normal(size=(2, tall, wide, channels)).astype(np.float32)
+    inputs = random.normal(size=(images, tall, wide, channels)).astype(np.float32)
     kernel = random.normal(size=(size, size, channels, features)).astype(np.float32)
     outputs, transpose = jax.vjp(lambda x, w: convolve(x, w, stride, padding), inputs, kernel)
     reference = expected(inputs, kernel, stride, padding)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robustjax.evaluation import accumulated
-from robustjax.evaluation.suite import AttackScore
+from robustjax.evaluation.one_attack import AttackScore
 from robustjax.reports import markdown
 from robustjax.reports.compared_columns import columns_of, leads_of
 from robustjax.reports.compared_verdicts import paired_runs, verdicts_behind

@@ -3,7 +3,7 @@
 import numpy as np
 
 from robustjax.evaluation import accumulated
-from robustjax.evaluation.suite import AttackScore
+from robustjax.evaluation.one_attack import AttackScore
 from robustjax.files import Path
 from robustjax.reports.sweep import SweepRun
 from robustjax.reports.sweep_pairs import paired_settings, pairs_to_markdown

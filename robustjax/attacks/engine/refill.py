@@ -17,6 +17,7 @@ from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.prepared import Prepared
 from robustjax.attacks.engine.rows import where_rows
 from robustjax.attacks.engine.run import IterativeAttack
+from robustjax.cache import enable_compilation_cache
 
 _NOBODY = -1
 
@@ -208,6 +209,7 @@ def _compile(
         jax.jit(steps, donate_argnums=1).lower(model, course, present, truth),
         jax.jit(lambda model, rows: attack.result(model, rows, None)).lower(model, rows),
     )
+    enable_compilation_cache()
     # At the same time, as XLA compiles one program mostly in one thread.
     with futures.ThreadPoolExecutor(len(lowered)) as pool:
         return _Programs(*pool.map(lambda program: program.compile(), lowered))

@@ -29,6 +29,7 @@ import numpy as np
 from robustjax import platforms
 from robustjax.attacks.engine import captured_arrays, compaction, cpu
 from robustjax.attacks.engine.iterative_attack import IterativeAttack
+from robustjax.cache import enable_compilation_cache
 
 
 class _Plan(NamedTuple):
@@ -75,6 +76,7 @@ def run(
     """
     if _tracing((examples, inputs, model)):
         return _traced(attack, _Models(model, model), inputs, steps, restarts, compact)
+    enable_compilation_cache()
     on_cpu = platforms.of_process() == "cpu"
     rows_of_a_chunk = cpu.rows_of_a_chunk if on_cpu else _rows_of_a_chunk
     chunk = rows_of_a_chunk(len(jax.tree.leaves(examples)[0])) if compact else 0

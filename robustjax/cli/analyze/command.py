@@ -17,7 +17,8 @@ from robustjax.analysis.embedding import METHODS
 from robustjax.analysis.layer_features import PENULTIMATE
 from robustjax.analysis.model_statistics import Progress
 from robustjax.arguments import did_you_mean, require_choice
-from robustjax.cli import app, checks, compilation
+from robustjax.cache import enable_compilation_cache
+from robustjax.cli import app, checks
 from robustjax.cli.analyze.kinds import COUNT, KINDS, SPECIAL_FLAGS, Kind
 from robustjax.cli.analyze.subject import Subject
 from robustjax.cli.evaluate import STEP_SIZE_HELP
@@ -102,7 +103,7 @@ def _main() -> None:
     _check_flags(kind)
     spec = _attack(kind)
     output = _output(kind)
-    compilation.enable_cache()
+    enable_compilation_cache()
     report = _bars()
     subjects = {
         name: _subject(workdir, spec, kind, functools.partial(_tell, report, name))

@@ -15,8 +15,8 @@ from robustjax.analysis.model_statistics import (
     compute_logits,
     statistics_of,
 )
+from robustjax.evaluation.one_attack import run_attack
 from robustjax.evaluation.spec import STEPPED, AttackSpec
-from robustjax.evaluation.suite import run_attack
 from robustjax.evaluation.trained import TrainedNetwork
 from robustjax.text import format_value
 

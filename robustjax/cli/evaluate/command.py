@@ -11,7 +11,8 @@ from absl import flags
 
 from robustjax import evaluation, own_code, parallel, reports
 from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_finite, require_whole
-from robustjax.cli import app, checks, compilation
+from robustjax.cache import enable_compilation_cache
+from robustjax.cli import app, checks
 from robustjax.cli.evaluate.corruptions import evaluate_corruptions
 from robustjax.cli.evaluate.evaluate_run import evaluate_run
 from robustjax.cli.import_weights.command import (
@@ -116,7 +117,7 @@ def _main() -> None:
     _check_flags()
     if values.cpu_devices:
         parallel.force_cpu_devices(values.cpu_devices)
-    compilation.enable_cache()
+    enable_compilation_cache()
     workdir = _imported() if values.weights else values.workdir
     devices = parallel.local_devices(values.devices or None)
     if values.corruptions:

@@ -19,8 +19,8 @@ from robustjax.digest import digest
 from robustjax.errors import UserError
 from robustjax.evaluation import accumulated, adversarial_images, protocols
 from robustjax.evaluation.asked import Asked
+from robustjax.evaluation.one_attack import AttackScore, Progress
 from robustjax.evaluation.spec import CLEAN, AttackSpec
-from robustjax.evaluation.suite import AttackScore, Progress
 from robustjax.evaluation.summary import BY_IMAGE
 from robustjax.evaluation.trained import TrainedNetwork, load_network
 from robustjax.files import Path, require_writable, write_whole
@@ -263,6 +263,7 @@ class _Evaluation(NamedTuple):
             unfinished=self.unfinished,
             devices=self.devices,
             failures=failures,
+            with_clean=CLEAN not in there,
         )
         self.failures.update(failures)
         if self.save_images:
@@ -276,7 +277,7 @@ class _Evaluation(NamedTuple):
                 checkpoint={name: self.attacked[name] for name in ("kind", "step")},
             )
         new += accumulated.records_of(
-            {name: score for name, score in scores.items() if name not in there},
+            scores,
             data=self.data,
             checkpoint=self.attacked,
             about={

@@ -11,7 +11,7 @@ from absl import flags
 from robustjax import training
 from robustjax.arguments import LARGEST_SEED, did_you_mean
 from robustjax.cli import app, checks
-from robustjax.cli.reproduce import listing, results, running
+from robustjax.cli.reproduce import listing, running
 from robustjax.cli.sweep.plan import given_train_flags
 from robustjax.cli.train import train_groups
 from robustjax.errors import UserError
@@ -90,6 +90,8 @@ def _main() -> None:
         return
     if not values.item:
         raise UserError("--item is not given; --list shows the tables and figures there are")
+    from robustjax.cli.reproduce import results  # Draws, for which --list asks no extra.
+
     chosen = _with_rows(catalogue.chosen(values.item), values.rows)
     require_writable(request.folder, f"--workdir={request.folder}", folders=(RUNS,))
     output = request.folder

@@ -15,18 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from robustjax.cache import cache_directory
 from robustjax.npz import NpzError, NpzFile
 
 _FINGERPRINT = "fingerprint"
-
-
-def cache_directory() -> Path:
-    """$ROBUSTJAX_CACHE, else robustjax in $XDG_CACHE_HOME, else ~/.cache/robustjax."""
-    chosen = os.environ.get("ROBUSTJAX_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "robustjax"
 
 
 def digest(value: object) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robustjax.diagnosis.rules import PASS, SUSPICIOUS, UNDECIDED
+from robustjax.diagnosis.findings import PASS, SUSPICIOUS, UNDECIDED
 from robustjax.files import Path
 from robustjax.reports.figures.canvas import save, write_numbers
 

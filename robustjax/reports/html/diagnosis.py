@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from robustjax.diagnosis.rules import (
+from robustjax.diagnosis.findings import (
     BINOMIAL_TEST,
     FALSE_ALARM,
     PASS,

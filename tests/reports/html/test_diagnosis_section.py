@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from robustjax.diagnosis.rules import Comparison
+from robustjax.diagnosis.findings import Comparison
 from robustjax.reports.html.comparison import comparison
 from robustjax.reports.html.diagnosis import diagnosis
 from robustjax.reports.html.page import page_of_run, page_of_runs

@@ -1,0 +1,137 @@
+"""The tables that are read from runs: what must fit together, and what they say of it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import beside_autoattack, record_table
+from robustjax import training
+from robustjax.config import TrainConfig
+from robustjax.evaluation.suite import wilson_interval
+from robustjax.models import flops
+from robustjax.runs.evaluations import Evaluations, Record
+from robustjax.runs.folder import read_run
+
+CONFIG = TrainConfig(
+    method="standard",
+    dataset="digits",
+    model="digits_cnn",
+    epsilon=0.1,
+    steps=3,
+    epochs=1,
+    train_examples=64,
+    batch_size=32,
+    holdout=0,
+    measure_examples=8,
+    measure_steps=1,
+)
+DATA = {"digest": "d", "dataset": "digits test", "available_examples": 360, "own": True}
+CHECKPOINT = {"digest": "c", "kind": "best", "step": 1}
+BALL = {"norm": "linf", "epsilon": 0.1}
+
+
+def record(attack, correct, seconds=1.0, **settings):
+    correct = np.array(correct, bool)
+    return Record(
+        attack=attack,
+        settings=settings,
+        data=DATA,
+        checkpoint=CHECKPOINT,
+        examples=len(correct),
+        accuracy=float(correct.mean()),
+        interval=wilson_interval(int(correct.sum()), len(correct)),
+        correct=correct,
+        about={"attack_seconds": seconds, "command": "it", "seed": 0},
+    )
+
+
+def autoattack(correct, seconds=1.0, **settings):
+    return record("autoattack", correct, seconds, **{**BALL, "version": "standard", **settings})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("record") / "run"
+    training.train(dataclasses.replace(CONFIG, workdir=str(workdir)))
+    return workdir
+
+
+def run_with(workdir, *records):
+    path = workdir / "evaluations.jsonl"
+    path.unlink(missing_ok=True)
+    Evaluations(workdir).add(records)
+    return read_run(str(workdir), "a/run")
+
+
+def test_a_row_is_what_the_run_recorded(trained, tmp_path):
+    run = run_with(
+        trained,
+        record("clean", [1, 1, 1, 0]),
+        record("clean", [1, 0]),
+        autoattack([1, 0]),
+        autoattack([1, 1, 1, 1], epsilon=0.05),
+        autoattack([0, 1, 0, 0]),
+        autoattack([1, 1, 1, 1], version="rand"),
+    )
+    row = record_table.row_of(run)
+    assert (row["clean"], row["autoattack"], row["examples"]) == (0.75, 0.25, 4)
+    assert row["seconds"] == json.loads((trained / "metrics.jsonl").read_text())["elapsed_seconds"]
+    # 64 images, three gradients for the image at two passes, and three passes of the outer loss.
+    assert row["flops"] == pytest.approx(64 * 9 * flops.forward("digits_cnn", (8, 8, 1)))
+
+    record_table.write(tmp_path, row, run)
+    found = record_table.read(tmp_path)
+    assert found == [row]
+    flags = (tmp_path / "a-run.flags").read_text().splitlines()
+    assert "--train_examples=64" in flags
+    assert not any("workdir" in flag or "data_dir" in flag for flag in flags)
+    header, _, line = record_table.markdown(found).splitlines()
+    assert [entry.strip() for entry in line.split("|")[1:7]] == [
+        *("digits", "linf 0.1", "digits_cnn", "standard", "75.0"),
+        "25.0 (4.6 to 69.9)",
+    ]
+    assert "PFLOP" in header
+
+
+def test_no_row_without_both_evaluations(trained):
+    with pytest.raises(ValueError, match="evaluate it first"):
+        record_table.row_of(run_with(trained, record("clean", [1, 1]), autoattack([1])))
+
+
+def test_no_row_of_an_unfinished_training(trained):
+    run = run_with(trained, record("clean", [1]), autoattack([1]))
+    with pytest.raises(ValueError, match="0 of 1 epochs"):
+        record_table.row_of(dataclasses.replace(run, rows=()))
+
+
+def test_no_rows_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match="--workdirs"):
+        record_table.read(tmp_path)
+
+
+def test_a_cheaper_attack_is_compared_image_by_image(trained):
+    run = run_with(
+        trained,
+        record("malt", [1, 1, 0, 0], 2.0, **BALL),
+        autoattack([1, 0, 0, 1], 8.0),
+        autoattack([0, 0, 0, 0], 8.0, epsilon=0.3),
+    )
+    row = beside_autoattack.row_of(run, "malt")
+    assert row["broken_by_the_other_alone"] == 1  # the last image
+    assert row["broken_by_autoattack_alone"] == 1  # the second
+    entries = dict(zip(beside_autoattack.HEADER, beside_autoattack.entries(row), strict=True))
+    assert entries["same verdicts %"] == "50.0"
+    assert entries["of AutoAttack's time"] == "0.25"
+
+
+def test_attacks_of_other_images_or_balls_are_not_compared(trained):
+    run = run_with(
+        trained,
+        record("malt", [1, 1], **BALL),
+        record("malt", [1, 1, 0, 0], norm="linf", epsilon=0.2),
+        autoattack([1, 0, 0, 1]),
+    )
+    with pytest.raises(ValueError, match="by autoattack and by malt"):
+        beside_autoattack.row_of(run, "malt")
