@@ -108,8 +108,8 @@ def create(setting: Setting) -> Workload:
 
 
 def train_config(setting: Setting) -> TrainConfig:
-    """The options of `launch/train.py`; what is not given is its default."""
-    return TrainConfig(
+    """The options of `launch/train.py`, with the size of a step that it would take by default."""
+    config = TrainConfig(
         method=setting.method,
         set=(f"start={setting.work.start}",),
         model=setting.model,
@@ -125,6 +125,8 @@ def train_config(setting: Setting) -> TrainConfig:
         devices=1,
         seed=setting.seed,
     )
+    size = config.step_size_for(config.test_epsilon, setting.steps)
+    return dataclasses.replace(config, step_size=size)
 
 
 def _images(random: np.random.Generator, total: int, side: int) -> np.ndarray:

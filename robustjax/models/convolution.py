@@ -6,7 +6,8 @@ There that is slow, and in float32 it differs in two ways:
   (`robustjax.models.winograd`), and those with a stride are one product (`robustjax.models.taps`),
   which is faster there.
 * The gradients are written without the transposed convolutions that XLA runs several times slower,
-  and 12 to 75 times slower in a loop than outside of one (jax-ml/jax issue 12868).
+  and 12 to 75 times slower in a loop than outside of one (jax-ml/jax issue 12868); but for that of
+  a large kernel, or of a small batch, which attacks do not need.
 
 On all other platforms forward pass and gradients are those of `jax.lax.conv_general_dilated`.
 
@@ -15,6 +16,7 @@ paid on every platform, as both forms are traced wherever one of them is compile
 `models.create(..., convolution="xla")` does without.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -31,6 +33,10 @@ Strides = tuple[int, int]
 _FEWEST_CHANNELS = 32
 _FEWEST_CHANNELS_FOR_KERNEL = 64
 """From where the other algorithms are faster, and Winograd's gradient of the kernel."""
+
+_LARGEST_KERNEL_OF_TAPS = 3
+_FEWEST_TAPS = 2**20
+"""Of a batch: with larger kernels, or fewer taps, XLA's gradient of a kernel is faster."""
 
 _MOST_CHANNELS_TO_SCATTER = 4
 """Of the inputs, images mostly: up to here their gradient is faster if scattered."""
@@ -113,9 +119,11 @@ def _backward(
     if of_inputs is not None:
         on_cpu = partial(_input_gradient, shape=inputs.shape, strides=strides, padding=padding)
         input_gradient = platforms.for_platform(cotangent, kernel, cpu=on_cpu, other=by_inputs)
-    if of_kernel is not None:
+    if of_kernel is not None and _is_slow_in_xla(kernel, cotangent):
         on_cpu = partial(_kernel_gradient, kernel=kernel, strides=strides, padding=padding)
         kernel_gradient = platforms.for_platform(inputs, cotangent, cpu=on_cpu, other=by_kernel)
+    elif of_kernel is not None:
+        kernel_gradient = by_kernel(inputs, cotangent)
     return input_gradient, kernel_gradient
 
 
@@ -201,6 +209,16 @@ def _scattered(
     inputs = jnp.stack(rows, axis=2)
     sizes = [count * stride for count, stride in zip(counts, strides, strict=True)]
     return inputs.reshape(shape[0], *sizes, shape[3])[:, : shape[1], : shape[2]]
+
+
+def _is_slow_in_xla(kernel: jax.Array, cotangent: jax.Array) -> bool:
+    """Whether XLA's gradient of a kernel is the slower one: many pixels, or 1×1."""
+    height, width, channels, _ = kernel.shape
+    if max(height, width) > _LARGEST_KERNEL_OF_TAPS:
+        return False
+    taps_of_an_output = height * width * channels
+    outputs = math.prod(cotangent.shape[:3])
+    return height * width == 1 or outputs * taps_of_an_output >= _FEWEST_TAPS
 
 
 def _kernel_gradient(

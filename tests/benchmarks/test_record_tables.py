@@ -9,7 +9,7 @@ import pytest
 from benchmarks import beside_autoattack, record_table
 from robustjax import training
 from robustjax.config import TrainConfig
-from robustjax.evaluation.suite import wilson_interval
+from robustjax.evaluation.verdicts import wilson_interval
 from robustjax.models import flops
 from robustjax.runs.evaluations import Evaluations, Record
 from robustjax.runs.folder import read_run

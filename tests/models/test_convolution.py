@@ -7,7 +7,7 @@ import pytest
 
 from robustjax import models
 from robustjax.attacks.engine import cpu
-from robustjax.models import image_parts, winograd
+from robustjax.models import convolution, image_parts, winograd
 from robustjax.models.convolution import conv_general_dilated
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="it is that of CPUs")
@@ -54,8 +54,10 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("fewest_taps", [0, 2**20])
 @pytest.mark.parametrize("case", CASES)
-def test_value_and_gradients(case):
+def test_value_and_gradients(case, fewest_taps, monkeypatch):
+    monkeypatch.setattr(convolution, "_FEWEST_TAPS", fewest_taps)
     check_value_and_gradients(*CASES[case], images=2)
 
 
@@ -63,6 +65,7 @@ def test_value_and_gradients(case):
 @pytest.mark.parametrize("case", ["winograd, odd", "few channels", "stride 2, one product"])
 def test_a_few_images_at_a_time(case, images, monkeypatch):
     parts = []
+    monkeypatch.setattr(convolution, "_FEWEST_TAPS", 0)
     monkeypatch.setattr(image_parts, "_ENTRIES", 3 * numbers_of_an_image(case))
     monkeypatch.setattr(jax.lax, "scan", lambda *a, scan=jax.lax.scan: parts.append(a) or scan(*a))
     check_value_and_gradients(*CASES[case], images)
