@@ -32,13 +32,12 @@ def write(path, image):
 
 
 def filled(root, classes, count=5, shape=(6, 6, 3)):
-    """Writes so many PNGs of each class; gives all images in the order of classes and names."""
-    written = []
-    for name in classes:
+    """Writes so many PNGs of each class; gives them as they are read, where classes alternate."""
+    written = pixels(count, len(classes), *shape)
+    for label, name in enumerate(classes):
         for number in range(count):
-            written.append(pixels(*shape))
-            write(root / name / f"{number}.png", written[-1])
-    return np.stack(written)
+            write(root / name / f"{number}.png", written[number, label])
+    return written.reshape(-1, *shape)
 
 
 def load(root, split="train", **options):
@@ -60,13 +59,20 @@ def test_splits_classes_and_order_are_those_of_the_names(tmp_path):
     assert found.class_names == ("Zebra", "ant") and found.num_classes == 2
     assert found.images.dtype == np.uint8 and found.labels.dtype == np.int32
     np.testing.assert_array_equal(found.images, train)
-    np.testing.assert_array_equal(found.labels, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(found.labels, [0, 1, 0, 1, 0, 1])
     judged = load(tmp_path, "test")
     np.testing.assert_array_equal(judged.images, test)
     np.testing.assert_array_equal(judged.labels, [1, 1])
     assert judged.class_names == found.class_names
     both = load(tmp_path, "train+test")
     np.testing.assert_array_equal(both.images, np.concatenate([train, test]))
+
+
+def test_the_first_images_are_of_all_classes(tmp_path):
+    filled(tmp_path / "train", ["a"], count=6)
+    filled(tmp_path / "train", ["b"], count=3)
+    filled(tmp_path / "train", ["c"], count=1)
+    assert load(tmp_path).labels.tolist() == [0, 1, 0, 0, 1, 2, 0, 0, 1, 0]
 
 
 @pytest.mark.parametrize("name", ["val", "validation"])
@@ -87,9 +93,9 @@ def test_a_folder_without_splits_is_divided_evenly_whatever_the_seed(tmp_path):
     written = filled(tmp_path, ["a", "b"], count=10)
     train, test = load(tmp_path), load(tmp_path, "test")
     # Every fifth of a class, in the middle of each five: positions 2 and 7 of ten.
-    np.testing.assert_array_equal(test.images, written[[2, 7, 12, 17]])
-    np.testing.assert_array_equal(test.labels, [0, 0, 1, 1])
-    np.testing.assert_array_equal(train.images, np.delete(written, [2, 7, 12, 17], axis=0))
+    np.testing.assert_array_equal(test.images, written[[4, 5, 14, 15]])
+    np.testing.assert_array_equal(test.labels, [0, 1, 0, 1])
+    np.testing.assert_array_equal(train.images, np.delete(written, [4, 5, 14, 15], axis=0))
     assert "divided" in refusal(tmp_path, "extra")
 
 
@@ -259,7 +265,7 @@ def test_what_was_read_is_kept_until_a_file_changes(tmp_path, decoded):
     np.testing.assert_array_equal(load(tmp_path / "own").images[0], 255 - written[0])
     decoded.clear()
     (tmp_path / "own" / "a" / "0.png").rename(tmp_path / "own" / "a" / "9.png")
-    np.testing.assert_array_equal(load(tmp_path / "own").images[0], written[1])
+    np.testing.assert_array_equal(load(tmp_path / "own").images[0], written[2])
     assert decoded
     decoded.clear()
     assert load(tmp_path / "own", image_size=3).images.shape[1:] == (3, 3, 3) and decoded
