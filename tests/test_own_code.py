@@ -167,9 +167,11 @@ def test_what_is_wrong_is_said_in_one_sentence(own, attempt, said):
         attempt(own)
 
 
-def test_an_error_of_the_code_itself_keeps_its_traceback(own, tmp_path):
-    (tmp_path / f"{own}.py").write_text("import a_library_that_nobody_has")
-    with pytest.raises(ModuleNotFoundError, match="a_library_that_nobody_has"):
+@pytest.mark.parametrize("library", ["a_library_that_nobody_has", "own"])
+def test_an_error_of_the_code_itself_keeps_its_traceback(own, tmp_path, library):
+    # Also where the library's name begins as the module's own does.
+    (tmp_path / f"{own}.py").write_text(f"import {library}")
+    with pytest.raises(ModuleNotFoundError, match=f"'{library}'"):
         models.create(f"{own}:build")
 
 

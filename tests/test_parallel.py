@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -121,3 +122,13 @@ assert not xla_bridge.backends_are_initialized()
 def test_four_devices_are_there():
     assert jnp.zeros(1).devices() <= set(jax.devices())
     assert jax.local_device_count() == 4
+
+
+def test_every_process_brings_as_many_devices_as_this_one(monkeypatch):
+    everywhere = [SimpleNamespace(process_index=n // 4, id=n) for n in (4, 5, 6, 7, 0, 1, 2, 3)]
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "devices", lambda: everywhere)
+    mapped = {}
+    monkeypatch.setattr(jax, "pmap", lambda function, **how: mapped.update(how))
+    parallel.map_over_devices(lambda x: x, everywhere[4:6], in_axes=(0,))
+    assert [device.id for device in mapped["devices"]] == [4, 5, 0, 1]

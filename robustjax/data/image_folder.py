@@ -50,7 +50,8 @@ def load_image_folder(
 
     Classes are the names of the folders, those of the training split where there is one, sorted by
     code point; images come in the order of their paths within the class, whatever the system lists
-    first. Files may lie deeper; names that begin with a full stop and files with other endings than
+    first, and the classes alternate (`alternating`), so that the first N images are of all of them.
+    Files may lie deeper; names that begin with a full stop and files with other endings than
     those of images are passed over. The set has one channel if no training image has colours, else
     three; `read_image` says what becomes of each kind of file.
 
@@ -76,6 +77,8 @@ def load_image_folder(
         raise DataError(f"data_dir={directory}: {found}. dataset=folder reads {LAYOUT}")
     _refuse_cifar(directory)
     classes, files, labels, for_channels = _chosen_files(directory, split)
+    order = alternating(labels)
+    files, labels = [files[row] for row in order], [labels[row] for row in order]
     numbers, names = np.array(labels, np.int32), tuple(classes)
     if stream:
         return Dataset(
@@ -95,6 +98,25 @@ def load_image_folder(
     return Dataset("folder", arrays["images"], numbers, len(classes), names)
 
 
+def alternating(labels: Sequence[int]) -> np.ndarray:
+    """An order of images in which every class is spread evenly over the whole.
+
+    The j-th of the n images of a class stands at (j + 1/2) / n of the way, ties to the lower class.
+
+    Args:
+        labels: Classes [N], in the order in which the images of a class are to stay.
+
+    Returns:
+        Rows, int64 [N].
+    """
+    classes = np.asarray(labels)
+    by_class = np.argsort(classes, kind="stable")
+    counts = np.bincount(classes)
+    place = np.empty(len(classes))
+    place[by_class] = np.arange(len(classes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.lexsort((classes, (place + 0.5) / counts[classes]))
+
+
 def _streamed(files: Sequence[str], for_channels: Sequence[str], size: int) -> Any:
     with without_size_warnings():
         grey = all(map(is_grey, for_channels))
@@ -104,7 +126,7 @@ def _streamed(files: Sequence[str], for_channels: Sequence[str], size: int) -> A
 
 def _chosen_files(directory: str, split: str) -> tuple[list[str], list[str], list[int], list[str]]:
     """The classes; the files of a split and their labels; those that say how many channels."""
-    folders = _folders(directory)
+    folders = class_folders(directory)
     if not any(name in folders for name in ("train", *_TEST)):
         return _divided(directory, folders, split)
     place = split
@@ -117,17 +139,17 @@ def _chosen_files(directory: str, split: str) -> tuple[list[str], list[str], lis
         )
     root = os.path.join(directory, place)
     train = os.path.join(directory, "train" if "train" in folders else place)
-    found, classes = _folders(root), _folders(train)
+    found, classes = class_folders(root), class_folders(train)
     unknown = [name for name in found if name not in classes]
     if unknown:
         raise DataError(
             f"{root} has the folder {unknown[0]!r}, which is no class of {train}"
             f"{did_you_mean(unknown[0], classes)}; accepted are {_few(classes)}"
         )
-    for_channels, train_labels = _labelled(train, classes)
+    for_channels, train_labels = files_of_classes(train, classes)
     if root == train:
         return classes, for_channels, train_labels, for_channels
-    files, labels = _labelled(root, found)
+    files, labels = files_of_classes(root, found)
     return classes, files, [classes.index(found[label]) for label in labels], for_channels
 
 
@@ -140,7 +162,7 @@ def _divided(
             f"data_dir={directory} has a folder for each class and none for {split!r}; it is "
             f'divided into "train" and "test"{did_you_mean(split, ("train", "test"))}'
         )
-    files, labels = _labelled(directory, classes)
+    files, labels = files_of_classes(directory, classes)
     is_test = np.zeros(len(files), bool)
     is_test[stratified_positions(np.array(labels), max(1, len(files) // TEST_SHARE))] = True
     rows = np.flatnonzero(is_test if split == "test" else ~is_test)
@@ -148,8 +170,12 @@ def _divided(
     return classes, [files[row] for row in rows], [labels[row] for row in rows], for_channels
 
 
-def _folders(directory: str) -> list[str]:
-    """The names of the folders in one, sorted; one or more."""
+def class_folders(directory: str) -> list[str]:
+    """The names of the folders in one, which are its classes or its splits, sorted; one or more.
+
+    Raises:
+        DataError: If there is none, or the folder cannot be read.
+    """
     try:
         with os.scandir(directory) as entries:
             found = sorted(
@@ -174,8 +200,12 @@ def _folders(directory: str) -> list[str]:
     return found
 
 
-def _labelled(root: str, classes: Sequence[str]) -> tuple[list[str], list[int]]:
-    """The image files of some classes, and the number of the class of each."""
+def files_of_classes(root: str, classes: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The image files of some classes, by name, and the number of the class of each.
+
+    Raises:
+        DataError: If a class has no image, or cannot be read.
+    """
     files, labels = [], []
     for number, name in enumerate(classes):
         folder = os.path.join(root, name)

@@ -1,6 +1,7 @@
 """Fixed, seed-free, class-balanced ways of cutting a data set in two."""
 
 import dataclasses
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -97,7 +98,7 @@ def select(dataset: Dataset, rows: np.ndarray) -> Dataset:
 
 
 def first(dataset: Dataset, size: int) -> Dataset:
-    """The first examples of a data set, in its order.
+    """The first examples of a data set, in its order; warns where that order goes by the class.
 
     Args:
         dataset: What to cut.
@@ -108,6 +109,13 @@ def first(dataset: Dataset, size: int) -> Dataset:
     """
     accepted = f"1 to {len(dataset)}, the examples of {dataset.name!r}"
     require_whole("size", size, 1, len(dataset), accepted)
+    there, found = (len(np.unique(labels)) for labels in (dataset.labels, dataset.labels[:size]))
+    if found < min(size, there) / 2:
+        warnings.warn(
+            f"the first {size} of {dataset.name!r} are of {found} of its {there} classes, for it "
+            "is ordered by them; a larger number, or a data set in another order, has more",
+            stacklevel=2,
+        )
     return select(dataset, np.arange(size))
 
 

@@ -12,8 +12,7 @@ import jax
 import numpy as np
 
 from robustjax import data, training
-from robustjax.data.corrupted_images import CORRUPTIONS, SEVERITIES, CorruptedImages
-from robustjax.data.image_files import resize_images
+from robustjax.data.corrupted import CORRUPTIONS, SEVERITIES, CorruptedImages
 from robustjax.digest import digest
 from robustjax.errors import UserError
 from robustjax.evaluation.one_attack import run_attack
@@ -58,7 +57,7 @@ def load_for_corruptions(
     Raises:
       ValueError: as `load_network`.
     """
-    first = images.dataset(images.names[0], 1)
+    first = images.dataset(images.names[0], 1, examples=1)
     return load_network(workdir, checkpoint, dataset=first)
 
 
@@ -100,7 +99,10 @@ def measure_corruptions(
     total, done = len(images.names) * SEVERITIES, 0
     for name in images.names:
         for severity in range(1, SEVERITIES + 1):
-            dataset = _fitting(network, images.dataset(name, severity))
+            found = images.dataset(
+                name, severity, examples=examples, image_size=network.config.image_size
+            )
+            dataset = _fitting(network, found)
             count = min(examples or len(dataset), len(dataset))
             record = Record(
                 attack=CLEAN,
@@ -108,7 +110,7 @@ def measure_corruptions(
                 data={
                     "digest": digest(dataset.images, dataset.labels),
                     "dataset": f"{name} severity {severity}",
-                    "available_examples": len(dataset),
+                    "available_examples": max(len(dataset), len(images.labels)),
                     "own": False,
                 },
                 checkpoint=checkpoint,
@@ -199,11 +201,13 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _fitting(network: TrainedNetwork, dataset: data.Dataset) -> data.Dataset:
-    """Corrupted images as the network takes them: of its size, of its classes alone."""
+    """Corrupted images as the network takes them, of its classes alone."""
     config, num_classes = network.config, network.test_set.num_classes
-    if config.image_size:
-        images = resize_images(dataset.images, config.image_size, dataset.name)
-        dataset = dataclasses.replace(dataset, images=images)
+    if dataset.class_names and not config.classes and dataset.num_classes != num_classes:
+        raise UserError(
+            f"{dataset.name}: folders of {dataset.num_classes} classes, and the network has "
+            f"{num_classes}; accepted is a folder for each, since their order numbers them"
+        )
     if not config.classes:
         dataset = dataclasses.replace(dataset, num_classes=num_classes)
     dataset = training.restrict(dataset, config)

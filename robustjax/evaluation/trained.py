@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from robustjax import attacks, data, own_code, training
 from robustjax.config import TrainConfig
@@ -51,8 +50,8 @@ class TrainedNetwork(NamedTuple):
 
     def first(self, examples: int) -> TrainedNetwork:
         """The same with the first so many examples of the test set."""
-        kept = np.arange(min(examples, len(self.test_set.labels)))
-        return self._replace(test_set=data.select(self.test_set, kept))
+        count = min(examples, len(self.test_set.labels))
+        return self._replace(test_set=data.first(self.test_set, count))
 
     def threat(self, epsilon: float | None = None) -> attacks.ThreatModel:
         """The run's ball, or one of another radius, and the box of all images."""

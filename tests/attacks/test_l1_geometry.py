@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from robustjax.attacks import ThreatModel
-from robustjax.attacks._l1_geometry import sparse_signs, uniform_in_ball
+from robustjax.attacks._l1_geometry import nearest_offset, sparse_signs, uniform_in_ball
 from robustjax.attacks.engine.keys import per_example_keys
 
 BOXES = [(0.0, 1.0), (-2.0, 0.5), None]
@@ -128,3 +128,9 @@ def test_random_directions_have_length_one():
     keys = per_example_keys(jax.random.key(1), 5)
     moves = ThreatModel("l1", 0.5).random_directions(keys, jnp.zeros((5, 4, 4, 1)))
     np.testing.assert_allclose(np.abs(moves).sum((1, 2, 3)), 1, rtol=1e-6)
+
+
+def test_what_is_short_enough_stays_but_for_what_is_beyond_its_room():
+    offset, room = jnp.array([[0.5, -0.75, 0.25]]), jnp.array([[0.125, 1.0, jnp.inf]])
+    found = nearest_offset(offset, room, jnp.array([[1.25]]))
+    np.testing.assert_array_equal(found, [[0.125, -0.75, 0.25]])

@@ -176,6 +176,22 @@ def test_the_flag_of_several_is_said_of_one(launch, monkeypatch):
     assert (code, printed.err) == (1, "error: --attacks=x: accepted are clean, fgsm\n")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "UNKNOWN: Gloo all-reduce failed: Connection closed by peer",
+        "INTERNAL: task 1 stopped sending heartbeats",
+        "UNAVAILABLE: failed to connect to all addresses",
+        "DEADLINE_EXCEEDED: Barrier timed out",
+        "INTERNAL: NCCL operation failed: unhandled system error",
+    ],
+)
+def test_a_lost_process_is_known_by_what_each_library_says_of_it(monkeypatch, said):
+    monkeypatch.setattr(parallel, "is_one_of_several", lambda: True)
+    assert app.is_foreseen(RuntimeError(said))
+    assert not app.is_foreseen(TypeError(said))
+
+
 def test_a_process_that_is_gone_is_told_from_other_errors(monkeypatch):
     gone = RuntimeError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer\nand more")
     assert not app.is_foreseen(gone)

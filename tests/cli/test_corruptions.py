@@ -2,10 +2,12 @@
 
 import csv
 import json
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from robustjax import data, training
 from robustjax.cli.evaluate import command as evaluate
@@ -106,6 +108,39 @@ def test_the_table_and_its_mean(trained, folder, launch, measured):
     fewer = oracle(trained, folder, 20)["fog"]
     np.testing.assert_allclose(summary["corruptions"]["fog"]["accuracy"], fewer)
     assert summary["examples"] == 20 and "what it was before is" in printed.err
+
+
+def as_folders(folder, root):
+    """The same images in the layout of ImageNet-C."""
+    labels = np.load(folder / "labels.npy")
+    for name in NOISE:
+        for row, pixels in enumerate(np.load(folder / f"{name}.npy")):
+            place = root / name / str(1 + row // 50) / str(labels[row])
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[..., 0]).save(place / f"{row % 50:02d}.png")
+
+
+def test_folders_of_image_files_give_the_same_table(trained, folder, launch, measured, tmp_path):
+    root = tmp_path / "folders"
+    as_folders(folder, root)
+    command = (f"--workdir={trained}", f"--corruptions={root}")
+    code, printed = launch(*command)
+    assert code == 0, printed.err
+    assert len(measured) == 15
+    summary = json.loads((folder / trained / "corruptions.json").read_text())
+    for name, accuracies in oracle(trained, folder).items():
+        np.testing.assert_allclose(summary["corruptions"][name]["accuracy"], accuracies)
+    assert summary["examples"] == summary["available_examples"] == 50
+    measured.clear()
+    assert launch(*command)[0] == 0 and not measured
+    assert launch(*command, "--examples=20")[0] == 0
+    summary = json.loads((folder / trained / "corruptions.json").read_text())
+    assert (summary["examples"], summary["available_examples"]) == (20, 50)
+    for severity in range(1, 6):
+        for name in NOISE:
+            shutil.rmtree(root / name / str(severity) / "9")
+    code, printed = launch(*command)
+    assert code == 1 and "folders of 9 classes, and the network has 10" in printed.err
 
 
 def test_an_interrupted_evaluation_goes_on(trained, folder, launch, measured):

@@ -113,6 +113,14 @@ def test_evaluation_of_a_file_needs_no_run_and_adds_up(
     ("given", "message"),
     [
         ((), "--workdir is not given; name the folder that is to be made"),
+        (
+            ("--workdir=w", "--weights=W", "--model=digits_cnn", "--dataset=cifar10"),
+            "--dataset=cifar10: its images of 32x32x3 do not fit the weights",
+        ),
+        (
+            ("--workdir=w", "--weights=W", "--model=digits_cnn", "--dataset=mnist"),
+            "--dataset=mnist: its images of 28x28x1 do not fit the weights",
+        ),
         (("--workdir=w",), "--weights is not given; name a file"),
         (("--workdir=w", "--weights=x.pt"), "--model is not given; name the network"),
         (("--workdir=w", "--weights=x.pt", "--model=resnet_18"), "x.pt: No such file"),
@@ -141,6 +149,11 @@ def test_weights_of_another_number_of_classes_fit_no_known_data_set(launch, weig
     path = interop.write_safetensors(tmp_path / "x.safetensors", state_dict)
     code, printed = launch(f"--weights={path}", "--model=digits_cnn", f"--workdir={tmp_path}/w")
     assert code == 1 and "of 7 classes, fit none of mnist, cifar10" in printed.err
+    named = f"--weights={path}", "--model=digits_cnn", f"--workdir={tmp_path}/w", "--dataset=digits"
+    code, printed = launch(*named)
+    assert (
+        code == 1 and "--dataset=digits: its 10 classes do not fit the weights, of 7" in printed.err
+    )
 
 
 def test_a_folder_with_something_else_is_left_alone(launch, imported, weights, tmp_path):

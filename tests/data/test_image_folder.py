@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from robustjax import data
-from robustjax.data import image_files
+from robustjax.data import image_files, streamed_images
 from robustjax.data.dataset import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -32,13 +32,12 @@ def write(path, image):
 
 
 def filled(root, classes, count=5, shape=(6, 6, 3)):
-    """Writes so many PNGs of each class; gives all images in the order of classes and names."""
-    written = []
-    for name in classes:
+    """Writes so many PNGs of each class; gives them as they are read, where classes alternate."""
+    written = pixels(count, len(classes), *shape)
+    for label, name in enumerate(classes):
         for number in range(count):
-            written.append(pixels(*shape))
-            write(root / name / f"{number}.png", written[-1])
-    return np.stack(written)
+            write(root / name / f"{number}.png", written[number, label])
+    return written.reshape(-1, *shape)
 
 
 def load(root, split="train", **options):
@@ -60,13 +59,20 @@ def test_splits_classes_and_order_are_those_of_the_names(tmp_path):
     assert found.class_names == ("Zebra", "ant") and found.num_classes == 2
     assert found.images.dtype == np.uint8 and found.labels.dtype == np.int32
     np.testing.assert_array_equal(found.images, train)
-    np.testing.assert_array_equal(found.labels, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(found.labels, [0, 1, 0, 1, 0, 1])
     judged = load(tmp_path, "test")
     np.testing.assert_array_equal(judged.images, test)
     np.testing.assert_array_equal(judged.labels, [1, 1])
     assert judged.class_names == found.class_names
     both = load(tmp_path, "train+test")
     np.testing.assert_array_equal(both.images, np.concatenate([train, test]))
+
+
+def test_the_first_images_are_of_all_classes(tmp_path):
+    filled(tmp_path / "train", ["a"], count=6)
+    filled(tmp_path / "train", ["b"], count=3)
+    filled(tmp_path / "train", ["c"], count=1)
+    assert load(tmp_path).labels.tolist() == [0, 1, 0, 0, 1, 2, 0, 0, 1, 0]
 
 
 @pytest.mark.parametrize("name", ["val", "validation"])
@@ -87,9 +93,9 @@ def test_a_folder_without_splits_is_divided_evenly_whatever_the_seed(tmp_path):
     written = filled(tmp_path, ["a", "b"], count=10)
     train, test = load(tmp_path), load(tmp_path, "test")
     # Every fifth of a class, in the middle of each five: positions 2 and 7 of ten.
-    np.testing.assert_array_equal(test.images, written[[2, 7, 12, 17]])
-    np.testing.assert_array_equal(test.labels, [0, 0, 1, 1])
-    np.testing.assert_array_equal(train.images, np.delete(written, [2, 7, 12, 17], axis=0))
+    np.testing.assert_array_equal(test.images, written[[4, 5, 14, 15]])
+    np.testing.assert_array_equal(test.labels, [0, 1, 0, 1])
+    np.testing.assert_array_equal(train.images, np.delete(written, [4, 5, 14, 15], axis=0))
     assert "divided" in refusal(tmp_path, "extra")
 
 
@@ -130,6 +136,22 @@ def test_the_training_split_decides_how_many_channels(tmp_path):
     luma = colour.astype(np.float64) @ [0.299, 0.587, 0.114]
     assert found.shape == (6, 6, 1)
     assert np.abs(found[..., 0] - luma).max() <= 0.51
+
+
+def test_where_a_folder_is_divided_an_image_for_testing_makes_no_colour(tmp_path):
+    filled(tmp_path, ["a", "b"], count=5, shape=(4, 4))
+    # The one of five that is for testing.
+    write(tmp_path / "a" / "2.png", pixels(4, 4, 3))
+    assert load(tmp_path).images.shape == (8, 4, 4, 1)
+    assert load(tmp_path, "test").images.shape == (2, 4, 4, 1)
+
+
+def test_test_images_are_read_again_once_training_has_colours(tmp_path):
+    filled(tmp_path / "train", ["a", "b"], count=1, shape=(4, 4))
+    filled(tmp_path / "test", ["a"], count=1, shape=(4, 4))
+    assert load(tmp_path, "test").images.shape == (1, 4, 4, 1)
+    write(tmp_path / "train" / "b" / "0.png", pixels(4, 4, 3))
+    assert load(tmp_path, "test").images.shape == (1, 4, 4, 3)
 
 
 def test_transparency_lies_on_black(tmp_path):
@@ -243,7 +265,7 @@ def test_what_was_read_is_kept_until_a_file_changes(tmp_path, decoded):
     np.testing.assert_array_equal(load(tmp_path / "own").images[0], 255 - written[0])
     decoded.clear()
     (tmp_path / "own" / "a" / "0.png").rename(tmp_path / "own" / "a" / "9.png")
-    np.testing.assert_array_equal(load(tmp_path / "own").images[0], written[1])
+    np.testing.assert_array_equal(load(tmp_path / "own").images[0], written[2])
     assert decoded
     decoded.clear()
     assert load(tmp_path / "own", image_size=3).images.shape[1:] == (3, 3, 3) and decoded
@@ -296,6 +318,18 @@ def test_an_image_that_would_fill_the_memory_is_refused_unread(tmp_path, monkeyp
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
     said = refusal(tmp_path)
     assert f"at most {most}" in said and str(tmp_path / "a" / "0.png") in said
+
+
+def test_images_that_no_memory_holds_are_refused_where_it_is_known(tmp_path, monkeypatch):
+    filled(tmp_path, ["a", "b"], count=5, shape=(6, 6, 3))
+    memory = 8 * 6 * 6 * 3
+    monkeypatch.setattr(streamed_images, "_memory", lambda: memory - 1)
+    with pytest.raises(ValueError, match="8 images of 6x6x3 need .* stream=True"):
+        load(tmp_path)
+    monkeypatch.setattr(streamed_images, "_memory", lambda: memory)
+    assert len(load(tmp_path)) == 8
+    monkeypatch.setattr(streamed_images, "_memory", lambda: 0)
+    assert load(tmp_path, image_size=3).images.shape == (8, 3, 3, 3)
 
 
 def test_links_that_lead_in_a_circle_end(tmp_path):

@@ -24,6 +24,9 @@ def test_what_is_mapped_is_what_was_saved(tmp_path, prefix):
         images = mapped(archive, "image", IMAGES.nbytes)
         labels = mapped(archive, "label", 0)
         assert mapped(archive, "image", 2 * IMAGES.nbytes) is None
+        size = archive.information("image").file_size
+        assert mapped(archive, "image", size) is None
+        assert mapped(archive, "image", size - 1) is not None
     np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_array_equal(labels, np.arange(50))
     assert images.dtype == np.uint8 and not images.flags.writeable and not images.flags.owndata

@@ -1,9 +1,11 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustjax.data import Dataset, default_holdout, hold_out, select
+from robustjax.data import Dataset, default_holdout, first, hold_out, select
 from robustjax.data.splits import stratified_positions
 
 
@@ -68,3 +70,13 @@ def test_select_takes_masks_and_positions():
     dataset = numbered([3, 1, 2])
     assert list(numbers(select(dataset, np.array([2, 0])))) == [2, 0]
     assert list(select(dataset, np.array([False, True, True])).labels) == [1, 2]
+
+
+def test_a_set_in_the_order_of_its_classes_is_cut_with_a_warning():
+    labels = np.repeat(np.arange(4, dtype=np.int32), 5)
+    ordered = Dataset("ordered", np.zeros((20, 2, 2, 1), np.uint8), labels, 4)
+    with pytest.warns(UserWarning, match="first 5 of 'ordered' are of 1 of its 4 classes"):
+        assert len(first(ordered, 5)) == 5
+    with warnings.catch_warnings(action="error"):
+        first(ordered, 10)
+        first(ordered, 1)

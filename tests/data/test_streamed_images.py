@@ -114,7 +114,7 @@ def test_arrays_and_joined_splits_are_not_streamed(images):
 
 def test_without_grain_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(streamed_images.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install grain"):
+    with pytest.raises(ValueError, match=r"pip install .robustjax\[stream\]"):
         StreamedImages([], lambda record: record, (8, 8, 3))
 
 

@@ -91,6 +91,15 @@ def test_an_attack_with_another_seed_is_another_figure(tmp_path):
     assert found["attacks"]["pgd-20(seed=0)"]["seed"] == 0
 
 
+def test_attacks_of_several_protocols_are_of_none_together(tmp_path):
+    first = records({"pgd-20": pgd(50, 100)}, protocol="mart")
+    assert summed_up(tmp_path, first)["protocol"] == "mart"
+    second = records({"fgsm": pgd(60, 100, steps=1)}, protocol="trades")
+    found = summed_up(tmp_path, second)
+    said = {name: entry["protocol"] for name, entry in found["attacks"].items()}
+    assert "protocol" not in found and said == {"pgd-20": "mart", "fgsm": "trades"}
+
+
 def test_one_attack_with_other_settings_is_another_figure(tmp_path):
     found = summed_up(
         tmp_path,
@@ -250,7 +259,16 @@ def test_what_was_measured_before_there_were_records_is_kept(tmp_path):
     assert {"fgsm": 0.6} in map(accuracies, every) and {"pgd-20": 0.5} in map(accuracies, every)
     (earlier,) = [part for part in every if "fgsm" in part["attacks"]]
     assert earlier["worst_case_robust_accuracy"] == 0.55
-    assert earlier["attacks"]["fgsm"]["warnings"] == ["few classes"]
+    fgsm = earlier["attacks"]["fgsm"]
+    assert fgsm["warnings"] == ["few classes"] and fgsm["interval_95"] == [0.5, 0.7]
+
+
+def test_an_interval_that_an_earlier_file_lacks_is_that_of_its_examples(tmp_path):
+    attacks = {"fgsm": {"robust_accuracy": 0.5, "epsilon": EPSILON, "norm": "linf"}}
+    (tmp_path / "evaluation.json").write_text(json.dumps({**EARLIER, "attacks": attacks}))
+    found = summed_up(tmp_path, [])["attacks"]["fgsm"]
+    # Wilson's of 50 in 100.
+    assert found["interval_95"] == pytest.approx([0.40383, 0.59617], abs=1e-5)
 
 
 def test_without_verdicts_nothing_is_said_of_the_examples_that_all_attacks_had(tmp_path):

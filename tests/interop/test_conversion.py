@@ -94,6 +94,14 @@ def test_what_stands_before_all_names_does_not_matter(prefix):
     jax.tree.map(np.testing.assert_array_equal, again, variables)
 
 
+def test_a_layer_further_in_that_is_called_like_the_last_one_is_extra():
+    _, _, state_dict = imported("wide_resnet_trades")
+    state_dict = {f"module.{name}": array for name, array in state_dict.items()}
+    state_dict["module.projection.fc.weight"] = np.ones((2, 2), np.float32)
+    with pytest.raises(UserError, match=r"layout 'trades': extra: projection\.fc\.weight$"):
+        interop.from_torch("wide_resnet_10_2", state_dict)
+
+
 def test_the_group_that_trades_does_not_use_is_left_out_and_written_as_a_copy():
     _, variables, state_dict = imported("wide_resnet_trades")
     used = {key: value for key, value in state_dict.items() if not key.startswith("sub_block1.")}
@@ -175,6 +183,14 @@ def test_a_state_dict_says_how_its_network_pads_and_normalises():
     for option, value in {"stride_padding": "torch", "mean": (0.5,) * 3}.items():
         with pytest.raises(UserError, match=f"{option}=.*: the state dict is of a network with"):
             interop.from_torch(case.model, state_dict, **{**case.options, option: value})
+
+
+def test_a_normalisation_without_a_shift_is_told_and_one_that_changes_nothing_is_not():
+    _, _, state_dict = imported("wide_resnet_trades")
+    for deviation, told in ((1.0, {}), (0.5, {"mean": (0.0,) * 3, "std": (0.5,) * 3})):
+        state_dict["0.mean"], state_dict["0.std"] = np.zeros(3), np.full(3, deviation)
+        found = interop.told_options("wide_resnet_10_2", state_dict)
+        assert found == {"num_classes": 10, **told}
 
 
 def test_a_network_that_pads_otherwise_is_not_written_for_one_that_does_not():

@@ -3,7 +3,10 @@
 import builtins
 import json
 import pickle
+import re
 import struct
+import sys
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -207,9 +210,42 @@ def test_what_pytorch_has_saved_is_read_and_nothing_in_it_is_run(tmp_path, capsy
     assert "code ran" not in capsys.readouterr().out
 
 
-def test_a_pytorch_that_could_be_made_to_run_code_is_not_asked(tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch")
-    torch.save({"x": torch.ones(1)}, tmp_path / "x.pt")
-    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
-    with pytest.raises(UserError, match=r"PyTorch 2\.5\.1\+cpu could be made to run .* 2\.6"):
+def stand_in(monkeypatch, version, content):
+    """A PyTorch that reads some content from any file; the ways in which it was asked."""
+    asked = []
+
+    def load(file, **how):
+        asked.append(how)
+        return content
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__=version, load=load))
+    return asked
+
+
+@pytest.mark.parametrize("version", ["1.13.1", "2.5.1+cpu"])
+def test_a_pytorch_that_could_be_made_to_run_code_is_not_asked(tmp_path, monkeypatch, version):
+    (tmp_path / "x.pt").write_bytes(b"a file")
+    asked = stand_in(monkeypatch, version, {"x": np.ones(1)})
+    said = rf"PyTorch {re.escape(version)} could be made to run .* 2\.6"
+    with pytest.raises(UserError, match=said):
         interop.read_weights(tmp_path / "x.pt")
+    assert not asked
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.10.0+cu126", "3.0"])
+def test_a_newer_pytorch_is_asked_for_weights_alone(tmp_path, monkeypatch, version):
+    (tmp_path / "x.pt").write_bytes(b"a file")
+    asked = stand_in(monkeypatch, version, {"x": np.ones(1)})
+    assert set(interop.read_weights(tmp_path / "x.pt")) == {"x"}
+    assert asked == [{"map_location": "cpu", "weights_only": True}]
+
+
+def test_of_several_state_dicts_in_a_file_one_has_to_be_named(tmp_path, monkeypatch):
+    (tmp_path / "x.pt").write_bytes(b"a file")
+    model, best = {"x": np.zeros(1)}, {"x": np.ones(1)}
+    stand_in(monkeypatch, "2.6.0", {"epoch": 3, "model": model, "best": best})
+    with pytest.raises(UserError, match="it holds several state dicts: model, best; say which"):
+        interop.read_weights(tmp_path / "x.pt")
+    assert interop.read_weights(tmp_path / "x.pt", "best")["x"] == 1
+    stand_in(monkeypatch, "2.6.0", {"epoch": 3, "model": model})
+    assert interop.read_weights(tmp_path / "x.pt")["x"] == 0

@@ -96,6 +96,32 @@ def test_it_keeps_the_rules_of_networks(build):
     testing.check_model(build, num_classes=10)
 
 
+class TwoDropouts(nnx.Module):
+    """Two layers of dropout, side by side."""
+
+    def __init__(self, rngs):
+        self.first, self.second = nnx.Dropout(0.5, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, images):
+        rows = images.reshape(len(images), -1)
+        return jnp.concatenate([self.first(rows), self.second(rows)], axis=1)
+
+
+def test_each_layer_of_nnx_draws_for_itself_and_the_same_from_the_same_key():
+    model, images = models.from_nnx(TwoDropouts), jnp.ones((4, 8, 8, 1))
+    variables = model.init(jax.random.key(0), images)
+
+    def masks(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return np.split(np.asarray(model.apply(variables, images, train=True, rngs=rngs)), 2, 1)
+
+    first, second = masks(1)
+    assert set(np.unique(first)) == set(np.unique(second)) == {0, 2}
+    assert np.any(first != second)
+    np.testing.assert_array_equal(masks(1), [first, second])
+    assert np.any(masks(2)[0] != first)
+
+
 @every
 def test_batch_norm_and_dropout_are_told_apart(build):
     network = build()

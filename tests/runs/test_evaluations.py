@@ -264,6 +264,11 @@ def test_the_most_examples_count_and_then_the_newest():
     assert best_of_each([]) == []
 
 
+def test_nothing_is_drawn_for_clean_images_so_their_seed_makes_no_other_record():
+    again = dataclasses.replace(SHARE, about={"seed": 4})
+    assert best_of_each([SHARE, again]) == [again]
+
+
 def test_what_is_attacked_is_told_by_digests_where_there_are_any():
     def subject(data, checkpoint):
         return dataclasses.replace(PGD, data=data, checkpoint=checkpoint).subject
@@ -373,7 +378,7 @@ def test_labels_come_back_in_as_few_bytes_as_hold_them(largest):
     assert size == {0: 16, 255: 16, 256: 32, 65_535: 32}.get(largest, 60)
 
 
-@pytest.mark.parametrize("labels", [5, "?", "AAAA", ""])
+@pytest.mark.parametrize("labels", [5, "?", "AAAA", 4 * "AAAA", ""])
 def test_labels_of_other_than_the_examples_are_damage(labels):
     with pytest.raises(ValueError, match="labels"):
         Record.from_json(changed(LABELLED, labels=labels))

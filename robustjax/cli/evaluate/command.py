@@ -23,7 +23,7 @@ from robustjax.cli.import_weights.command import (
 )
 from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.config import IMPORTED
-from robustjax.data.corrupted_images import LAYOUT
+from robustjax.data.corrupted import LAYOUT
 from robustjax.errors import UserError
 from robustjax.evaluation import protocols
 from robustjax.evaluation.given_images import FORM

@@ -11,7 +11,7 @@ import jax
 from robustjax import evaluation
 from robustjax.cli import app
 from robustjax.cli.evaluate.batches import batch_size_for
-from robustjax.data.corrupted_images import open_corrupted_images
+from robustjax.data.corrupted import open_corrupted_images
 from robustjax.digest import digest
 from robustjax.evaluation.corruptions import (
     load_for_corruptions,

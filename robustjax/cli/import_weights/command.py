@@ -58,7 +58,8 @@ _DATASETS: dict[str, tuple[tuple[int, int, int], int]] = {
     "cifar100": ((32, 32, 3), 100),
     "digits": ((8, 8, 1), 10),
 }
-"""The data set that is taken for weights that fit its images and classes: the first of these."""
+"""Shapes and classes of data sets that are known without being read. Where none is named, weights
+are taken to be of the first of these that they fit."""
 
 
 def main() -> None:
@@ -144,6 +145,8 @@ def import_weights(weights: str, workdir: str, *, entry: str = "", **options: An
         config = dataclasses.replace(config, **kept)
     elif "dataset" not in options:
         config = dataclasses.replace(config, dataset=_fitting_data(config, variables, num_classes))
+    else:
+        _require_fitting(config, variables, num_classes)
     require_units(config)
     layout = recognize(name, state_dict).layout.name
     folder = write_imported(
@@ -168,14 +171,38 @@ def import_weights(weights: str, workdir: str, *, entry: str = "", **options: An
     return folder
 
 
+def _require_fitting(config: TrainConfig, variables: Any, num_classes: int) -> None:
+    """Refuses a data set that is known without being read, and that the weights do not fit."""
+    if config.dataset not in _DATASETS:
+        return
+    (*size, channels), classes = _DATASETS[config.dataset]
+    size = [config.image_size] * 2 if config.image_size else size
+    if not _fits(config, variables, (*size, channels), num_classes):
+        raise UserError(
+            f"--dataset={config.dataset}: its images of {'x'.join(map(str, (*size, channels)))} do "
+            "not fit the weights; name the data set that they are of"
+        )
+    if classes > num_classes:
+        raise UserError(
+            f"--dataset={config.dataset}: its {classes} classes do not fit the weights, of "
+            f"{num_classes}; name the data set that they are of"
+        )
+
+
+def _fits(
+    config: TrainConfig, variables: Any, image_shape: Sequence[int], num_classes: int
+) -> bool:
+    try:
+        num_classes_of(config, variables, image_shape, recorded=num_classes)
+    except ValueError:
+        return False
+    return True
+
+
 def _fitting_data(config: TrainConfig, variables: Any, num_classes: int) -> str:
     """The data set that weights fit, where none is named."""
     for name, (shape, classes) in _DATASETS.items():
-        try:
-            num_classes_of(config, variables, shape, recorded=num_classes)
-        except ValueError:
-            continue
-        if classes == num_classes:
+        if classes == num_classes and _fits(config, variables, shape, num_classes):
             print(
                 f"--dataset={name}: the first that {num_classes} classes and images of "
                 f"{'x'.join(map(str, shape))} fit",

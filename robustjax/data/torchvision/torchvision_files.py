@@ -119,19 +119,18 @@ def _require_split(folder: str, split: str, accepted: Sequence[str]) -> None:
 
 def _read_batches(name: str, root: Path, files: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Images [N, 32, 32, 3] and labels of CIFAR."""
-    images, labels = [], []
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
     for file in files:
         path, content = root / file, _read(root / file)
         rows, classes = content.get("data"), content.get(_LABELS[name])
-        fits = (
-            isinstance(rows, np.ndarray)
-            and rows.ndim == 2
-            and rows.shape[1] == 3 * 32 * 32
-            and isinstance(classes, list)
-            and len(classes) == len(rows)
-            and all(type(label) is int and 0 <= label < 256 for label in classes)
-        )
-        if not fits:
+        if (
+            not isinstance(rows, np.ndarray)
+            or rows.shape[1:] != (3 * 32 * 32,)
+            or not isinstance(classes, list)
+            or len(classes) != len(rows)
+            or not all(type(label) is int and 0 <= label < 256 for label in classes)
+        ):
             raise DataError(
                 f"{path} is no file of {name}: accepted are 'data', bytes [N, 3072], and "
                 f"{_LABELS[name]!r}, a class for each row"

@@ -103,7 +103,7 @@ def _said(found: Any) -> str:
     if not isinstance(found, Mapping):
         return "not recorded"
     confidence = found.get("confidence")
-    sure = f", {100 * confidence:.0f} %" if is_number(confidence) else ""
+    sure = f", {100 * confidence:.0f}\N{NO-BREAK SPACE}%" if is_number(confidence) else ""
     return f"{format_setting(found.get('class'))}{sure}"
 
 

@@ -11,6 +11,7 @@ from scipy import io
 
 from robustjax import data
 from robustjax.data.dataset import DataError
+from robustjax.data.torchvision.pickled_data import read_pickled_data
 
 RANDOM = np.random.default_rng(0)
 
@@ -35,15 +36,17 @@ def listed(parts):
     return b"]q\x01(" + b"".join(parts) + b"e"
 
 
-def array(values, kind="u1"):
+def array(values, by_columns=False):
     """An array as NumPy pickled it under Python 2."""
     shape = b"(" + b"".join(map(whole, values.shape)) + b"t"
-    of_bytes = b"cnumpy\ndtype\n" + text(kind) + b"K\x00K\x01\x87R(K\x03" + text("|")
+    of_bytes = b"cnumpy\ndtype\n" + text("u1") + b"K\x00K\x01\x87R(K\x03" + text("|")
     of_bytes += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     begun = (
         b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text("b") + b"\x87R"
     )
-    return begun + b"(K\x01" + shape + of_bytes + b"\x89" + text(values.tobytes()) + b"tb"
+    order = b"\x88" if by_columns else b"\x89"
+    numbers = text(values.tobytes("F" if by_columns else "C"))
+    return begun + b"(K\x01" + shape + of_bytes + order + numbers + b"tb"
 
 
 def python_2_pickle(**entries):
@@ -119,6 +122,13 @@ def test_cifar100_in_whatever_protocol_has_its_fine_labels(tmp_path, protocol):
     np.testing.assert_array_equal(found.images, images)
     assert found.labels.tolist() == [99, 3]
     assert found.num_classes == 100 and found.class_names[99] == "fine 99"
+
+
+def test_an_array_may_lie_by_columns():
+    values = pixels(3, 5)
+    content = python_2_pickle(data=array(values, by_columns=True))
+    np.testing.assert_array_equal(pickle.loads(content, encoding="latin1")["data"], values)
+    np.testing.assert_array_equal(read_pickled_data(content)["data"], values)
 
 
 class Hostile:

@@ -200,6 +200,23 @@ def test_a_page_fits_shows_its_images_and_asks_for_nothing(browser, pages, width
         assert browser.told("Log.entryAdded") == []
 
 
+CAPTIONS = """
+[...document.querySelectorAll(".scroll.table > table > caption > span")]
+  .filter(text => text.checkVisibility() && !text.closest(".facts, td"))
+  .map(text => ({text: text.offsetWidth, table: text.closest("table").offsetWidth,
+    box: text.closest(".scroll").clientWidth, inside: text.closest(".scroll").scrollWidth}))
+"""
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_caption_is_as_wide_as_the_page_lets_it_above_a_narrow_table_too(browser, pages, width):
+    browser.open(pages[1], width, "light")
+    captions = browser.value(CAPTIONS)
+    assert all(one["text"] == min(46 * 16, one["box"]) for one in captions)
+    narrow = [one for one in captions if one["table"] < one["text"]]
+    assert narrow and all(one["inside"] <= one["box"] for one in narrow)
+
+
 BEYOND = """
 [...document.querySelectorAll("table, .card, .plot, pre")].filter(element =>
   element.getBoundingClientRect().right >

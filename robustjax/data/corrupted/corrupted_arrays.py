@@ -7,20 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from robustjax.arguments import kind, require_choice, require_whole
+from robustjax.data.corrupted.benchmark import CORRUPTIONS, SEVERITIES, in_order
 from robustjax.data.dataset import MOST_CLASSES, DataError, Dataset
-
-CORRUPTIONS = (
-    "gaussian_noise", "shot_noise", "impulse_noise",
-    "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
-    "snow", "frost", "fog", "brightness",
-    "contrast", "elastic_transform", "pixelate", "jpeg_compression",
-)  # fmt: skip
-"""The benchmark, in its order: noise, blur, weather, digital."""
-
-FURTHER_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""For validation, not for the benchmark's mean."""
-
-SEVERITIES = 5
+from robustjax.data.image_files import resize_images
 
 _LABELS = "labels.npy"
 LAYOUT = (
@@ -30,13 +19,12 @@ LAYOUT = (
 
 
 @dataclass(frozen=True)
-class CorruptedImages:
+class CorruptedArrays:
     """A folder of corrupted images; an array stays in its file until a severity of it is asked for.
 
     Attributes:
         directory: The folder.
-        names: Of the corruptions that it has: the benchmark's, then the further ones, then any
-            others in the order of the alphabet.
+        names: Of the corruptions that it has, in the order of `in_order`.
         labels: Class of each image of one severity, int32 [N].
     """
 
@@ -44,19 +32,10 @@ class CorruptedImages:
     names: tuple[str, ...]
     labels: np.ndarray
 
-    def dataset(self, name: str, severity: int) -> Dataset:
-        """The images of one corruption at one severity.
-
-        Args:
-            name: One of `names`.
-            severity: 1 to 5.
-
-        Returns:
-            A data set of N images, whose number of classes is one more than the largest label.
-
-        Raises:
-            DataError: If the file is damaged, or does not fit the labels.
-        """
+    def dataset(
+        self, name: str, severity: int, *, examples: int = 0, image_size: int = 0
+    ) -> Dataset:
+        """See `CorruptedImages`; all images, and one class more than the largest label."""
         require_choice("name", name, self.names)
         require_whole("severity", severity, 1, SEVERITIES)
         path = os.path.join(self.directory, f"{name}.npy")
@@ -69,37 +48,29 @@ class CorruptedImages:
             )
         rows = slice((severity - 1) * len(self.labels), severity * len(self.labels))
         num_classes = int(self.labels.max()) + 1
-        return Dataset(f"{name} {severity}", np.array(images[rows]), self.labels, num_classes)
+        title, pixels = f"{name} {severity}", np.array(images[rows])
+        if image_size:
+            pixels = resize_images(pixels, image_size, title)
+        return Dataset(title, pixels, self.labels, num_classes)
 
 
-def open_corrupted_images(directory: str) -> CorruptedImages:
+def open_corrupted_arrays(directory: str, files: Sequence[str]) -> CorruptedArrays:
     """Look which corruptions a folder has, and read the labels. No pickled array is ever read.
 
     Args:
         directory: The folder, see `LAYOUT`. The labels may also be those of one severity alone.
+        files: In it.
 
     Raises:
         DataError: If the folder is not as described, or the labels of two severities differ.
-
-    Source: Benchmarking Neural Network Robustness to Common Corruptions and Perturbations
-        (Hendrycks and Dietterich, 2019).
     """
-    directory = os.path.expanduser(directory)
-    try:
-        files = os.listdir(directory)
-    except OSError as error:
-        raise DataError(
-            f"corruptions={directory} cannot be read: {error.strerror or error}; accepted is "
-            f"{LAYOUT}"
-        ) from error
     found = {file.removesuffix(".npy") for file in files if file.endswith(".npy")}
     found.discard(_LABELS.removesuffix(".npy"))
     if _LABELS not in files or not found:
         missing = _LABELS if _LABELS not in files else "array of images"
         raise DataError(f"corruptions={directory} has no {missing}; accepted is {LAYOUT}")
-    known = [name for name in (*CORRUPTIONS, *FURTHER_CORRUPTIONS) if name in found]
-    names = (*known, *sorted(found.difference(known)))
-    return CorruptedImages(directory, names, _labels(directory, names))
+    names = in_order(found)
+    return CorruptedArrays(directory, names, _labels(directory, names))
 
 
 def _labels(directory: str, names: Sequence[str]) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robustjax.data.corrupted_images import CORRUPTIONS, open_corrupted_images
+from robustjax.data.corrupted import CORRUPTIONS, open_corrupted_images
 from robustjax.data.dataset import DataError
 
 RANDOM = np.random.default_rng(0)
