@@ -19,7 +19,7 @@ H100_FLOPS_PER_SECOND = 198e12
 """Of one H100 in bfloat16: standard training of ResNet-18 with K = 10, 7,760 images/s (README)."""
 
 CPU_FLOPS_PER_SECOND = 454e9
-"""Of two cores of a server's CPU in float32: the same step, 17.79 images/s (benchmarks/RESULTS.md).
+"""Of two cores of a server's CPU in float32: the same step, 17.79 images/s (benchmarks/results).
 
 Small networks reach a fraction of it."""
 
