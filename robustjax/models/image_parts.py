@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 _ENTRIES = 2**21
-"""Of a part: 8 MiB in float32. Fewer than half as many leave a product to one core."""
+"""Of a part: 8 MiB in float32. Half as many would leave a product to one core."""
 
 
 def map_images(
@@ -30,15 +30,18 @@ def map_images(
         return function(images)
     of_part = jax.eval_shape(function, images[:size])
 
+    def put(results: jax.Array, first: jax.Array | int, part: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(results, function(part), first, 0)
+
     def with_part(number: jax.Array, results: jax.Array) -> jax.Array:
-        part = jax.lax.dynamic_slice_in_dim(images, number * size, size)
-        return jax.lax.dynamic_update_slice_in_dim(results, function(part), number * size, 0)
+        first = number * size
+        return put(results, first, jax.lax.dynamic_slice_in_dim(images, first, size))
 
     results = jnp.full((len(images), *of_part.shape[1:]), _first_entry(images), of_part.dtype)
     whole = len(images) // size
     results = jax.lax.fori_loop(0, whole, with_part, results)
     rest = images[whole * size :]
-    return results.at[whole * size :].set(function(rest)) if len(rest) else results
+    return put(results, whole * size, rest) if len(rest) else results
 
 
 def sum_images(
@@ -67,6 +70,7 @@ def sum_images(
         return total + function(*parts)
 
     of_part = jax.eval_shape(function, first[:size], second[:size])
+    # Of an entry that is NaN it is NaN, as the sum is then.
     zero = jnp.minimum(jnp.abs(_first_entry(first)), 0)
     total = jnp.full(of_part.shape, zero, of_part.dtype)
     total = jax.lax.fori_loop(0, whole, with_part, total)
@@ -84,7 +88,7 @@ def _first_entry(images: jax.Array) -> jax.Array:
 
 
 def _size(images: int, entries: int) -> int:
-    """How many images a part has: without a rest if one can be had at no more than half as many."""
+    """How many images a part has: all that fit, or half of them or more if that leaves no rest."""
     most = max(1, _ENTRIES // entries)
     if most >= images:
         return images
