@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -113,8 +114,14 @@ def row_of(run: RunFolder, data_dir: str = "") -> Row:
         "machine": {
             key: results.environment()[key] for key in ("device", "platform", "processor", "cores")
         },
-        "evaluated_with": attacked.about.get("command"),
+        "evaluated_with": _without_places(str(attacked.about.get("command", ""))),
     }
+
+
+def _without_places(command: str) -> str:
+    """A command line without the folders that only one machine has."""
+    words = shlex.split(command)
+    return shlex.join(word for word in words if not word.startswith(("--workdir=", "--data_dir=")))
 
 
 def _evaluations(run: RunFolder, config: TrainConfig) -> tuple[Record, Record]:

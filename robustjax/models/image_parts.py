@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 _ENTRIES = 2**21
-"""Of a part: 8 MiB in float32. Fewer than half as many leave a product to one core."""
+"""Of a part: 8 MiB in float32. Half as many would leave a product to one core."""
 
 
 def map_images(
@@ -28,10 +28,20 @@ def map_images(
     size = _size(len(images), entries)
     if size >= len(images):
         return function(images)
-    parts, rest = _cut(images, size)
-    results = jax.lax.map(function, parts)
-    results = results.reshape(len(parts) * size, *results.shape[2:])
-    return jnp.concatenate([results, function(rest)]) if len(rest) else results
+    of_part = jax.eval_shape(function, images[:size])
+
+    def put(results: jax.Array, first: jax.Array | int, part: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(results, function(part), first, 0)
+
+    def with_part(number: jax.Array, results: jax.Array) -> jax.Array:
+        first = number * size
+        return put(results, first, jax.lax.dynamic_slice_in_dim(images, first, size))
+
+    results = jnp.full((len(images), *of_part.shape[1:]), _first_entry(images), of_part.dtype)
+    whole = len(images) // size
+    results = jax.lax.fori_loop(0, whole, with_part, results)
+    rest = images[whole * size :]
+    return put(results, whole * size, rest) if len(rest) else results
 
 
 def sum_images(
@@ -51,29 +61,37 @@ def sum_images(
     size = _size(len(first), entries)
     if size >= len(first):
         return function(first, second)
-    (parts, rest), (other_parts, other_rest) = _cut(first, size), _cut(second, size)
-    if len(rest):
-        total = function(rest, other_rest)
-    else:
-        total = jnp.zeros_like(jax.eval_shape(function, parts[0], other_parts[0]))
+    whole = len(first) // size
 
-    def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        return total + function(*part), None
+    def with_part(number: jax.Array, total: jax.Array) -> jax.Array:
+        parts = (
+            jax.lax.dynamic_slice_in_dim(rows, number * size, size) for rows in (first, second)
+        )
+        return total + function(*parts)
 
-    return jax.lax.scan(add, total, (parts, other_parts))[0]
+    of_part = jax.eval_shape(function, first[:size], second[:size])
+    # Of an entry that is NaN it is NaN, as the sum is then.
+    zero = jnp.minimum(jnp.abs(_first_entry(first)), 0)
+    total = jnp.full(of_part.shape, zero, of_part.dtype)
+    total = jax.lax.fori_loop(0, whole, with_part, total)
+    rest = first[whole * size :], second[whole * size :]
+    return total + function(*rest) if len(rest[0]) else total
+
+
+def _first_entry(images: jax.Array) -> jax.Array:
+    """What a loop's results begin as, in place of a constant.
+
+    Constants of one shape are one to XLA. It copies it for every loop of a program, before any of
+    them has begun: the results of all layers would be in memory at once.
+    """
+    return jax.lax.stop_gradient(images[(0,) * images.ndim])
 
 
 def _size(images: int, entries: int) -> int:
-    """How many images a part has: without a rest if one can be had at no more than half as many."""
+    """How many images a part has: all that fit, or half of them or more if that leaves no rest."""
     most = max(1, _ENTRIES // entries)
     if most >= images:
         return images
     divisors = (size for size in range(most, 0, -1) if images % size == 0)
     size = next(divisors)
     return size if 2 * size >= most else most
-
-
-def _cut(rows: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """Parts [P, size, ...], and the rows that are left."""
-    whole = len(rows) // size * size
-    return rows[:whole].reshape(-1, size, *rows.shape[1:]), rows[whole:]

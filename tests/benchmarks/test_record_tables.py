@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,7 +44,11 @@ def record(attack, correct, seconds=1.0, **settings):
         accuracy=float(correct.mean()),
         interval=wilson_interval(int(correct.sum()), len(correct)),
         correct=correct,
-        about={"attack_seconds": seconds, "command": "it", "seed": 0},
+        about={
+            "attack_seconds": seconds,
+            "command": "evaluate.py --workdir=/a --attacks=x",
+            "seed": 0,
+        },
     )
 
 
@@ -81,6 +86,8 @@ def test_a_row_is_what_the_run_recorded(trained, tmp_path):
     # 64 images, three gradients for the image at two passes, and three passes of the outer loss.
     assert row["flops"] == pytest.approx(64 * 9 * flops.forward("digits_cnn", (8, 8, 1)))
 
+    assert row["evaluated_with"] == "evaluate.py --attacks=x"
+
     record_table.write(tmp_path, row, run)
     found = record_table.read(tmp_path)
     assert found == [row]
@@ -93,6 +100,16 @@ def test_a_row_is_what_the_run_recorded(trained, tmp_path):
         "25.0 (4.6 to 69.9)",
     ]
     assert "PFLOP" in header
+
+
+def test_the_readme_has_the_table_of_the_committed_rows():
+    root = Path(__file__).parents[2]
+    _, _, rest = (root / "README.md").read_text().partition("record_table --output=")
+    folder, _, rest = rest.partition(" -->")
+    rows = record_table.read(root / folder)
+    assert rest.partition("<!--")[0].strip() == record_table.markdown(rows)
+    for row in rows:
+        assert (root / folder / f"{row['name']}.flags").exists()
 
 
 def test_no_row_without_both_evaluations(trained):
