@@ -783,7 +783,7 @@ lines = st.sampled_from(LINES) | st.text(max_size=8) | texts.map("--beta={}".for
 
 @st.composite
 def flag_file(draw):
-    content = "\n".join(draw(st.lists(lines, max_size=5))).encode(errors="surrogateescape")
+    content = "\n".join(draw(st.lists(lines, max_size=5))).encode(errors="surrogatepass")
     return draw(damaged(content)) if draw(st.integers(0, 3)) == 0 else content
 
 

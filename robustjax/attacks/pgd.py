@@ -253,7 +253,7 @@ def pgd(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from robustjax.attacks import SPARSITY, ThreatModel
+      >>> from robustjax.attacks import ThreatModel
       >>> images, labels = jnp.full((1, 1, 2, 1), 0.55), jnp.array([0])
       >>> threat = ThreatModel("linf", epsilon=0.1)
       >>> network = lambda x: (x.reshape(len(x), -1) - 0.5) @ jnp.array([[1.0, -1.0], [0.0, 0.0]])

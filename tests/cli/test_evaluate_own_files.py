@@ -199,7 +199,7 @@ def test_images_of_other_data_or_another_seed_are_kept(launch, folder):
     ]  # fmt: skip
     code, printed = launch(verify, workdir)
     assert code == 0 and printed.out.count("  holds") == 2
-    assert "pgd-1.2.npz: images of another --data_dir were attacked; not looked at" in printed.out
+    assert "pgd-1.2.npz: other images were attacked, of another --data_dir" in printed.out
     code, printed = launch(verify, workdir, f"--data_dir={other}", "--images=pgd-1.2.npz")
     assert code == 0 and printed.out.count("  holds") == 1
     code, printed = launch(verify, workdir, "--epsilon=8")

@@ -193,7 +193,7 @@ def _check_flags() -> None:
     if values.protocol:
         fixed = ("attacks", "epsilon", "epsilons", "step_size", "start", "success")
         for name in fixed:
-            if values[name].value is not None:
+            if values[name].present:
                 raise UserError(
                     f"--{name}: --protocol={values.protocol} says what it is; give one of the two"
                 )
