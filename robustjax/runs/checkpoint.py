@@ -74,7 +74,7 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         folder = Path(directory)
         in_bucket = "://" in os.fspath(folder)
-        self._directory = folder if in_bucket else folder.absolute()
+        self._directory = folder if in_bucket else Path(os.path.abspath(folder))
         self._keep_best = keep_best
         self._report = report
         self._metrics: dict[int, float | None] = {}
