@@ -145,6 +145,35 @@ def test_one_gradient_alone_does_not_compute_the_other():
     assert max(convolutions(0), convolutions(1)) < convolutions((0, 1))
 
 
+@pytest.mark.parametrize(
+    ("wanted", "images", "size", "stride", "channels", "is_xla"),
+    [
+        ("outputs", 2, 3, 2, 32, False),
+        ("outputs", 2, 3, 2, 31, True),
+        ("kernel", 8, 3, 1, 16, False),  # 8 · 32² · 9 · 16 taps, more than 2²⁰
+        ("kernel", 4, 3, 1, 16, True),
+        ("kernel", 1, 1, 1, 16, False),
+        ("kernel", 8, 5, 1, 16, True),
+    ],
+)
+def test_xla_s_convolutions_are_left_where_they_are_slower(
+    wanted, images, size, stride, channels, is_xla
+):
+    side = size // 2
+    inputs, kernel = jnp.ones((images, 32, 32, channels)), jnp.ones((size, size, channels, 16))
+
+    def outputs(kernel):
+        return convolve(inputs, kernel, stride, ((side, side), (side, side)))
+
+    def gradient(cotangent):
+        return jax.vjp(outputs, kernel)[1](cotangent)
+
+    # The outputs are not computed for the gradient: it is linear in the kernel.
+    program = jax.jit(outputs).lower(kernel) if wanted == "outputs" else None
+    program = program or jax.jit(gradient).lower(outputs(kernel))
+    assert ("convolution(" in program.compile().as_text()) == is_xla
+
+
 def test_no_gradient_of_no_outputs():
     inputs, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
     gradients = jax.grad(

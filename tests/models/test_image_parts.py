@@ -21,7 +21,7 @@ from robustjax.models import image_parts
 def test_sizes(images, at_most, sizes, monkeypatch):
     entries = 10
     monkeypatch.setattr(image_parts, "_ENTRIES", at_most * entries)
-    rows = jnp.arange(images * 2.0).reshape(images, 2)
+    rows = 1 + jnp.arange(images * 2.0).reshape(images, 2)
     seen = set()
 
     def doubled(part):
