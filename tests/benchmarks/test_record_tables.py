@@ -73,6 +73,9 @@ def run_with(workdir, *records):
 def test_a_row_is_what_the_run_recorded(trained, tmp_path):
     run = run_with(
         trained,
+        dataclasses.replace(
+            record("clean", [0, 0, 0, 0]), checkpoint={**CHECKPOINT, "digest": "e"}
+        ),
         record("clean", [1, 1, 1, 0]),
         record("clean", [1, 0]),
         autoattack([1, 0]),
@@ -121,6 +124,18 @@ def test_no_row_of_an_unfinished_training(trained):
     run = run_with(trained, record("clean", [1]), autoattack([1]))
     with pytest.raises(ValueError, match="0 of 1 epochs"):
         record_table.row_of(dataclasses.replace(run, rows=()))
+
+
+def test_rows_are_sorted_by_data_and_then_the_most_robust_first(tmp_path):
+    for name, dataset, epsilon, accuracy in (
+        ("a", "mnist", 0.3, 0.5),
+        ("b", "mnist", 0.3, 0.7),
+        ("c", "mnist", 0.1, 0.6),
+        ("d", "digits", 0.3, 0.1),
+    ):
+        row = {"name": name, "dataset": dataset, "epsilon": epsilon, "autoattack": accuracy}
+        (tmp_path / f"{name}.json").write_text(json.dumps(row))
+    assert [row["name"] for row in record_table.read(tmp_path)] == ["d", "c", "b", "a"]
 
 
 def test_no_rows_are_an_error(tmp_path):

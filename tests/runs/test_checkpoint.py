@@ -54,6 +54,16 @@ def test_without_a_metric_the_latest_is_the_best(tmp_path):
         assert checkpoints.restore_raw(best=False).step == 3
 
 
+def test_a_relative_folder_is_that_of_the_beginning(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Checkpoints("run", keep_best=False) as checkpoints:
+        monkeypatch.chdir("elsewhere")
+        checkpoints.save(1, state(1), {})
+    with Checkpoints(tmp_path / "run", keep_best=False) as checkpoints:
+        assert checkpoints.steps() == [1]
+
+
 def test_a_checkpoint_without_a_metric_never_displaces_the_best(tmp_path):
     with Checkpoints(tmp_path, keep_best=True) as checkpoints:
         for step, metric in ((1, 0.5), (2, None), (3, None), (4, 0.1)):
