@@ -75,6 +75,12 @@ class TrainConfig:
         "size of a step of the inner attack; the larger of epsilon/10 and 2 epsilon/K if not given",
         "attack",
     )
+    sparsity: float | None = _option(
+        None,
+        "with --norm=l1: the share of an image's numbers that a step of the inner attack moves; "
+        "0.02 if not given",
+        "attack",
+    )
     epsilon_warmup_epochs: float = _option(
         0.0, "epochs over which epsilon and the step size rise linearly from 0", "attack"
     )
@@ -324,6 +330,13 @@ class TrainConfig:
             value = tuple(map(plain, value)) if isinstance(value, tuple) else plain(value)
             object.__setattr__(self, field.name, value)
             check_option(field, option_types()[field.name], value)
+        if self.sparsity is not None:
+            require(self.sparsity <= 1, "sparsity", self.sparsity, "0 to 1")
+            if self.norm != "l1":
+                raise UserError(
+                    f"sparsity={self.sparsity:g} with norm={self.norm}: accepted is norm=l1 alone, "
+                    "where a step moves that share of an image's numbers"
+                )
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
         for factor in self.decay_factors:
             require(factor > 0, "decay_factors", factor, "more than 0")

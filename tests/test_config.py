@@ -67,6 +67,8 @@ def test_a_wrong_number_names_the_flag():
         ("--steps=3000000000", "steps=3000000000: accepted are whole numbers"),
         ("--cpu_devices=100000", "cpu_devices=100000: accepted are whole numbers, 0 to 1024"),
         ("--classes=3.5,4", "classes=3.5: accepted are whole numbers"),
+        ("--sparsity=0.1", "sparsity=0.1 with norm=linf: accepted is norm=l1 alone"),
+        ("--sparsity=1.5", "sparsity=1.5: accepted are 0 to 1"),
         ("--steps_schedule=0.5", "steps_schedule=0.5: accepted are whole numbers"),
         ("--steps_schedule=1,2.5@3", "steps_schedule=2.5: accepted are whole numbers"),
         ("--epsilon_schedule=nan", "epsilon_schedule='nan': accepted are"),

@@ -95,6 +95,7 @@ class Inner(NamedTuple):
       steps: the largest number of gradient steps, K.
       budget: int32, the steps to take at this moment, at most `steps`; traced. None: `steps`.
       step_size: the size of one step, in units of the images; traced.
+      sparsity: the share of an image's numbers that a step moves under "l1", see `attacks.pgd`.
       scalars: the method's numeric hyper-parameters at this step; traced.
       memory: what the method remembers of these examples, leaves [B, ...].
       independent_rows: whether `logits_fn` treats every image by itself, see `attacks.pgd`.
@@ -116,6 +117,7 @@ class Inner(NamedTuple):
     budget: jax.Array | None = None
     independent_rows: bool = False
     early_stop: str = ""
+    sparsity: float | None = None
 
     def pgd(
         self,
@@ -134,7 +136,8 @@ class Inner(NamedTuple):
             budget = self.budget
         elif self.budget is not None:
             budget = jnp.minimum(budget, self.budget)
-        settings = {"steps": self.steps, "step_size": self.step_size, **options}
+        own = {name: getattr(self, name) for name in ("steps", "step_size", "sparsity")}
+        settings = {**own, **options}
         independent_rows = settings.pop("independent_rows", self.independent_rows)
         attack = functools.partial(
             attacks.pgd,

@@ -190,6 +190,7 @@ def create_experiment(config: TrainConfig, *, pretrained: PyTree = None) -> Expe
         settings=StepSettings(
             norm=config.norm,
             attack_steps=config.steps,
+            sparsity=config.sparsity,
             augmentation=augmentation,
             batch_norm=config.batch_norm,
             ema_decay=config.ema_decay,

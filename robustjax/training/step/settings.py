@@ -12,6 +12,7 @@ class StepSettings:
     Attributes:
       norm: the norm of the threat model.
       attack_steps: the inner maximisation's largest number of steps.
+      sparsity: of a step of that attack under "l1", see `methods.Inner`.
       augmentation: what happens to the images on the device before anything else.
       batch_norm: "global" averages the statistics of a forward pass over all devices, "per_device"
         normalises each device's share by itself and averages the running statistics after the step.
@@ -40,6 +41,7 @@ class StepSettings:
     microbatch: int = 0
     remat: bool = False
     early_stop: str = ""
+    sparsity: float | None = None
 
     @property
     def soft_labels(self) -> bool:

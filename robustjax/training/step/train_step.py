@@ -117,6 +117,7 @@ class _Stages:
             threat=ThreatModel(self.settings.norm, scalars["epsilon"]),
             steps=self.settings.attack_steps,
             step_size=scalars["step_size"],
+            sparsity=self.settings.sparsity,
             scalars=scalars,
             memory=jax.tree.map(lambda memory: memory[rows], state.memory),
             budget=None if steps is None else steps.astype(jnp.int32),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from robustjax import data, methods, parallel
+from robustjax.attacks.threat_model import SPARSITY
 from robustjax.config import TrainConfig
 from robustjax.methods import Method, Objective, Perturbation
 from robustjax.training import (
@@ -252,6 +253,24 @@ def test_k_follows_a_schedule_without_recompiling():
     for steps in (0, 1, 2):
         state, *_ = run(method, settings(), {"steps": float(steps)})
         assert float(state.totals.backward_passes) == steps * BATCH
+
+
+@pytest.mark.parametrize(("sparsity", "moved"), [(None, 1), (0.25, 4), (0.5, 8)])
+def test_a_step_under_l1_moves_the_share_that_is_asked_for(sparsity, moved):
+    def watch(inner):
+        found = inner.pgd(loss="cross_entropy", steps=1, start="clean")
+        return {**inner.memory, "images": found.images - inner.batch.images}
+
+    state, *_ = run(watching_method(watch), settings(norm="l1", sparsity=sparsity))
+    counts = np.count_nonzero(state.memory["images"], axis=(1, 2, 3))
+    np.testing.assert_array_equal(counts, moved)  # None is 2 %, of 16 numbers less than one.
+
+
+def test_the_option_sparsity_reaches_the_step():
+    config = TrainConfig(method="standard", model="digits_cnn", norm="l1", sparsity=0.1)
+    assert create_experiment(config).settings.sparsity == 0.1
+    option = next(field for field in dataclasses.fields(config) if field.name == "sparsity")
+    assert f"{SPARSITY} if not given" in option.metadata["help"]
 
 
 def test_what_becomes_of_rows_that_have_stopped_may_change_at_a_resume():
