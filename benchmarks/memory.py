@@ -192,7 +192,7 @@ def _arguments(experiment: Experiment, devices: int) -> tuple[Any, ...]:
         (jax.eval_shape(experiment.initial_state), batch),
     )
     scalars = {name: np.float32(value) for name, value in experiment.scalars_at(0).items()}
-    return (*mapped, scalars, jax.random.key(experiment.config.seed))
+    return (*mapped, scalars, jax.eval_shape(lambda: jax.random.key(experiment.config.seed)))
 
 
 def _side(compiled: CompiledStep) -> Side:

@@ -1,4 +1,4 @@
-"""The train step compiled for TPU slices that are not there, and what the compiler says of it."""
+"""The train step compiled for chips that are not there, and what the compiler says of it."""
 
 import importlib.metadata
 import importlib.util
@@ -25,18 +25,19 @@ from robustjax.files import require_writable
 from robustjax.training.step import microbatch
 
 DESCRIPTION = """\
-Compiles the train step for TPU slices that are not there: memory, arithmetic, sums, seconds.
+Compiles the train step for TPUs and GPUs that are not there: memory, arithmetic, sums, seconds.
 
   python -m benchmarks pods --output=pods.json
   python -m benchmarks pods --targets=v4-256,v5e-256 --methods=fat_trades --output=pods.json
+  python -m benchmarks pods --targets=h100-1,h100-8 --output=pods.json
   python -m benchmarks pods --table --output=pods.json       prints what is there
   python -m benchmarks pods --rehearse                       one small network
 
-libtpu (the extra "tpu") brings the compiler, and compiles for a slice of any size without a TPU.
-The step is the library's own, mapped over the slice's devices as training maps it. Nothing is run:
-there is no time of a step here but the least that its arithmetic allows. All figures are of one
-chip. A slice's name counts cores on v4 and v5p, two a chip: v4-256 has 128 chips, which are 128
-devices in JAX.
+The extra "tpu" brings the compiler for TPU slices of any size, the extra "cuda" that for machines
+of H100s; neither needs the device. The step is the library's own, mapped over the devices as
+training maps it. Nothing is run: there is no time of a step here but the least that its arithmetic
+allows. All figures are of one chip. A slice's name counts cores on v4 and v5p, two a chip: v4-256
+has 128 chips, which are 128 devices in JAX. h100-8 is a machine of eight GPUs.
 
 Each step is compiled in a process of its own, in minutes, and its row is written at once; the same
 command compiles what is missing, and tries again what failed."""
@@ -62,9 +63,10 @@ REHEARSAL = {
 
 def define_flags() -> None:
     """Defines the flags of this benchmark."""
-    flags.DEFINE_bool("rehearse", False, "one small step for v5e-4, in place of what is asked for")
+    text = "one small step in place of what is asked for; for v5e-4 unless --targets says another"
+    flags.DEFINE_bool("rehearse", False, text)
     flags.DEFINE_bool("table", False, "print the table of what lies in --output; compile nothing")
-    flags.DEFINE_list("targets", ["v4-256"], f"slices, such as {', '.join(_EXAMPLES)}")
+    flags.DEFINE_list("targets", ["v4-256"], f"such as {', '.join(_EXAMPLES)}")
     flags.DEFINE_list("models", ["wide_resnet_34_10"], "networks")
     flags.DEFINE_list("methods", ["trades"], f"any of {', '.join(steps.STEPS_OF_METHODS)}")
     flags.DEFINE_list("precision", ["bfloat16"], f"any of {', '.join(steps.PRECISIONS)}")
@@ -81,7 +83,7 @@ def define_flags() -> None:
     flags.DEFINE_string("output", "", "a JSON file for the results; none if not given")
 
 
-_EXAMPLES = ("v4-8", "v4-256", "v4-2048", "v5e-16", "v5e-256", "v5p-8", "v6e-8")
+_EXAMPLES = ("v4-8", "v4-256", "v4-2048", "v5e-16", "v5e-256", "v5p-8", "v6e-8", "h100-8")
 
 
 def main() -> None:
@@ -89,7 +91,8 @@ def main() -> None:
     values = flags.FLAGS
     if values.rehearse:
         for name, value in REHEARSAL.items():
-            values[name].value = value
+            if name != "targets" or not values[name].present:
+                values[name].value = value
     known = read(values.output)
     if values.table:
         if not known:
@@ -97,8 +100,9 @@ def main() -> None:
         print(report.markdown(known))
         return
     wanted = _wanted()
-    _require_libtpu()
-    # Where libtpu is installed JAX would look for a TPU.
+    for target in values.targets:
+        _require_compiler(targets.parse(target))
+    # Where a compiler is installed JAX would look for its device.
     jax.config.update("jax_platforms", "cpu")
     if values.output:
         require_writable(Path(values.output).absolute().parent, f"--output={values.output}")
@@ -190,7 +194,7 @@ def _wanted() -> list[Row]:
                 **chosen,
                 "steps": values.steps,
                 "image_size": values.image_size,
-                "versions": versions(),
+                "versions": versions(target),
             }
         )
     return found
@@ -206,9 +210,9 @@ def _batches(given: Sequence[str]) -> list[int]:
     return sizes
 
 
-def versions() -> dict[str, str]:
-    """Of what makes the program: another version's row is another row."""
-    packages = ("jax", "jaxlib", "libtpu")
+def versions(target: targets.Target) -> dict[str, str]:
+    """Of what makes its program: another version's row is another row."""
+    packages = ("jax", "jaxlib", *target.packages)
     return {name: importlib.metadata.version(name) for name in packages if _installed(name)}
 
 
@@ -216,11 +220,12 @@ def _installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def _require_libtpu() -> None:
-    if not _installed("libtpu"):
+def _require_compiler(target: targets.Target) -> None:
+    if not any(map(_installed, target.packages)):
+        names = " or ".join(target.packages)
         raise UserError(
-            "libtpu is not installed, which has the compiler for TPUs: pip install "
-            "'robustjax[tpu]', or make install EXTRAS=test,tpu"
+            f"--targets={target.name}: {names} is not installed, which has the compiler: pip "
+            f"install 'robustjax[{target.compiler}]', or make install EXTRAS=test,{target.compiler}"
         )
 
 

@@ -32,6 +32,7 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _WINDOW = re.compile(r"window=\{size=([\dx]+)")
 _LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
+_CUDNN = re.compile(r'custom_call_target="__cudnn\$conv(\w+)"')
 _CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
 _NO_MEMORY = ("tuple", "get-tuple-element", "bitcast", "parameter", "constant", "while", "-start")
 
@@ -286,7 +287,8 @@ def _numbers(text: str | None) -> tuple[int, ...]:
 
 def _product(instruction: _Instruction, shapes: dict[str, list[Shape]]) -> Product | None:
     """The product that an instruction computes, if it does."""
-    if instruction.kind not in ("convolution", "dot"):
+    cudnn = _CUDNN.search(instruction.rest) if instruction.kind == "custom-call" else None
+    if cudnn is None and instruction.kind not in ("convolution", "dot"):
         return None
     left, right = (_operand(instruction, shapes, number) for number in range(2))
     result = shapes[instruction.name][0]
@@ -300,9 +302,13 @@ def _product(instruction: _Instruction, shapes: dict[str, list[Shape]]) -> Produ
     assert labels is not None, instruction.rest
     window = _WINDOW.search(instruction.rest)
     taps = math.prod(int(size) for size in window[1].split("x")) if window else 1
-    contracted = right.sizes[labels[2].index("i")]
-    features = right.sizes[labels[2].index("o")]
-    return Product(2 * math.prod(result.sizes) * contracted * taps, contracted, taps, features)
+    # cuDNN's gradients are labelled as the convolution that they are of.
+    direction = cudnn[1] if cudnn else "Forward"
+    kernel = result if direction == "BackwardFilter" else right
+    outputs = {"BackwardInput": left, "BackwardFilter": right}.get(direction, result)
+    contracted = kernel.sizes[labels[2].index("i")]
+    features = kernel.sizes[labels[2].index("o")]
+    return Product(2 * math.prod(outputs.sizes) * contracted * taps, contracted, taps, features)
 
 
 def _operand(instruction: _Instruction, shapes: dict[str, list[Shape]], number: int) -> Shape:

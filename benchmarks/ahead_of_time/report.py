@@ -12,7 +12,7 @@ from benchmarks.ahead_of_time.targets import Target
 MEBIBYTE = 2**20
 
 HEADER = (
-    "slice", "chips", "network", "method", "precision", "images a chip", "options",
+    "target", "chips", "network", "method", "precision", "images a chip", "options",
     "temporaries, MiB", "peak", "of the memory", "TFLOP", "of the floor", "tiles filled, %",
     "least ms", "tensors filled, %", "summed, MB", "compiling s",
 )  # fmt: skip
@@ -26,6 +26,7 @@ def entries(row: Row) -> list[str]:
         reason = row.get("failed") or f"does not fit: {row['does_not_fit']}"
         return [*first, reason, *["-"] * (len(HEADER) - len(first) - 1)]
     alone, folded = (row["flops"] / row[name] for name in ("tile_flops", "folded_tile_flops"))
+    filled = f"{100 * alone:.0f} to {100 * folded:.0f}" if target.chip.matrix_unit else "-"
     return [
         *first,
         f"{row['temporary_bytes'] / MEBIBYTE:.0f}",
@@ -33,7 +34,7 @@ def entries(row: Row) -> list[str]:
         f"{100 * row['peak_bytes'] / target.chip.memory_bytes:.1f} %",
         f"{row['flops'] / 1e12:.4g}",
         f"{row['flops'] / floor(row):.2f}",
-        f"{100 * alone:.0f} to {100 * folded:.0f}",
+        filled,
         f"{1e3 * row['folded_tile_flops'] / (target.chip.tera_flops * 1e12):.3g}",
         f"{100 * row['written_bytes'] / row['padded_bytes']:.0f}",
         f"{row['summed_bytes'] / 1e6:.3g}",
@@ -96,7 +97,7 @@ def markdown(rows: Sequence[Row]) -> str:
                 ]
             )
     if fits:
-        header = ("slice", "network", "method", "precision", "options", "MiB an image", "fit")
+        header = ("target", "network", "method", "precision", "options", "MiB an image", "fit")
         parts += ["Images that a chip's memory holds, by the line through two batches:"]
         parts += [table.markdown(header, fits)]
     parts += ["Of a matrix unit's tiles a 3×3 convolution between as many channels fills:"]
@@ -109,7 +110,7 @@ _CHANNELS = (16, 32, 64, 160, 320, 640)
 
 def channel_table() -> tuple[tuple[str, ...], list[list[str]]]:
     """How much of a matrix unit's tiles the convolutions of the networks fill: header and rows."""
-    units = sorted({chip.matrix_unit for chip in targets.CHIPS.values()})
+    units = sorted({chip.matrix_unit for chip in targets.CHIPS.values()} - {0})
     header = ["channels"]
     for unit in units:
         header += [f"{unit} × {unit}, %", "with the taps in one sum, %"]

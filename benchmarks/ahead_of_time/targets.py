@@ -1,11 +1,14 @@
-"""TPU slices by the names under which they are rented, and what one of their chips is.
+"""TPU slices by the names under which they are rented, machines of GPUs, and what one chip is.
 
-A name's number counts TensorCores on v4 and v5p, two a chip, and chips on v5e and v6e. JAX has one
-device a chip on all of them, if v4's cores are asked for together ("megacore").
+A slice's number counts TensorCores on v4 and v5p, two a chip, and chips on v5e and v6e; a machine's
+counts GPUs. JAX has one device a chip on all of them, if v4's cores are asked for together
+("megacore").
 """
 
 import dataclasses
 import math
+from pathlib import Path
+from typing import Any
 
 from robustjax.arguments import did_you_mean
 from robustjax.errors import UserError
@@ -15,14 +18,16 @@ GIBIBYTE = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One chip of a generation, as Google's specification has it.
+    """One chip of a generation, as its maker's specification has it.
 
     Attributes:
       cores_in_name: by how much a slice's number is larger than its chips.
       memory_gib: of a chip's memory.
       tera_flops: operations per second in bfloat16, in 10^12.
-      matrix_unit: rows and columns of its matrix units.
+      matrix_unit: rows and columns of its matrix units; 0 where they are so small that next to
+        nothing is lost in them.
       options: for libtpu, beside the topology.
+      gpu: the file with XLA's description of it; "" of a TPU.
     """
 
     cores_in_name: int
@@ -30,6 +35,7 @@ class Chip:
     tera_flops: float
     matrix_unit: int = 128
     options: tuple[tuple[str, str], ...] = ()
+    gpu: str = ""
 
     @property
     def memory_bytes(self) -> int:
@@ -42,6 +48,7 @@ CHIPS = {
     "v5e": Chip(1, 16, 197),
     "v5p": Chip(2, 95, 459),
     "v6e": Chip(1, 32, 918, matrix_unit=256),
+    "h100": Chip(1, 84_942_979_072 / GIBIBYTE, 989, matrix_unit=0, gpu="h100.txtpb"),
 }
 """Generation -> its chip."""
 
@@ -50,16 +57,18 @@ _SHAPES = {
     "v5e": ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
     "v5p": ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16"),
     "v6e": ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
+    # Machines, their processes, and the GPUs of each.
+    "h100": ("1x1x1", "1x1x2", "1x1x4", "1x1x8"),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A slice.
+    """A slice, or a machine of GPUs.
 
     Attributes:
       name: e.g. "v4-256".
-      topology: libtpu's name of it, e.g. "v4:4x4x8".
+      topology: the compiler's name of it, e.g. "v4:4x4x8".
       chips: how many it has, and devices in JAX.
       chip: one of them.
     """
@@ -68,6 +77,28 @@ class Target:
     topology: str
     chips: int
     chip: Chip
+
+    @property
+    def compiler(self) -> str:
+        """What compiles for it, as `pip install 'robustjax[...]'` has it: "tpu" or "cuda"."""
+        return "cuda" if self.chip.gpu else "tpu"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages with that compiler, of which one is enough."""
+        return ("jax_cuda12_plugin", "jax_cuda13_plugin") if self.chip.gpu else ("libtpu",)
+
+    def description(self) -> dict[str, Any]:
+        """The arguments of `jax.experimental.topologies.get_topology_desc`."""
+        if not self.chip.gpu:
+            return {
+                "platform": "tpu", "topology_name": self.topology, **dict(self.chip.options),
+            }  # fmt: skip
+        described = Path(__file__).with_name(self.chip.gpu).read_text(encoding="utf-8")
+        _, shape = self.topology.split(":")
+        return {
+            "platform": "cuda", "topology_name": "", "topology": shape, "target_config": described,
+        }  # fmt: skip
 
 
 def _slices() -> dict[str, Target]:
@@ -86,7 +117,7 @@ TARGETS = _slices()
 
 
 def parse(name: str) -> Target:
-    """The slice of a name.
+    """The slice or machine of a name.
 
     Raises:
       UserError: there is none of this name.

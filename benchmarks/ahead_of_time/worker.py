@@ -1,4 +1,4 @@
-"""`python -m benchmarks.ahead_of_time.worker JSON`: compiles one train step for one slice.
+"""`python -m benchmarks.ahead_of_time.worker JSON`: compiles one train step for one target.
 
 Prints one line of JSON. `benchmarks.pods` starts it: some compilers end the process that they run
 in, and one libtpu at a time may be loaded.
@@ -31,16 +31,14 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
     """Compiles the step of a task.
 
     Args:
-      task: "target", a slice's name; "config", fields of TrainConfig whose batch size is that of
-        the whole slice; "image_size"; "program", a path for the program's text, or "".
+      task: "target", its name; "config", fields of TrainConfig whose batch size is that of all its
+        chips; "image_size"; "program", a path for the program's text, or "".
 
     Returns:
       Seconds and bytes per chip, and the counts of `program.Summary`.
     """
     target = targets.parse(task["target"])
-    topology = topologies.get_topology_desc(
-        platform="tpu", topology_name=target.topology, **dict(target.chip.options)
-    )
+    topology = topologies.get_topology_desc(**target.description())
     config = TrainConfig(**task["config"])
     started = time.monotonic()
     lowered, flops, _ = memory.lower_step(config, task["image_size"], topology.devices)
@@ -58,7 +56,7 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
         "lowering_seconds": lowered_at - started,
         "compiling_seconds": finished - lowered_at,
         "peak_resident_bytes": resident,
-        **dataclasses.asdict(program.summarise(text, target.chip.matrix_unit)),
+        **dataclasses.asdict(program.summarise(text, target.chip.matrix_unit or 1)),
     }
 
 

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
         ("v5e-16", "v5e:4x4", 16),
         ("v5e-256", "v5e:16x16", 256),
         ("v5p-8", "v5p:2x2x1", 4),
+        ("h100-8", "h100:1x1x8", 8),
     ],
 )
 def test_a_slice_s_name_counts_cores_or_chips(name, topology, chips):
@@ -118,6 +119,25 @@ def test_a_tpu_s_program_is_counted_with_the_turns_of_its_loops():
     assert found.converted_bytes == cast
     assert found.copied_bytes == copy
     assert found.unknown_loops == 0
+
+
+# A convolution of cuDNN, then its gradients, which are labelled as the convolution is.
+CUDNN = """\
+ENTRY %main (x: bf16[2,8,8,16], k: bf16[32,3,3,16], y: bf16[2,4,4,32]) -> bf16[32,3,3,16] {
+  %x = bf16[2,8,8,16]{3,2,1,0} parameter(0)
+  %k = bf16[32,3,3,16]{3,2,1,0} parameter(1)
+  %y = bf16[2,4,4,32]{3,2,1,0} parameter(2)
+  %forward = (bf16[2,4,4,32]{3,2,1,0}, u8[0]{0}) custom-call(%x, %k), window={size=3x3 stride=2x2 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convForward"
+  %inputs = (bf16[2,8,8,16]{3,2,1,0}, u8[0]{0}) custom-call(%y, %k), window={size=3x3 stride=2x2 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardInput"
+  %filter = (bf16[32,3,3,16]{3,2,1,0}, u8[0]{0}) custom-call(%x, %y), window={size=3x3 stride=2x2 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardFilter"
+  ROOT %other = bf16[32,3,3,16]{3,2,1,0} custom-call(%filter), custom_call_target="Sharding"
+}
+"""  # noqa: E501
+
+
+def test_a_gpu_s_convolutions_cost_the_same_in_each_direction():
+    outputs, sums = 2 * 4 * 4 * 32, 9 * 16
+    assert program.summarise(CUDNN).flops == 3 * 2 * outputs * sums
 
 
 def test_a_loop_of_unknown_length_is_said():
@@ -220,6 +240,15 @@ def test_a_row_says_what_is_known_of_a_chip():
     assert cells["summed, MB"] == "176"
 
 
+def test_of_a_gpu_no_tiles_are_said():
+    row = task(target="h100-8") | FOUND | {"folded_tile_flops": 1e13}
+    cells = dict(zip(report.HEADER, report.entries(row), strict=True))
+    assert cells["tiles filled, %"] == "-"
+    # 1e13 at 989 TFLOP/s.
+    assert cells["least ms"] == "10.1"
+    assert not any("0 × 0" in heading for heading in report.channel_table()[0])
+
+
 def test_the_largest_batch_is_where_the_line_meets_the_memory():
     target = targets.parse("v5e-16")
     rows = [task(batch_per_chip=size, peak_bytes=2**30 + size * 2**20) for size in (32, 128, 64)]
@@ -300,16 +329,33 @@ def test_the_command_prints_the_table_of_a_file(tmp_path):
     assert "| v5e-16 |" in printed and "wide_resnet_34_10" in printed
 
 
+def needs(package):
+    missing = importlib.util.find_spec(package) is None
+    return pytest.mark.skipif(missing, reason=f"needs {package}")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
-def test_a_small_step_is_compiled_for_a_slice_that_is_not_there(tmp_path):
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("v5e-4", marks=needs("libtpu")),
+        pytest.param("h100-2", marks=needs("jax_cuda12_plugin")),
+    ],
+)
+def test_a_small_step_is_compiled_for_chips_that_are_not_there(tmp_path, target):
     path = tmp_path / "pods.json"
-    run("--rehearse", f"--output={path}", check=True)
+    run("--rehearse", f"--targets={target}", f"--output={path}", check=True)
     (row,) = json.loads(path.read_text())["rows"]
     assert row["unknown_loops"] == 0
     assert row["sums_in_loops"] == 0
     assert row["flops"] / steps.floor(row) == pytest.approx(1.2, abs=0.2)
     # Nothing is compiled twice.
     before = path.read_bytes()
-    run("--rehearse", f"--output={path}", check=True)
+    run("--rehearse", f"--targets={target}", f"--output={path}", check=True)
     assert path.read_bytes() == before
+
+
+def test_a_compiler_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.setattr(pods, "_installed", lambda name: False)
+    with pytest.raises(UserError, match=r"--targets=h100-2: .*'robustjax\[cuda\]'"):
+        pods._require_compiler(targets.parse("h100-2"))

@@ -28,6 +28,7 @@ import numpy as np
 
 from robustjax import platforms
 from robustjax.attacks.engine import captured_arrays, compaction, cpu
+from robustjax.attacks.engine.casts import cast_before
 from robustjax.attacks.engine.iterative_attack import IterativeAttack
 from robustjax.cache import enable_compilation_cache
 
@@ -142,7 +143,7 @@ def repeat(
       The last state.
     """
     # jit keeps the trace, so that looking into the body does not cost a second one.
-    body = jax.jit(body)
+    body = cast_before(jax.jit(body), state)
 
     def loop(state: Any, unroll: int = 1) -> Any:
         state, _ = jax.lax.scan(
@@ -180,7 +181,8 @@ def _traced(
         step = jax.jit(functools.partial(attack.step, models.chunk))
 
         def in_chunks(rows, size):
-            return compaction.repeat_on_active(step, rows, steps, size)
+            of_chunk = cast_before(step, compaction.abstract_chunk(rows, size))
+            return compaction.repeat_on_active(of_chunk, rows, steps, size)
 
         batch_size = len(rows.active)
         on_cpu, elsewhere = cpu.rows_of_a_chunk(batch_size), _rows_of_a_chunk(batch_size)
@@ -231,12 +233,14 @@ def _whole(
     def restart(number, kept):
         rows = attack.start(inputs, kept, number)
         if plan.chunk:
-            of_chunk = functools.partial(step, models.chunk)
+            example = compaction.abstract_chunk(rows, plan.chunk)
+            of_chunk = cast_before(functools.partial(step, models.chunk), example)
             rows = compaction.repeat_on_active(of_chunk, rows, steps, plan.chunk)
         else:
+            of_batch = cast_before(functools.partial(step, models.batch), rows)
             rows, _ = jax.lax.while_loop(
                 lambda state: (state[1] < steps) & state[0].active.any(),
-                lambda state: (step(models.batch, state[0]), state[1] + 1),
+                lambda state: (of_batch(state[0]), state[1] + 1),
                 (rows, jnp.zeros((), jnp.int32)),
             )
         return attack.result(models.batch, rows, kept)
