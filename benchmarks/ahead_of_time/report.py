@@ -27,6 +27,9 @@ def entries(row: Row) -> list[str]:
         return [*first, reason, *["-"] * (len(HEADER) - len(first) - 1)]
     alone, folded = (row["flops"] / row[name] for name in ("tile_flops", "folded_tile_flops"))
     filled = f"{100 * alone:.0f} to {100 * folded:.0f}" if target.chip.matrix_unit else "-"
+    least = f"{1e3 * row['folded_tile_flops'] / (target.chip.tera_flops * 1e12):.3g}"
+    if target.compiler == "cuda" and row["precision"] != "bfloat16":
+        least = "-"  # A TPU takes bfloat16's rate then too, a GPU that of TF32 or less.
     return [
         *first,
         f"{row['temporary_bytes'] / MEBIBYTE:.0f}",
@@ -35,7 +38,7 @@ def entries(row: Row) -> list[str]:
         f"{row['flops'] / 1e12:.4g}",
         f"{row['flops'] / floor(row):.2f}",
         filled,
-        f"{1e3 * row['folded_tile_flops'] / (target.chip.tera_flops * 1e12):.3g}",
+        least,
         f"{100 * row['written_bytes'] / row['padded_bytes']:.0f}",
         f"{row['summed_bytes'] / 1e6:.3g}",
         f"{row['compiling_seconds']:.0f}",

@@ -18,7 +18,8 @@ STEPS_OF_METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "standard": ("standard", {}),
     "trades": ("trades", {}),
     "mart": ("mart", {}),
-    "fat_trades": ("fat_trades", {}),
+    # As accelerators do where nothing is said; the operations of another loop cannot be counted.
+    "fat_trades": ("fat_trades", {"early_stop": "scan"}),
     # launch/trades_awp.flags
     "trades_awp": ("trades", {"awp_gamma": 0.005}),
 }

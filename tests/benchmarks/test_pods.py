@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import all_reduce, pods
+from benchmarks import all_reduce, memory, pods
 from benchmarks.ahead_of_time import program, report, steps, targets, tiles
+from robustjax import parallel
+from robustjax.config import TrainConfig
 from robustjax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -221,6 +223,14 @@ def test_the_step_gets_the_batch_of_all_chips():
     assert (config["method"], config["awp_gamma"], config["remat"]) == ("trades", 0.005, True)
 
 
+def test_the_operations_of_a_step_that_stops_early_are_counted():
+    small = task(target="v5e-4", method="fat_trades", model="cifar_resnet_8", steps=2)
+    config = TrainConfig(**steps.config(small | {"batch_per_chip": 2}))
+    lowered = memory.lower_step(config, 8, parallel.local_devices(4))
+    # With pixels of padding: more than the floor of 2 images of 8 × 8.
+    assert lowered.flops > steps.floor(small | {"batch_per_chip": 2, "image_size": 8})
+
+
 def test_the_floor_is_the_passes_times_the_images():
     # 13.3 GFLOP a forward pass (Zagoruyko and Komodakis' network in the usual count); 2K + 7.
     assert steps.floor(task()) == pytest.approx(27 * 32 * 13.3e9, rel=0.01)
@@ -246,6 +256,8 @@ def test_of_a_gpu_no_tiles_are_said():
     assert cells["tiles filled, %"] == "-"
     # 1e13 at 989 TFLOP/s.
     assert cells["least ms"] == "10.1"
+    float32 = report.entries(row | {"precision": "float32"})
+    assert float32[report.HEADER.index("least ms")] == "-"
     assert not any("0 × 0" in heading for heading in report.channel_table()[0])
 
 
