@@ -174,7 +174,8 @@ def _wanted() -> list[Row]:
     values = flags.FLAGS
     step_flags.require_known("methods", values.methods, steps.STEPS_OF_METHODS)
     step_flags.require_known("precision", values.precision, steps.PRECISIONS)
-    step_flags.require_known("models", values.models, models.names())
+    for model in values.models:
+        models.describe(model)
     sizes = _batches(values.batch_per_chip)
     for option, size in itertools.product(values.options, sizes):
         microbatch.require_divisor(steps.parse_options(option).get("microbatch", 0), size)
