@@ -123,7 +123,10 @@ def test_evaluation_of_a_file_needs_no_run_and_adds_up(
         ),
         (("--workdir=w",), "--weights is not given; name a file"),
         (("--workdir=w", "--weights=x.pt"), "--model is not given; name the network"),
-        (("--workdir=w", "--weights=x.pt", "--model=resnet_18"), "x.pt: No such file"),
+        (
+            ("--workdir=w", "--weights=x.pt", "--model=resnet_18"),
+            "--weights=x.pt cannot be read: No such file or directory; name a file",
+        ),
         (("--workdir=w", "--weights=x.npz", "--model=resnet_18"), "--weights=x.npz: accepted are"),
         (("--workdir=w", "--weights=W", "--model=resnet"), "no network is called resnet"),
         (("--workdir=w", "--weights=W", "--model=resnet_18"), "--model=resnet_18 in the layout "),

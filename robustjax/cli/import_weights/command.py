@@ -122,8 +122,8 @@ def import_weights(weights: str, workdir: str, *, entry: str = "", **options: An
       **options: of `TrainConfig`, those that are given: "model", and others.
 
     Raises:
-      ValueError: the file is no such network's weights, or the folder holds something else.
-      OSError: the file cannot be read.
+      ValueError: the file cannot be read, or is no such network's weights, or the folder holds
+        something else.
     """
     if not weights:
         raise UserError("--weights is not given; name a file, NAME.safetensors or NAME.pt")
@@ -131,7 +131,13 @@ def import_weights(weights: str, workdir: str, *, entry: str = "", **options: An
         raise UserError("--model is not given; name the network that the weights are of")
     name = options["model"]
     models.describe(name)
-    state_dict = interop.read_weights(weights, entry)
+    try:
+        state_dict = interop.read_weights(weights, entry)
+    except OSError as error:
+        raise UserError(
+            f"--weights={weights} cannot be read: {error.strerror or error}; name a file, "
+            "NAME.safetensors or NAME.pt"
+        ) from None
     told = interop.told_options(name, state_dict)
     num_classes = told.pop("num_classes", None)
     options = {**told, **options}
