@@ -128,7 +128,7 @@ def test_evaluation_of_a_file_needs_no_run_and_adds_up(
             "--weights=x.pt cannot be read: No such file or directory; name a file",
         ),
         (("--workdir=w", "--weights=x.npz", "--model=resnet_18"), "--weights=x.npz: accepted are"),
-        (("--workdir=w", "--weights=W", "--model=resnet"), "no network is called resnet"),
+        (("--workdir=w", "--weights=W", "--model=resnet"), "--model=resnet: accepted are"),
         (("--workdir=w", "--weights=W", "--model=resnet_18"), "--model=resnet_18 in the layout "),
         (("--workdir=w", "--weights=W", "--model=digits_cnn", "--entry=a"), "--entry=a: accepted"),
         (("--workdir=w", "--weights=W", "--model=digits_cnn", "--mean=0.5"), "both, or neither"),
