@@ -124,6 +124,14 @@ def test_evaluation_of_a_file_needs_no_run_and_adds_up(
         (("--workdir=w",), "--weights is not given; name a file"),
         (("--workdir=w", "--weights=x.pt"), "--model is not given; name the network"),
         (
+            ("--workdir=w", "--weights=W", "--model=digits_cnn", "--dataset=svhn"),
+            "--dataset=svhn: its images of 32x32x3 do not fit the weights",
+        ),
+        (
+            ("--workdir=w", "--weights=W", "--model=digits_cnn", "--dataset=digit"),
+            "--dataset=digit: accepted are digits, npz, folder, huggingface, mnist",
+        ),
+        (
             ("--workdir=w", "--weights=x.pt", "--model=resnet_18"),
             "--weights=x.pt cannot be read: No such file or directory; name a file",
         ),

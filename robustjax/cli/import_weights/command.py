@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from robustjax import installed, interop, models
+from robustjax import data, installed, interop, models
 from robustjax.cli import app, checks
 from robustjax.cli.train import describe_models
 from robustjax.config import IMPORTED, TrainConfig
@@ -57,6 +57,9 @@ _DATASETS: dict[str, tuple[tuple[int, int, int], int]] = {
     "cifar10": ((32, 32, 3), 10),
     "cifar100": ((32, 32, 3), 100),
     "digits": ((8, 8, 1), 10),
+    "fashion_mnist": ((28, 28, 1), 10),
+    "kmnist": ((28, 28, 1), 10),
+    "svhn": ((32, 32, 3), 10),
 }
 """Shapes and classes of data sets that are known without being read. Where none is named, weights
 are taken to be of the first of these that they fit."""
@@ -178,7 +181,8 @@ def import_weights(weights: str, workdir: str, *, entry: str = "", **options: An
 
 
 def _require_fitting(config: TrainConfig, variables: Any, num_classes: int) -> None:
-    """Refuses a data set that is known without being read, and that the weights do not fit."""
+    """Refuses what is no data set, or one that is known unread and that the weights do not fit."""
+    data.require_known(config.dataset, config.data_dir)
     if config.dataset not in _DATASETS:
         return
     (*size, channels), classes = _DATASETS[config.dataset]
