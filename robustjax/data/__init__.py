@@ -16,7 +16,14 @@ from robustjax.data.extra import load_extra, load_images
 from robustjax.data.image_folder import load_image_folder
 from robustjax.data.mixing import Mixing, mix, partners
 from robustjax.data.prepared.preparation import prepare
-from robustjax.data.sources import NAMED_BY_PATH, default_data_dir, give, load, register
+from robustjax.data.sources import (
+    NAMED_BY_PATH,
+    default_data_dir,
+    give,
+    load,
+    register,
+    require_known,
+)
 from robustjax.data.splits import (
     default_holdout,
     first,
@@ -51,6 +58,7 @@ __all__ = [
     "partners",
     "prepare",
     "register",
+    "require_known",
     "select",
     "shares_of_batch",
     "steps_per_epoch",

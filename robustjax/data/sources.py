@@ -20,9 +20,10 @@ from robustjax.data.numpy_archive import load_npz
 from robustjax.data.prepared import reader as prepared
 from robustjax.data.prepared.originals import ORIGINALS
 from robustjax.data.prepared.preparation import prepare
-from robustjax.data.torchvision import find_torchvision, load_torchvision
+from robustjax.data.torchvision import NAMES, find_torchvision, load_torchvision
 
 _OWN = ("digits", "npz", "folder", "huggingface")
+_NAMED = tuple(dict.fromkeys((*_OWN, *ORIGINALS, *NAMES)))
 
 NAMED_BY_PATH = ("npz", "folder", "huggingface")
 """Data sets that are whatever lies in their `data_dir`."""
@@ -164,6 +165,17 @@ def load(
     return parts[0] if len(parts) == 1 else _join(parts)
 
 
+def require_known(name: str, data_dir: str | None) -> None:
+    """Refuses a name that `load` knows nothing of; the images need not be there.
+
+    Raises:
+        DataError: If it is no data set's, nor that of one that lies prepared in `data_dir`.
+    """
+    directory = os.fspath(data_dir) if data_dir else default_data_dir()
+    if name not in (*_NAMED, *_REGISTERED) and prepared.find(name, directory) is None:
+        raise _unknown(name, directory)
+
+
 def _load_part(
     name: str,
     split: str,
@@ -237,11 +249,7 @@ def _prepare_or_explain(name: str, directory: str, allow_prepare: bool) -> None:
     place = f"data_dir={directory}: the data set {name!r} is not prepared there"
     embedded = "or train on the embedded set: dataset=digits"
     if name not in ORIGINALS:
-        raise DataError(
-            f"dataset={shown(name)}: accepted are {', '.join((*_OWN, *ORIGINALS))}, and what "
-            f"lies prepared in data_dir={directory} as NAME/VERSION with array_record files"
-            f"{did_you_mean(name, (*_OWN, *ORIGINALS))}"
-        )
+        raise _unknown(name, directory)
     reason = ""
     if allow_prepare and "://" not in directory:
         try:
@@ -252,6 +260,18 @@ def _prepare_or_explain(name: str, directory: str, allow_prepare: bool) -> None:
     raise DataError(
         f"{place}{reason}. On a machine with a network, run "
         f"`{installed.written('prepare_data')} --dataset={name} --data_dir={directory}`, {embedded}"
+    )
+
+
+def _unknown(name: str, directory: str) -> DataError:
+    if name in NAMES:
+        return DataError(
+            f"data_dir={directory}: the data set {name!r} is not there; it is read where "
+            "torchvision has downloaded it"
+        )
+    return DataError(
+        f"dataset={shown(name)}: accepted are {', '.join(_NAMED)}, and what lies prepared in "
+        f"data_dir={directory} as NAME/VERSION with array_record files{did_you_mean(name, _NAMED)}"
     )
 
 

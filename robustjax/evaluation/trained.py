@@ -53,10 +53,10 @@ class TrainedNetwork(NamedTuple):
         count = min(examples, len(self.test_set.labels))
         return self._replace(test_set=data.first(self.test_set, count))
 
-    def threat(self, epsilon: float | None = None) -> attacks.ThreatModel:
-        """The run's ball, or one of another radius, and the box of all images."""
+    def threat(self, epsilon: float | None = None, norm: str = "") -> attacks.ThreatModel:
+        """The run's ball, or one of another radius or norm, and the box of all images."""
         return attacks.ThreatModel(
-            self.config.norm, self.config.test_epsilon if epsilon is None else epsilon
+            norm or self.config.norm, self.config.test_epsilon if epsilon is None else epsilon
         )
 
 

@@ -44,7 +44,7 @@ def read_weights(path: str | os.PathLike, entry: str = "") -> dict[str, np.ndarr
         try:
             content: Any = read_safetensors(path).arrays
         except SafetensorsError as error:
-            raise UserError(f"{path}: {error}") from None
+            raise UserError(f"weights={path}: {error}") from None
     elif suffix in OF_TORCH:
         content = _read_torch(path)
     else:
@@ -53,7 +53,7 @@ def read_weights(path: str | os.PathLike, entry: str = "") -> dict[str, np.ndarr
     try:
         found = _state_dict(content, entry)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"weights={path}: {error}") from None
     return {
         name: floats(name, value) if hasattr(value, "detach") and value.is_floating_point()
         else np.asarray(value)
@@ -68,14 +68,14 @@ def _read_torch(path: Path) -> Any:
         import torch
     except ImportError:
         raise UserError(
-            f"{path} is read by PyTorch, weights alone, which is not installed: "
+            f"weights={path} is read by PyTorch, weights alone, which is not installed: "
             f"{installed.extra('torch')}; a .safetensors file needs nothing"
         ) from None
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version < _SAFE_TORCH:
         raise UserError(
-            f"{path}: PyTorch {torch.__version__} could be made to run what is in the file; "
-            f"accepted is {'.'.join(map(str, _SAFE_TORCH))} or newer"
+            f"weights={path}: PyTorch {torch.__version__} could be made to run what is in the "
+            f"file; accepted is {'.'.join(map(str, _SAFE_TORCH))} or newer"
         )
     with path.open("rb") as file:
         try:
@@ -83,7 +83,8 @@ def _read_torch(path: Path) -> Any:
         except Exception as error:
             # Of pickle, zipfile, PyTorch, or a seek before the beginning: whichever notices first.
             raise UserError(
-                f"{path} holds more than weights, or is damaged, and was not read: {_reason(error)}"
+                f"weights={path} holds more than weights, or is damaged, and was not read: "
+                f"{_reason(error)}"
             ) from None
 
 

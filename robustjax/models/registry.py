@@ -336,7 +336,7 @@ def _find(name: str) -> tuple[Network, tuple[int, ...]]:
         if sizes is not None:
             return network, sizes
     raise UserError(
-        f"no network is called {shown(name)}: there are {', '.join(names())}; and wide_resnet_D_W, "
-        f"cifar_resnet_D and sense_mnist_cnn_D in other sizes; or {own_code.FORM} of your own"
+        f"model={shown(name)}: accepted are {', '.join(names())}; wide_resnet_D_W, cifar_resnet_D "
+        f"and sense_mnist_cnn_D in other sizes; and {own_code.FORM} of your own"
         f"{did_you_mean(name, names())}"
     )

@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from robustjax import parallel
+from robustjax import installed, parallel
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
 from robustjax.files import Path
 from robustjax.runs.checkpoint import CheckpointError, Checkpoints
 from robustjax.runs.claim import has_begun
 from robustjax.runs.log import Row, is_whole_row, read_rows
-from robustjax.runs.names import CHECKPOINTS, METRICS
+from robustjax.runs.names import CHECKPOINTS, FLAGS, METRICS
 from robustjax.runs.ownership import require_own
 from robustjax.text import format_value
 from robustjax.training.experiment import Experiment
@@ -46,6 +46,11 @@ def pretrained(config: TrainConfig) -> PyTree | None:
     """
     if not config.init_from or has_begun(config.workdir):
         return None
+    if not (Path(config.init_from) / FLAGS).exists():
+        raise UserError(
+            f"init_from={config.init_from} holds no run: accepted is the folder of one, or what "
+            f"{installed.written('import_weights')} has made of weights"
+        )
     try:
         run = load_run(config.init_from)
     except (ValueError, CheckpointError) as error:

@@ -1,5 +1,6 @@
 """Evaluating a run as a command: killed and resumed, with its images saved and looked at again."""
 
+import functools
 import json
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from robustjax import data, training
+from robustjax.cli.evaluate import command as evaluate
 from robustjax.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +76,28 @@ def test_images_are_saved_and_stand_a_second_look_until_they_are_forged(run):
     code, out, err = call("verify", f"--workdir={run}", f"--images={run / 'forged.npz'}")
     assert code == 1 and "1 outside of the ball or the box: 7" in out
     assert "said to be robust, and misclassified" in out and "DOES NOT HOLD" in out
+
+
+def test_a_run_is_also_judged_in_a_ball_of_another_norm(run, run_command):
+    evaluate_run = functools.partial(
+        run_command, evaluate, evaluate.define_evaluate_flags, f"--workdir={run}", "--examples=20"
+    )
+    for refused, message in {
+        ("--norm=l2",): "--norm=l2: the run's ball is linf, and its radius no measure of another",
+        ("--norm=l0",): "--norm=l0: accepted are linf, l2, l1",
+        ("--norm=l2", "--epsilon=9"): "--epsilon=9: within a distance of 9 (l2) any image",
+        ("--norm=l2", "--protocol=nap"): "--norm: --protocol=nap says what it is",
+        ("--norm=l2", "--corruptions=x"): "--norm: --corruptions=x names the images",
+    }.items():
+        code, printed = evaluate_run(*refused)
+        assert code == 1 and message in printed.err, printed.err
+    code, printed = evaluate_run("--norm=l2", "--epsilon=3", "--attacks=pgd-10")
+    assert code == 0, printed.err
+    others = json.loads((run / "evaluation.json").read_text())["others"]
+    (found,) = [other for other in others if other["norm"] == "l2"]
+    assert found["epsilon"] == 3 and set(found["attacks"]) == {"pgd-10"}
+    # Of length 3 a step reaches further than from corner to corner of linf's ball, 0.1 · √64.
+    assert found["attacks"]["pgd-10"]["robust_accuracy"] < 0.2 < found["clean_accuracy"]
 
 
 @pytest.mark.slow

@@ -98,13 +98,15 @@ def test_evaluation_of_a_file_needs_no_run_and_adds_up(
 ):
     monkeypatch.chdir(tmp_path)
     of = (f"--weights={weights}", "--model=digits_cnn", "--dataset=digits", "--examples=20")
-    for epsilon in ("0.1", "0.2"):
-        code, printed = launch_evaluate(*of, "--attacks=fgsm", f"--epsilon={epsilon}")
+    for norm, epsilon in (("linf", "0.1"), ("l2", "0.2")):
+        ball = f"--norm={norm}", f"--epsilon={epsilon}"
+        code, printed = launch_evaluate(*of, "--attacks=fgsm", *ball)
         assert code == 0, printed.err
     folder = tmp_path / "runs" / "imported-digits_cnn-digits"
     summary = json.loads((folder / "evaluation.json").read_text())
     assert summary["attacks"]["fgsm"]["epsilon"] == 0.1
-    assert [other["epsilon"] for other in summary["others"]] == [0.2]
+    others = [(other["norm"], other["epsilon"]) for other in summary["others"]]
+    assert others == [("l2", 0.2)]
     code, printed = launch_evaluate(*of[:2], "--dataset=mnist")
     assert code == 1 and "--dataset=mnist (was digits)" in printed.err
 
@@ -121,11 +123,22 @@ def test_evaluation_of_a_file_needs_no_run_and_adds_up(
             ("--workdir=w", "--weights=W", "--model=digits_cnn", "--dataset=mnist"),
             "--dataset=mnist: its images of 28x28x1 do not fit the weights",
         ),
+        (
+            ("--workdir=w", "--weights=W", "--model=digits_cnn", "--dataset=svhn"),
+            "--dataset=svhn: its images of 32x32x3 do not fit the weights",
+        ),
+        (
+            ("--workdir=w", "--weights=W", "--model=digits_cnn", "--dataset=digit"),
+            "--dataset=digit: accepted are digits, npz, folder, huggingface, mnist",
+        ),
         (("--workdir=w",), "--weights is not given; name a file"),
         (("--workdir=w", "--weights=x.pt"), "--model is not given; name the network"),
-        (("--workdir=w", "--weights=x.pt", "--model=resnet_18"), "x.pt: No such file"),
+        (
+            ("--workdir=w", "--weights=x.pt", "--model=resnet_18"),
+            "--weights=x.pt cannot be read: No such file or directory; name a file",
+        ),
         (("--workdir=w", "--weights=x.npz", "--model=resnet_18"), "--weights=x.npz: accepted are"),
-        (("--workdir=w", "--weights=W", "--model=resnet"), "no network is called resnet"),
+        (("--workdir=w", "--weights=W", "--model=resnet"), "--model=resnet: accepted are"),
         (("--workdir=w", "--weights=W", "--model=resnet_18"), "--model=resnet_18 in the layout "),
         (("--workdir=w", "--weights=W", "--model=digits_cnn", "--entry=a"), "--entry=a: accepted"),
         (("--workdir=w", "--weights=W", "--model=digits_cnn", "--mean=0.5"), "both, or neither"),
@@ -171,7 +184,7 @@ def test_a_folder_with_something_else_is_left_alone(launch, imported, weights, t
     assert code == 1 and "holds other files" in printed.err
 
 
-@pytest.mark.parametrize("flag", ["--model=digits_cnn", "--entry=x", "--norm=l2"])
+@pytest.mark.parametrize("flag", ["--model=digits_cnn", "--entry=x"])
 def test_what_a_run_says_itself_is_not_said_again(launch_evaluate, imported, flag):
     code, printed = launch_evaluate(f"--workdir={imported}", flag)
     name = flag.partition("=")[0]

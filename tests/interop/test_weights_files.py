@@ -118,7 +118,7 @@ def test_a_damaged_file_is_one_sentence(content, message, tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
         interop.read_weights(path)
-    assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
+    assert str(error.value).startswith(f"weights={path}: ") and message in str(error.value)
 
 
 @given(st.data())
@@ -169,7 +169,9 @@ def test_without_pytorch_a_pt_is_refused_and_never_unpickled(tmp_path, monkeypat
         return importing(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without_torch)
-    with pytest.raises(UserError, match=r"not installed: pip install 'robustjax\[torch\]'"):
+    with pytest.raises(
+        UserError, match=r"^weights=.*x\.pt .* not installed: pip install 'robustjax\[torch\]'"
+    ):
         interop.read_weights(path)
     assert "code ran" not in capsys.readouterr().out
 
@@ -203,7 +205,7 @@ def test_what_pytorch_has_saved_is_read_and_nothing_in_it_is_run(tmp_path, capsy
     for content in (b"nonsense", b"", whole[:5000], whole[:-100]):
         path.write_bytes(content)
         with pytest.raises(
-            UserError, match="x.pt holds more than weights, or is damaged"
+            UserError, match=r"^weights=.*x\.pt holds more than weights, or is damaged"
         ) as caught:
             interop.read_weights(path)
         assert "weights_only" not in str(caught.value)
@@ -226,7 +228,7 @@ def stand_in(monkeypatch, version, content):
 def test_a_pytorch_that_could_be_made_to_run_code_is_not_asked(tmp_path, monkeypatch, version):
     (tmp_path / "x.pt").write_bytes(b"a file")
     asked = stand_in(monkeypatch, version, {"x": np.ones(1)})
-    said = rf"PyTorch {re.escape(version)} could be made to run .* 2\.6"
+    said = rf"^weights=.*x\.pt: PyTorch {re.escape(version)} could be made to run .* 2\.6"
     with pytest.raises(UserError, match=said):
         interop.read_weights(tmp_path / "x.pt")
     assert not asked

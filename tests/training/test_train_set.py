@@ -121,7 +121,7 @@ def test_a_loss_that_needs_hard_labels_refuses_soft_ones_by_name(options):
         ({"classes": (3.0,)}, "classes=3"),
         ({"train_examples": 10**6}, "train_examples=1000000"),
         ({"batch_size": 100}, "batch_size=100: there are only 96"),
-        ({"init_from": "nowhere"}, "init_from=nowhere"),
+        ({"init_from": "nowhere"}, "init_from=nowhere holds no run: accepted is the folder of"),
         ({"extra_data": "nowhere.npz"}, "nowhere.npz"),
     ],
 )

@@ -11,6 +11,7 @@ from absl import flags
 
 from robustjax import evaluation, own_code, parallel, reports
 from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_finite, require_whole
+from robustjax.attacks.threat_model import NORMS
 from robustjax.cache import enable_compilation_cache
 from robustjax.cli import app, checks
 from robustjax.cli.evaluate.corruptions import evaluate_corruptions
@@ -55,8 +56,8 @@ GROUPS = {
     "what": ["workdir", "checkpoint", "attacks", "protocol"],
     "images": ["examples", *DATA],
     "corrupted images": ["corruptions"],
-    "weights without a run": ["weights", "entry", *NETWORK, "norm"],
-    "attack": ["epsilon", "epsilons", "step_size", "start", "success", "allow_whole_box"],
+    "weights without a run": ["weights", "entry", *NETWORK],
+    "attack": ["norm", "epsilon", "epsilons", "step_size", "start", "success", "allow_whole_box"],
     "run": ["batch_size", "devices", "cpu_devices", "seed", "save_images", "again"],
 }
 
@@ -85,6 +86,7 @@ def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     count = functools.partial(flags.DEFINE_integer, flag_values=values)
     text("workdir", "", "the folder of the run; of --weights, one that is made")
     define_weights_flags(values)
+    values["norm"].help = "of the ball: linf, l2 or l1; as in training if not given"
     text("checkpoint", "best", "best (by hold-out robust accuracy) or latest")
     accepted = f"accepted are {evaluation.accepted_attacks()}, {FORM} [clean,pgd-20]"
     define_attacks(None, accepted, values)
@@ -130,6 +132,7 @@ def _main() -> None:
         checkpoint=values.checkpoint,
         examples=values.examples,
         **data_given(values),
+        norm=values.norm or "",
         epsilon=values.epsilon,
         epsilons=values.epsilons,
         step_size=values.step_size,
@@ -159,7 +162,8 @@ def _check_flags() -> None:
     values = flags.FLAGS
     if not values.weights:
         given = given_flags(values, ("entry",))
-        given.pop("dataset", None)  # Another than the run's own.
+        for another in ("dataset", "norm"):  # Than the run's own.
+            given.pop(another, None)
         if own_code.is_own(given.get("model", "")):  # Of the run's flags.txt.
             del given["model"]
         for name in given:
@@ -169,7 +173,7 @@ def _check_flags() -> None:
                 "--workdir is not given; name the folder of a run, or --weights=FILE --model=NAME"
             )
     if values.corruptions:
-        for name in (*_OF_ATTACKS, *(() if values.weights else ("dataset",))):
+        for name in (*_OF_ATTACKS, *(() if values.weights else ("dataset", "norm"))):
             if values[name].present:
                 raise UserError(
                     f"--{name}: --corruptions={values.corruptions} names the images, and nothing "
@@ -187,12 +191,13 @@ def _check_flags() -> None:
     checks.require_distances("epsilon")
     checks.require_distances("step_size", above_zero=True)
     _check_epsilons(specs)
-    for name, accepted in (("start", ("uniform", "clean")), ("success", ("last", "any"))):
+    choices = {"norm": NORMS, "start": ("uniform", "clean"), "success": ("last", "any")}
+    for name, accepted in choices.items():
         if values[name].value is not None:
             require_choice(f"--{name}", values[name].value, accepted)
     if values.protocol:
-        fixed = ("attacks", "epsilon", "epsilons", "step_size", "start", "success")
-        for name in fixed:
+        of_run = () if values.weights else ("norm",)
+        for name in ("attacks", *of_run, "epsilon", "epsilons", "step_size", "start", "success"):
             if values[name].present:
                 raise UserError(
                     f"--{name}: --protocol={values.protocol} says what it is; give one of the two"
@@ -251,4 +256,6 @@ def _imported() -> str:
     folder = values.workdir or f"runs/{IMPORTED}-{values.model or 'network'}-{stem}"
     first = () if has_begun(folder) else ("epsilon",)
     given = given_flags(values, (*first, "data_dir", "image_size", "allow_whole_box"))
+    if has_begun(folder):
+        given.pop("norm", None)
     return str(import_weights(values.weights, folder, entry=values.entry, **given))

@@ -72,6 +72,7 @@ def evaluate_run(
     data_dir: str = "",
     split: str = "test",
     image_size: int = 0,
+    norm: str = "",
     epsilon: float | None = None,
     epsilons: Sequence[float] = (),
     step_size: float | None = None,
@@ -111,6 +112,12 @@ def evaluate_run(
         image_size=image_size,
     )
     config = network.config
+    norm = norm or config.norm
+    if norm != config.norm and epsilon is None and not epsilons:
+        raise UserError(
+            f"--norm={norm}: the run's ball is {config.norm}, and its radius no measure of "
+            "another; give --epsilon or --epsilons"
+        )
     if not allow_whole_box:
         height, width, channels = network.test_set.images.shape[1:]
         given = [("epsilon", epsilon), ("step_size", step_size)]
@@ -119,7 +126,7 @@ def evaluate_run(
         for attack in attack_names:
             distances |= evaluation.parse_attack(attack).own_distances()
         for said, value in distances.items():
-            require_inside_box(said, value, config.norm, height * width * channels)
+            require_inside_box(said, value, norm, height * width * channels)
     available = len(network.test_set.labels)
     data: dict[str, Any] = {
         "digest": digest(network.test_set.images, network.test_set.labels),
@@ -180,7 +187,7 @@ def evaluate_run(
             print(f"epsilon {format_value(radius)}:", file=sys.stderr)
         asked = Asked(
             subject_of(data, attacked),
-            network.threat(radius),
+            network.threat(radius, norm),
             network.test_set.num_classes,
             total,
             seed,

@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from robustjax import installed, interop, models
+from robustjax import data, installed, interop, models
 from robustjax.cli import app, checks
 from robustjax.cli.train import describe_models
 from robustjax.config import IMPORTED, TrainConfig
@@ -57,6 +57,9 @@ _DATASETS: dict[str, tuple[tuple[int, int, int], int]] = {
     "cifar10": ((32, 32, 3), 10),
     "cifar100": ((32, 32, 3), 100),
     "digits": ((8, 8, 1), 10),
+    "fashion_mnist": ((28, 28, 1), 10),
+    "kmnist": ((28, 28, 1), 10),
+    "svhn": ((32, 32, 3), 10),
 }
 """Shapes and classes of data sets that are known without being read. Where none is named, weights
 are taken to be of the first of these that they fit."""
@@ -122,8 +125,8 @@ def import_weights(weights: str, workdir: str, *, entry: str = "", **options: An
       **options: of `TrainConfig`, those that are given: "model", and others.
 
     Raises:
-      ValueError: the file is no such network's weights, or the folder holds something else.
-      OSError: the file cannot be read.
+      ValueError: the file cannot be read, or is no such network's weights, or the folder holds
+        something else.
     """
     if not weights:
         raise UserError("--weights is not given; name a file, NAME.safetensors or NAME.pt")
@@ -131,7 +134,13 @@ def import_weights(weights: str, workdir: str, *, entry: str = "", **options: An
         raise UserError("--model is not given; name the network that the weights are of")
     name = options["model"]
     models.describe(name)
-    state_dict = interop.read_weights(weights, entry)
+    try:
+        state_dict = interop.read_weights(weights, entry)
+    except OSError as error:
+        raise UserError(
+            f"--weights={weights} cannot be read: {error.strerror or error}; name a file, "
+            "NAME.safetensors or NAME.pt"
+        ) from None
     told = interop.told_options(name, state_dict)
     num_classes = told.pop("num_classes", None)
     options = {**told, **options}
@@ -172,7 +181,8 @@ def import_weights(weights: str, workdir: str, *, entry: str = "", **options: An
 
 
 def _require_fitting(config: TrainConfig, variables: Any, num_classes: int) -> None:
-    """Refuses a data set that is known without being read, and that the weights do not fit."""
+    """Refuses what is no data set, or one that is known unread and that the weights do not fit."""
+    data.require_known(config.dataset, config.data_dir)
     if config.dataset not in _DATASETS:
         return
     (*size, channels), classes = _DATASETS[config.dataset]

@@ -4,6 +4,6 @@
 image files are `image_folder`'s; IDX and MATLAB files are read by `prepared.originals`.
 """
 
-from robustjax.data.torchvision.torchvision_files import find_torchvision, load_torchvision
+from robustjax.data.torchvision.torchvision_files import NAMES, find_torchvision, load_torchvision
 
-__all__ = ["find_torchvision", "load_torchvision"]
+__all__ = ["NAMES", "find_torchvision", "load_torchvision"]

@@ -37,6 +37,8 @@ _KEPT: Mapping[str, _Kept] = {
     "svhn": _Kept(".", "train_32x32.mat"),
 }
 
+NAMES = tuple(_KEPT)
+
 _BATCHES: Mapping[str, Mapping[str, Sequence[str]]] = {
     "cifar10": {
         "train": tuple(f"data_batch_{number}" for number in range(1, 6)),

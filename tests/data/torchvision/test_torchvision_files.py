@@ -190,6 +190,11 @@ def test_a_missing_file_is_named(cifar10):
     assert f"{path} cannot be read" in refusal("cifar10", root)
 
 
+def test_a_set_that_is_not_there_is_known_all_the_same(tmp_path):
+    said = refusal("fashion_mnist", tmp_path)
+    assert f"data_dir={tmp_path}" in said and "where torchvision has downloaded it" in said
+
+
 def idx(values):
     header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}i", *values.shape)
     return header + values.astype(np.uint8).tobytes()
