@@ -39,3 +39,11 @@ def test_sizes(images, at_most, sizes, monkeypatch):
     found = image_parts.sum_images(product, rows, rows[:, :1], entries)
     np.testing.assert_allclose(found, rows.T @ rows[:, :1], rtol=1e-6)
     assert seen == sizes
+
+
+def test_what_is_no_number_spoils_its_own_sums_alone(monkeypatch):
+    monkeypatch.setattr(image_parts, "_ENTRIES", 2)
+    rows = np.ones((4, 3), np.float32)
+    rows[0, 0] = np.nan
+    found = image_parts.sum_images(lambda first, second: first.T @ second, rows, rows[:, 1:], 1)
+    np.testing.assert_array_equal(found, [[np.nan, np.nan], [4, 4], [4, 4]])
