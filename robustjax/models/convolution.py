@@ -60,7 +60,8 @@ def conv_general_dilated(
     if plain and inputs.ndim == 4 and inputs.dtype == kernel.dtype == jnp.float32:
         if isinstance(padding, str):
             padding = jax.lax.padtype_to_pads(inputs.shape[1:3], kernel.shape[:2], strides, padding)
-        return _convolve(inputs, kernel, tuple(strides), tuple(map(tuple, padding)), precision)
+        if _fits(inputs, kernel, padding):
+            return _convolve(inputs, kernel, tuple(strides), tuple(map(tuple, padding)), precision)
     return jax.lax.conv_general_dilated(
         inputs,
         kernel,
@@ -71,6 +72,14 @@ def conv_general_dilated(
         dimension_numbers=dimension_numbers,
         feature_group_count=feature_group_count,
         precision=precision,
+    )
+
+
+def _fits(inputs: jax.Array, kernel: jax.Array, padding: Any) -> bool:
+    """Whether the kernel fits into the inputs with zeros around them, none of which cuts off."""
+    return all(
+        min(zeros) >= 0 and entries <= extent + sum(zeros)
+        for extent, entries, zeros in zip(inputs.shape[1:3], kernel.shape[:2], padding, strict=True)
     )
 
 

@@ -132,6 +132,25 @@ def check_value_and_gradients(shape, size, stride, padding, channels, features, 
             )
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_kernel_that_does_not_fit_has_no_outputs_and_no_gradient(stride):
+    inputs, kernel = jnp.ones((2, 2, 5, 32)), jnp.ones((3, 3, 32, 32))
+    outputs, transpose = jax.vjp(
+        lambda x, w: convolve(x, w, stride, ((0, 0), (0, 0))), inputs, kernel
+    )
+    assert outputs.shape == (2, 0, 3 // stride + stride - 1, 32)
+    assert not any(gradient.any() for gradient in transpose(outputs))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_negative_padding_cuts_off(stride):
+    inputs = jax.random.normal(jax.random.key(0), (2, 6, 7, 32))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 32, 32))
+    found = convolve(inputs, kernel, stride, ((-1, 0), (1, -2)))
+    whole = expected(np.asarray(inputs)[:, 1:, :-2], np.asarray(kernel), stride, ((0, 0), (1, 0)))
+    np.testing.assert_allclose(found, whole, atol=5e-6 * np.abs(whole).max())
+
+
 def test_one_gradient_alone_does_not_compute_the_other():
     inputs, kernel = jnp.ones((1, 8, 8, 5)), jnp.ones((3, 3, 5, 4))
 
