@@ -131,6 +131,13 @@ def test_the_last_ball_has_a_step_and_none_is_lost(steps):
     assert found.radius[-1] == 1 and not found.begins[-1] and not found.leaves[-1]
 
 
+@pytest.mark.parametrize(("steps", "inside"), [(7, [3, 3, 1]), (10, [3, 3, 4]), (25, [8, 8, 9])])
+def test_three_tenths_of_the_steps_lie_in_each_larger_ball_rounded_up(steps, inside):
+    found = course(steps, True)
+    turns = [np.count_nonzero(found.radius == radius) for radius in (3, 2, 1)]
+    np.testing.assert_array_equal(turns, np.add(inside, 1))
+
+
 PIXELS = 40
 
 
