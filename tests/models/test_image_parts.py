@@ -14,6 +14,7 @@ from robustjax.models import image_parts
         (8, 5, {4}),  # without a rest
         (7, 3, {3, 1}),  # a prime: with one
         (50, 8, {5}),
+        (25, 12, {12, 1}),  # 5 would be less than half
         (0, 8, {0}),
         (3, 0.5, {1}),  # an image is a part, however large
     ],
