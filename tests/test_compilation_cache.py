@@ -3,8 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+
+from robustjax.cache import cache_directory, compiled_programs
+from robustjax.data.prepared import cache as prepared
 
 ATTACK = """
 import jax, jax.numpy as jnp
@@ -51,3 +57,53 @@ def test_another_folder_or_none_is_respected(tmp_path):
     attack(tmp_path / "cache", folder=tmp_path / "own")
     attack(tmp_path / "cache", JAX_ENABLE_COMPILATION_CACHE="false")
     assert not (tmp_path / "cache").exists()
+
+
+def set_variables(monkeypatch, **variables):
+    for name in (
+        "ROBUSTJAX_CACHE", "XDG_CACHE_HOME", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+    ):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({}, "/home/me/.cache/robustjax"),
+        ({"XDG_CACHE_HOME": ""}, "/home/me/.cache/robustjax"),
+        ({"XDG_CACHE_HOME": "/fast"}, "/fast/robustjax"),
+        ({"XDG_CACHE_HOME": "/fast", "ROBUSTJAX_CACHE": "/own"}, "/own"),
+        ({"ROBUSTJAX_CACHE": "~/own"}, "/home/me/own"),
+    ],
+)
+def test_where_it_is(variables, folder, monkeypatch):
+    set_variables(monkeypatch, HOME="/home/me", **variables)
+    assert cache_directory() == Path(folder)
+
+
+def updates(monkeypatch, folder=None):
+    """What is changed of JAX's configuration, whose folder is this one."""
+    changed = {}
+    config = SimpleNamespace(jax_compilation_cache_dir=folder, update=changed.__setitem__)
+    monkeypatch.setattr(compiled_programs, "jax", SimpleNamespace(config=config))
+    compiled_programs.enable_compilation_cache()
+    return changed
+
+
+def test_what_is_said_of_it_stays(monkeypatch):
+    folder, seconds = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    set_variables(monkeypatch, ROBUSTJAX_CACHE="/own")
+    assert updates(monkeypatch) == {folder: "/own/xla", seconds: 0.0}
+    assert updates(monkeypatch, folder="/theirs") == {}
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "5")
+    assert updates(monkeypatch) == {folder: "/own/xla"}
+
+
+def test_a_user_without_a_home_has_none(monkeypatch):
+    set_variables(monkeypatch)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert updates(monkeypatch) == {}
+    prepared.write("images", "1", {"images": np.ones(1)})
+    assert prepared.read("images", "1") is None

@@ -11,11 +11,16 @@ def enable_compilation_cache() -> None:
     """Turns JAX's persistent compilation cache on, where nobody has said otherwise.
 
     Somebody has if JAX_COMPILATION_CACHE_DIR or `jax_compilation_cache_dir` names a folder, or if
-    JAX_ENABLE_COMPILATION_CACHE is false. JAX keeps what took a second to compile. A start also
-    compiles a dozen small programs, which are read in a fraction of the time.
+    JAX_ENABLE_COMPILATION_CACHE is false. Where there is no folder for it, it stays off. JAX keeps
+    what took a second to compile. A start also compiles a dozen small programs, which are read in a
+    fraction of the time.
     """
-    folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if folder is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla"))
-        if not os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
+        return
+    try:
+        folder = cache_directory() / "xla"
+    except FileNotFoundError:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    if not os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

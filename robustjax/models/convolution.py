@@ -60,7 +60,9 @@ def conv_general_dilated(
     if plain and inputs.ndim == 4 and inputs.dtype == kernel.dtype == jnp.float32:
         if isinstance(padding, str):
             padding = jax.lax.padtype_to_pads(inputs.shape[1:3], kernel.shape[:2], strides, padding)
-        return _convolve(inputs, kernel, tuple(strides), tuple(map(tuple, padding)), precision)
+        if _fits(inputs, kernel, padding):
+            inputs, kernel = _varying_alike(inputs, kernel)
+            return _convolve(inputs, kernel, tuple(strides), tuple(map(tuple, padding)), precision)
     return jax.lax.conv_general_dilated(
         inputs,
         kernel,
@@ -72,6 +74,26 @@ def conv_general_dilated(
         feature_group_count=feature_group_count,
         precision=precision,
     )
+
+
+def _fits(inputs: jax.Array, kernel: jax.Array, padding: Any) -> bool:
+    """Whether the kernel fits into the inputs with zeros around them, none of which cuts off."""
+    return all(
+        min(zeros) >= 0 and entries <= extent + sum(zeros)
+        for extent, entries, zeros in zip(inputs.shape[1:3], kernel.shape[:2], padding, strict=True)
+    )
+
+
+def _varying_alike(inputs: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same arrays, inside `jax.shard_map` varying over the axes that either varies over.
+
+    JAX then sums over the devices the gradient of what is the same on all of them, such as a
+    kernel.
+    """
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return inputs, kernel
+    of_inputs, of_kernel = (jax.lax.stop_gradient(jnp.sum(array)) for array in (inputs, kernel))
+    return jnp.where(False, of_kernel, inputs), jnp.where(False, of_inputs, kernel)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -70,8 +70,7 @@ def sum_images(
         return total + function(*parts)
 
     of_part = jax.eval_shape(function, first[:size], second[:size])
-    # Of an entry that is NaN it is NaN, as the sum is then.
-    zero = jnp.minimum(jnp.abs(_first_entry(first)), 0)
+    zero = jnp.minimum(jnp.nan_to_num(jnp.abs(_first_entry(first))), 0)
     total = jnp.full(of_part.shape, zero, of_part.dtype)
     total = jax.lax.fori_loop(0, whole, with_part, total)
     rest = first[whole * size :], second[whole * size :]

@@ -9,7 +9,7 @@ import pytest
 from scipy import optimize
 
 from robustjax import attacks
-from robustjax.attacks._sparse_pace import course
+from robustjax.attacks._sparse_pace import SparsePace, course, sparse_starts
 from robustjax.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -129,6 +129,89 @@ def test_the_last_ball_has_a_step_and_none_is_lost(steps):
     found = course(steps, True)
     assert found.gradients[-1] == steps
     assert found.radius[-1] == 1 and not found.begins[-1] and not found.leaves[-1]
+
+
+@pytest.mark.parametrize(("steps", "inside"), [(7, [3, 3, 1]), (10, [3, 3, 4]), (25, [8, 8, 9])])
+def test_three_tenths_of_the_steps_lie_in_each_larger_ball_rounded_up(steps, inside):
+    found = course(steps, True)
+    turns = [np.count_nonzero(found.radius == radius) for radius in (3, 2, 1)]
+    np.testing.assert_array_equal(turns, np.add(inside, 1))
+
+
+PIXELS = 40
+
+
+def offsets(counts):
+    """A row for each count: so many pixels of 40 are changed, `[B, 5, 8, 1]`."""
+    rows = np.arange(PIXELS) < np.array(counts)[:, None]
+    return jnp.asarray(np.where(rows, 0.01, 0.0).reshape(-1, 5, 8, 1), jnp.float32)
+
+
+def test_the_first_steps_move_a_fifth_or_what_the_start_tells():
+    start = offsets([10, 30])
+    alone = SparsePace.at_start(100, False, start, jnp.zeros_like(start))
+    np.testing.assert_allclose(alone.share, 0.2)
+    np.testing.assert_array_equal(alone.changed, PIXELS)
+    larger = SparsePace.at_start(100, True, start, jnp.zeros_like(start))
+    np.testing.assert_allclose(larger.share, [10 / 1.5 / PIXELS, 30 / 1.5 / PIXELS], rtol=1e-6)
+    np.testing.assert_array_equal(larger.changed, [10, 30])
+
+
+@pytest.mark.parametrize(("larger", "turn", "radius"), [(False, 4, 1), (True, 1, 3), (True, 35, 2)])
+def test_a_look_at_the_sparsity_goes_by_the_authors_rule(larger, turn, radius):
+    counts = np.array([37, 39, 39, 39, 20])  # of 40 at the look before
+    taken = np.array([turn] * 4 + [0], np.int32)  # the last is at none
+    epsilon = 0.4 * radius
+    step = np.float32(epsilon * np.array([0.3, 0.9, 0.12, 2.0, 0.3]))
+    before = SparsePace(100, larger, jnp.full(5, 0.7), jnp.full(5, 40.0))
+    pace, size, back = before.adapted(
+        taken, jnp.zeros(5), jnp.zeros(5), offsets(counts), jnp.asarray(step), jnp.full(5, 0.4)
+    )
+    sparser = counts / 40 < 0.95
+    expected = np.where(sparser, epsilon, np.clip(step / 1.5, epsilon / 10, epsilon))
+    np.testing.assert_allclose(size, [*expected[:4], step[4]], rtol=1e-6)
+    np.testing.assert_array_equal(back, [True, False, False, False, False])
+    np.testing.assert_array_equal(pace.changed, [*counts[:4], 40])
+    np.testing.assert_allclose(pace.share, [*(counts[:4] / 1.5 / PIXELS), 0.7], rtol=1e-6)
+
+
+def on_the_l1_sphere(offset, radius):
+    """The nearest point of the sphere to a longer offset, float64, by bisection."""
+    size = np.abs(np.float64(offset))
+    low, high = 0.0, size.max()
+    for _ in range(100):
+        middle = (low + high) / 2
+        inside = np.maximum(size - middle, 0).sum() <= radius
+        low, high = (low, middle) if inside else (middle, high)
+    return np.sign(offset) * np.maximum(size - high, 0)
+
+
+def test_a_move_is_sparse_and_the_last_one_in_a_ball_goes_to_the_best_point_in_the_next():
+    best, gradient = np.random.default_rng(1).normal(size=(2, 2, 5, 8, 1)).astype(np.float32)
+    clean, threat = jnp.zeros_like(best), attacks.ThreatModel("l1", 0.4, None).for_batch(2)
+    size = jnp.array([0.6, 0.6])
+    before = SparsePace(100, True, jnp.full(2, 0.25), jnp.full(2, 33.0))
+    pace, moved, after = before.moved(
+        np.array([29, 30], np.int32), clean, gradient, best, size, clean, threat
+    )
+    largest = np.argsort(-np.abs(gradient[0]).ravel())[:10]
+    expected = np.zeros(PIXELS)
+    expected[largest] = 0.06 * np.sign(gradient[0].ravel()[largest])
+    np.testing.assert_allclose(moved[0].ravel(), expected, atol=1e-6)
+    expected = on_the_l1_sphere(best[1].ravel(), 2 * 0.4)
+    np.testing.assert_allclose(moved[1].ravel(), expected, atol=1e-6)
+    left = np.count_nonzero(expected)
+    assert 0 < left < PIXELS
+    np.testing.assert_allclose(after, [0.6, 0.8], rtol=1e-6)
+    np.testing.assert_array_equal(pace.changed, [33, left])
+    np.testing.assert_allclose(pace.share, [0.25, left / 1.5 / PIXELS], rtol=1e-6)
+
+
+def test_starts_are_as_wide_as_the_box():
+    keys, clean = jax.random.split(KEY, 2), jnp.asarray(IMAGES[:2])
+    unit = sparse_starts(keys, clean, attacks.ThreatModel("l1", 2.0).for_batch(2))
+    bytes_ = attacks.ThreatModel("l1", 2.0 * 256, (0.0, 256.0)).for_batch(2)
+    np.testing.assert_allclose(sparse_starts(keys, 256 * clean, bytes_) / 256, unit, atol=1e-5)
 
 
 def test_larger_balls_count_only_in_the_end():

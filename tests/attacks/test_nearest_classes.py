@@ -99,6 +99,37 @@ def test_classes_without_a_gradient_come_last_and_others_than_the_candidates_sta
     assert np.isinf(flat).all()
 
 
+def test_a_hundred_classes_are_looked_at_and_one_alone_has_no_order():
+    random = np.random.default_rng(0)
+    lengths = random.uniform(0.1, 1, 104)
+    weights = random.normal(size=(12, 104)) * lengths / 10
+    weights[:, 0] = 0
+    lead = np.concatenate([[0], np.linspace(3, 4, 103)])
+    image = jnp.zeros((1, 2, 2, 3))
+
+    def network(images):
+        return images.reshape(len(images), 12) @ jnp.float32(weights) - jnp.float32(lead)
+
+    threat = ThreatModel("l2", 0.1)
+    inputs = ranked_inputs(KEY, network, image, np.zeros(1, np.int32), threat)
+    reach = lead[1:101] / np.linalg.norm(weights[:, 1:101], axis=0)
+    expected = [*(1 + np.argsort(reach)), 101, 102, 103]
+    np.testing.assert_array_equal(nearest_first(network, inputs)[0], expected)
+
+    def single(images):
+        return network(images)[:, :1]
+
+    inputs = ranked_inputs(KEY, single, image, np.zeros(1, np.int32), threat)
+    assert nearest_first(single, inputs).shape == (1, 0)
+
+
+def test_a_boundary_is_as_far_from_either_side():
+    gradient = jnp.array([[3.0, -4.0], [3.0, -4.0]])
+    for norm, size in (("linf", 7.0), ("l2", 5.0), ("l1", 4.0)):
+        found = boundary_distance(jnp.array([-2.0, 2.0]), gradient, ThreatModel(norm, 0.1))
+        np.testing.assert_allclose(found, 2 / size, rtol=1e-6)
+
+
 def test_an_order_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="order=random: accepted are likeliest, nearest"):
         attacks.apgd_targeted(

@@ -105,6 +105,38 @@ def test_a_row_is_what_the_run_recorded(trained, tmp_path):
     assert "PFLOP" in header
 
 
+def test_evaluations_in_another_ball_or_of_other_images_are_none_of_it(trained):
+    others = [
+        autoattack([1, 1, 1, 1], norm="l2"),
+        dataclasses.replace(autoattack([1, 1, 1, 1]), data={**DATA, "own": False, "digest": "o"}),
+        dataclasses.replace(record("clean", [1, 1, 1, 1]), data={**DATA, "digest": "o"}),
+    ]
+    row = record_table.row_of(
+        run_with(trained, record("clean", [1, 1, 1, 0]), *others, autoattack([0, 1, 0, 0]))
+    )
+    assert (row["clean"], row["autoattack"]) == (0.75, 0.25)
+
+
+def test_time_and_work_are_those_of_all_epochs_with_the_steps_that_were_taken(trained):
+    run = run_with(trained, record("clean", [1]), autoattack([1]))
+    rows = [
+        {**run.rows[0], "elapsed_seconds": 60 * epoch, "mean_backward_passes": epoch}
+        for epoch in (1, 2)
+    ]
+    row = record_table.row_of(dataclasses.replace(run, rows=rows))
+    assert row["seconds"] == 120
+    # Of the one epoch that was asked for: 1.5 gradients for the image, and the outer loss.
+    assert row["flops"] == pytest.approx(64 * 6 * flops.forward("digits_cnn", (8, 8, 1)))
+
+
+def test_flags_of_a_place_and_empty_ones_are_not_repeated(trained, tmp_path):
+    run = run_with(trained, record("clean", [1]), autoattack([1]))
+    flags = {"remat": "true", "augment": "false", "layout": "", "data_dir": "/a", "epochs": "1"}
+    record_table.write(tmp_path, {"name": "a"}, dataclasses.replace(run, flags=flags))
+    written = (tmp_path / "a.flags").read_text().split()
+    assert written == ["--remat", "--augment=false", "--epochs=1"]
+
+
 def test_the_readme_has_the_table_of_the_committed_rows():
     root = Path(__file__).parents[2]
     _, _, rest = (root / "README.md").read_text().partition("record_table --output=")
@@ -156,6 +188,27 @@ def test_a_cheaper_attack_is_compared_image_by_image(trained):
     entries = dict(zip(beside_autoattack.HEADER, beside_autoattack.entries(row), strict=True))
     assert entries["same verdicts %"] == "50.0"
     assert entries["of AutoAttack's time"] == "0.25"
+
+
+def test_the_latest_on_the_most_images_of_one_checkpoint_are_compared(trained):
+    other_checkpoint = dataclasses.replace(
+        record("malt", [0, 0, 0], **BALL), checkpoint={**CHECKPOINT, "digest": "e"}
+    )
+    run = run_with(
+        trained,
+        record("malt", [1, 1], **BALL),
+        autoattack([1, 1]),
+        dataclasses.replace(autoattack([1, 1, 1, 1]), correct=None),
+        record("malt", [1, 1, 1], 1.0, **BALL),
+        record("malt", [0, 0, 1], 3.0, **BALL, seed=1),
+        other_checkpoint,
+        autoattack([1, 1, 0], 6.0),
+    )
+    row = beside_autoattack.row_of(run, "malt")
+    assert row["examples"] == 3
+    assert (row["broken_by_the_other_alone"], row["broken_by_autoattack_alone"]) == (2, 1)
+    assert row["seconds"] == {"autoattack": 6.0, "malt": 3.0}
+    assert row["other"] == pytest.approx(1 / 3)
 
 
 def test_attacks_of_other_images_or_balls_are_not_compared(trained):

@@ -56,6 +56,18 @@ def test_rows_are_those_of_the_array(images):
     np.testing.assert_array_equal(joined[np.array([79, 80])], array[[79, 0]])
 
 
+def test_some_of_some_are_those_of_the_array(images):
+    array, streamed = load(images).images, load(images, stream=True).images
+    some, fewer = RANDOM.permutation(80)[:20], RANDOM.random(20) < 0.5
+    found = streamed.select(some).select(fewer)
+    np.testing.assert_array_equal(found[:], array[some][fewer])
+    floats = np.asarray(found, np.float32)
+    assert floats.dtype == np.float32
+    np.testing.assert_array_equal(floats, array[some][fewer])
+    with pytest.raises(ValueError, match="a copy is needed"):
+        np.array(found, copy=False)
+
+
 def test_nothing_is_read_before_it_is_wanted(images):
     whole = load(images, stream=True)
     path = images / "train" / "b" / "39.png"
@@ -70,6 +82,9 @@ def test_nothing_is_read_before_it_is_wanted(images):
 def test_images_of_another_size_are_named(images):
     with pytest.raises(ValueError, match="has 8x9 pixels, and the first has 8x8; add"):
         data.load("folder", "train", data_dir=str(images), stream=True).images[:]
+    some = data.load("folder", "train", data_dir=str(images), stream=True).images
+    with pytest.raises(ValueError, match="dataset=folder: image 2 has 8x9"):
+        some.select(np.array([3, 0, 2]))[1:]
 
 
 def config(images, workdir, **changed):
@@ -123,5 +138,7 @@ def test_more_than_the_memory_is_refused_before_it_is_decoded(images, monkeypatc
     with pytest.raises(ValueError, match="80 images of 8x8x1 need .* GiB.*stream=True"):
         load(images)
     assert load(images, stream=True).images[:2].shape == (2, 8, 8, 1)
+    monkeypatch.setattr(streamed_images, "_memory", lambda: 80 * 8 * 8)
+    assert len(load(images)) == 80
     monkeypatch.setattr(streamed_images, "_memory", lambda: 0)
     require_memory("folder", 10**9, (224, 224, 3))

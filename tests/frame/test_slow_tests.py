@@ -1,6 +1,9 @@
 """The list of slow tests names tests that there are."""
 
 import ast
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,3 +30,20 @@ def test_every_line_is_a_file_or_a_test_in_it(file):
 
 def test_the_list_is_sorted_and_says_nothing_twice():
     assert sorted(set(NAMED)) == NAMED
+
+
+@pytest.mark.slow
+def test_every_parameter_is_one_of_its_test():
+    named = [name for name in NAMED if "[" in name]
+    files = sorted({name.partition("::")[0] for name in named})
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "slow or not slow", *files],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    tests = found.stdout.splitlines()
+    patterns = {name: re.compile(re.escape(name).replace(r"\*", ".*")) for name in named}
+    gone = [name for name in named if not any(map(patterns[name].fullmatch, tests))]
+    assert not gone, "give their new names in tests/slow_tests.txt"

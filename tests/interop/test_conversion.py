@@ -1,6 +1,7 @@
 """Weights of other projects' networks, against what PyTorch makes of them, and there and back."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from robustjax import interop, models
 from robustjax.errors import UserError
+from robustjax.interop.layouts import family_of
 
 
 def load(name):
@@ -200,6 +202,39 @@ def test_a_network_that_pads_otherwise_is_not_written_for_one_that_does_not():
         interop.to_torch(case.model, variables, layout="deepmind")
     with pytest.raises(UserError, match="layout=trades: its networks have stride_padding='torch'"):
         interop.to_torch(case.model, variables, layout="trades", **case.options)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "wide_resnet_10_1", "resnet_18", "preact_resnet_18", "cifar_resnet_8", "small_cnn",
+        "fat_small_cnn", "tutorial_cnn", "tutorial_cnn_small", "digits_cnn",
+    ],
+)  # fmt: skip
+def test_a_family_is_strided_if_its_network_has_a_stride(name):
+    model = models.create(name, convolution="xla")
+    images = jax.ShapeDtypeStruct((1, 28, 28, 1), np.float32)
+    program = str(jax.make_jaxpr(lambda x: model.init_with_output(jax.random.key(0), x))(images))
+    convolution = r"conv_general_dilated\[[^]]*?window_strides=\((\d+), (\d+)\)"
+    strides = set(re.findall(convolution, program))
+    assert ("1", "1") in strides
+    assert family_of(name).strided == (len(strides) > 1)
+
+
+def test_where_it_pads_does_not_matter_to_a_network_without_a_stride():
+    case, (_, variables, _) = golden.CASES["small_cnn"], imported("small_cnn")
+    written = interop.to_torch(case.model, variables, layout="trades", stride_padding="same")
+    assert set(written) == set(interop.to_torch(case.model, variables, layout="trades"))
+
+
+def test_a_layout_is_known_by_the_layers_inside_too():
+    case, (_, _, state_dict) = (
+        golden.CASES["wide_resnet_deepmind"],
+        imported("wide_resnet_deepmind"),
+    )
+    inside = {name: array for name, array in state_dict.items() if name.startswith("layer.")}
+    with pytest.raises(UserError, match=r"in the layout 'deepmind': missing: .*init_conv\.weight"):
+        interop.from_torch(case.model, inside, stride_padding="same")
 
 
 def test_a_normalisation_is_written_as_the_buffers_of_robustbench():

@@ -132,6 +132,65 @@ def check_value_and_gradients(shape, size, stride, padding, channels, features, 
             )
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_kernel_that_does_not_fit_has_no_outputs_and_no_gradient(stride):
+    inputs, kernel = jnp.ones((2, 2, 5, 32)), jnp.ones((3, 3, 32, 32))
+    outputs, transpose = jax.vjp(
+        lambda x, w: convolve(x, w, stride, ((0, 0), (0, 0))), inputs, kernel
+    )
+    assert outputs.shape == (2, 0, 3 // stride + stride - 1, 32)
+    assert not any(gradient.any() for gradient in transpose(outputs))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_negative_padding_cuts_off(stride):
+    inputs = jax.random.normal(jax.random.key(0), (2, 6, 7, 32))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 32, 32))
+    found = convolve(inputs, kernel, stride, ((-1, 0), (1, -2)))
+    whole = expected(np.asarray(inputs)[:, 1:, :-2], np.asarray(kernel), stride, ((0, 0), (1, 0)))
+    np.testing.assert_allclose(found, whole, atol=5e-6 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shared", ["kernel", "inputs"])
+def test_the_gradient_of_what_devices_share_is_summed_over_them(shared, stride, monkeypatch):
+    monkeypatch.setattr(convolution, "_FEWEST_TAPS", 0)
+    monkeypatch.setattr(image_parts, "_ENTRIES", 2**14)
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(4, 5, 5, 32)).astype(np.float32)
+    kernels = random.normal(size=(2, 3, 3, 32, 32)).astype(np.float32)
+    mesh = jax.make_mesh((2,), ("x",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    whole, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("x")
+
+    def gradients(inputs, kernel):
+        def total(inputs, kernel):
+            outputs = convolve(inputs, kernel, stride, ((1, 1), (1, 1)))
+            return jnp.sum(outputs**2)
+
+        return jax.grad(total, (0, 1))(inputs, kernel)
+
+    def plain(inputs, kernel):
+        outputs, transpose = jax.vjp(
+            lambda x, w: jax.lax.conv_general_dilated(
+                x, w, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=LAYOUT
+            ),
+            inputs,
+            kernel,
+        )
+        return transpose(2 * outputs)
+
+    if shared == "kernel":
+        specs, given = (split, whole), (inputs, kernels[0])
+        of_all = plain(*given)
+    else:
+        specs, given = (whole, split), (inputs, kernels.reshape(6, 3, 32, 32))
+        each = [plain(inputs, kernel) for kernel in kernels]
+        of_all = each[0][0] + each[1][0], jnp.concatenate([each[0][1], each[1][1]])
+    on_devices = jax.jit(jax.shard_map(gradients, mesh=mesh, in_specs=specs, out_specs=specs))
+    for found, expected_sum in zip(on_devices(*given), of_all, strict=True):
+        np.testing.assert_allclose(found, expected_sum, atol=1e-5 * np.abs(expected_sum).max())
+
+
 def test_one_gradient_alone_does_not_compute_the_other():
     inputs, kernel = jnp.ones((1, 8, 8, 5)), jnp.ones((3, 3, 5, 4))
 

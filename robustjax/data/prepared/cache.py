@@ -53,9 +53,9 @@ def write(name: str, fingerprint: str, arrays: Mapping[str, np.ndarray]) -> None
         fingerprint: What `read` will have to ask for.
         arrays: The arrays to keep.
     """
-    path = _path(name)
     temporary = None
     try:
+        path = _path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp"

@@ -1,0 +1,25 @@
+"""A convolution as one product: the sum written out in float64, uneven in every way."""
+
+import numpy as np
+import pytest
+
+from robustjax.models import taps
+
+RANDOM = np.random.default_rng(0)
+INPUTS = RANDOM.normal(size=(3, 6, 7, 2)).astype(np.float32)
+KERNEL = RANDOM.normal(size=(2, 3, 2, 5)).astype(np.float32)
+PADDING = ((0, 1), (2, 0))
+
+
+@pytest.mark.parametrize("strides", [(1, 2), (2, 1), (3, 2)])
+def test_unlike_strides_sides_and_zeros(strides):
+    padded = np.pad(INPUTS.astype(np.float64), ((0, 0), *PADDING, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2, 3), (1, 2))
+    windows = windows[:, :: strides[0], :: strides[1]]
+    outputs = np.einsum("bhwcij,ijcd->bhwd", windows, KERNEL)
+    found = taps.convolve(INPUTS, KERNEL, strides, PADDING)
+    np.testing.assert_allclose(found, outputs, atol=1e-5)
+    cotangent = np.random.default_rng(1).normal(size=outputs.shape).astype(np.float32)
+    gradient = np.einsum("bhwcij,bhwd->ijcd", windows, cotangent)
+    found = taps.kernel_gradient(INPUTS, cotangent, (2, 3), strides, PADDING)
+    np.testing.assert_allclose(found, gradient, atol=1e-4)
