@@ -199,6 +199,8 @@ def test_the_latest_on_the_most_images_of_one_checkpoint_are_compared(trained):
         record("malt", [1, 1], **BALL),
         autoattack([1, 1]),
         dataclasses.replace(autoattack([1, 1, 1, 1]), correct=None),
+        record("malt", [1, 1, 1, 1], **BALL),
+        record("malt", [1, 1, 1, 1], **BALL),
         record("malt", [1, 1, 1], 1.0, **BALL),
         record("malt", [0, 0, 1], 3.0, **BALL, seed=1),
         other_checkpoint,

@@ -16,7 +16,7 @@ from robustjax.models import image_parts
         (50, 8, {5}),
         (25, 12, {12, 1}),  # 5 would be less than half
         (0, 8, {0}),
-        (3, 0.5, {1}),  # an image is a part, however large
+        (4, 0.5, {1}),  # an image is a part, however large
     ],
 )
 def test_sizes(images, at_most, sizes, monkeypatch):

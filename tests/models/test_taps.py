@@ -1,5 +1,6 @@
 """A convolution as one product: the sum written out in float64, uneven in every way."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -23,3 +24,24 @@ def test_unlike_strides_sides_and_zeros(strides):
     gradient = np.einsum("bhwcij,bhwd->ijcd", windows, cotangent)
     found = taps.kernel_gradient(INPUTS, cotangent, (2, 3), strides, PADDING)
     np.testing.assert_allclose(found, gradient, atol=1e-4)
+
+
+@pytest.mark.parametrize("features", [5, 40])
+def test_entries_of_an_image_are_those_of_the_largest_array_on_the_way(features, monkeypatch):
+    found = []
+
+    def record(function, *arguments):
+        *arrays, entries = arguments
+        images = [jax.ShapeDtypeStruct((1, *array.shape[1:]), array.dtype) for array in arrays]
+        made = jax.make_jaxpr(function)(*images)
+        sizes = [var.aval.size for line in made.eqns for var in (*line.invars, *line.outvars)]
+        found.append((entries, max(sizes)))
+        return function(*arrays)
+
+    monkeypatch.setattr(taps, "map_images", record)
+    monkeypatch.setattr(taps, "sum_images", record)
+    kernel = np.zeros((2, 3, 2, features), np.float32)
+    outputs = taps.convolve.__wrapped__(INPUTS, kernel, (2, 1), PADDING)
+    taps.kernel_gradient.__wrapped__(INPUTS, outputs, (2, 3), (2, 1), PADDING)
+    size = outputs[0].size // features * max(12, features)
+    assert found == [(size, size)] * 2
