@@ -2,7 +2,8 @@
 
 Such a file is a pickle of a dictionary of texts, numbers, lists and arrays of bytes. Its
 instructions are listed by the standard library's `pickletools`, which runs none of them, and the
-few that build such values are followed here. Any other instruction or name is an error.
+few that build such values are followed here, as Python 2 and 3 write them. Any other instruction
+or name is an error. Bytes become texts of Latin-1, which Python 2's strings are read as.
 """
 
 import math
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 
 _RECONSTRUCT = ("numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct")
-_NAMES = (*_RECONSTRUCT, "numpy ndarray", "numpy dtype")
+_ENCODE = "_codecs encode"
+"""Of a text of Latin-1: bytes, as Python 3 writes them for Python 2."""
+_NAMES = (*_RECONSTRUCT, _ENCODE, "numpy ndarray", "numpy dtype")
 _BYTES = ("u1", "|u1", "uint8")
 
 _MARK = object()
@@ -27,7 +30,7 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Name(str):
-    """Of something in NumPy; never looked up."""
+    """Of something in NumPy, or of the codecs; never looked up."""
 
 
 class _Array:
@@ -73,7 +76,7 @@ def read_pickled_data(content: bytes) -> dict[str, Any]:
 def _follow(name: str, argument: Any, stack: list[Any], memory: dict[int, Any]) -> None:
     """One instruction, on the stack of values."""
     if name in _VALUES:
-        stack.append(argument)
+        stack.append(argument.decode("latin-1") if isinstance(argument, bytes) else argument)
     elif name in _CONSTANTS:
         stack.append(_CONSTANTS[name])
     elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
@@ -103,6 +106,8 @@ def _follow(name: str, argument: Any, stack: list[Any], memory: dict[int, Any]) 
         stack[-1].update(_pairs(added))
     elif name == "GLOBAL" and argument in _NAMES:
         stack.append(_Name(argument))
+    elif name == "STACK_GLOBAL" and f"{stack[-2]} {stack[-1]}" in _NAMES:
+        stack.append(_Name(" ".join(reversed((stack.pop(), stack.pop())))))
     elif name == "REDUCE":
         arguments, called = stack.pop(), stack.pop()
         stack.append(_made(called, arguments))
@@ -131,11 +136,13 @@ def _pairs(values: list[Any]) -> dict[Any, Any]:
 
 
 def _made(called: Any, arguments: tuple[Any, ...]) -> Any:
-    """The array or the kind of numbers that an instruction begins."""
+    """The array or the kind of numbers that an instruction begins, or the text that bytes are."""
     if isinstance(called, _Name) and called in _RECONSTRUCT:
         return _Array()
     if isinstance(called, _Name) and called == "numpy dtype":
         return _Kind(arguments[0])
+    if isinstance(called, _Name) and called == _ENCODE and arguments[1:] == ("latin1",):
+        return str(arguments[0])
     raise ValueError(f"it calls {called!r:.80}, which is no array")
 
 
@@ -148,7 +155,7 @@ def _fill(made: Any, state: Any) -> None:
     _, shape, kind, by_columns, numbers = state
     if kind not in _BYTES:
         raise ValueError(f"an array is of {kind!r:.20}; accepted are bytes, 'u1'")
-    data = numbers.encode("latin-1") if isinstance(numbers, str) else numbers
+    data = numbers.encode("latin-1")
     if not all(isinstance(length, int) and length >= 0 for length in shape):
         raise ValueError(f"an array is of the shape {shape!r:.40}")
     if len(data) != math.prod(shape):

@@ -107,16 +107,15 @@ def test_cifar10_is_what_pickle_says_it_is(cifar10):
     assert "stream=True reads" in refusal("cifar10", root, stream=True)
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 3])
-def test_cifar100_in_whatever_protocol_has_its_fine_labels(tmp_path, protocol):
-    """Protocol 3 as Python 3 writes it; 0 and 2 as well, but for the bytes of an array."""
+@pytest.mark.parametrize("encoding", ["latin1", "bytes"])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
+def test_cifar100_as_python_3_writes_it_again_has_its_fine_labels(tmp_path, protocol, encoding):
     (tmp_path / "cifar-100-python").mkdir()
     images = pixels(2, 32, 32, 3)
-    content = batch(images, (99, 3), "fine_labels")
-    if protocol == 3:
-        content = pickle.dumps(pickle.loads(content, encoding="latin1"), 3)
-    (tmp_path / "cifar-100-python" / "train").write_bytes(content)
-    names = {"fine_label_names": [f"fine {number}" for number in range(100)]}
+    read = pickle.loads(batch(images, (99, 3), "fine_labels"), encoding=encoding)
+    (tmp_path / "cifar-100-python" / "train").write_bytes(pickle.dumps(read, protocol))
+    fine = python_2_pickle(fine_label_names=listed(text(f"fine {number}") for number in range(100)))
+    names = pickle.loads(fine, encoding=encoding)
     (tmp_path / "cifar-100-python" / "meta").write_bytes(pickle.dumps(names, protocol))
     found = load("cifar100", tmp_path)
     np.testing.assert_array_equal(found.images, images)
