@@ -90,10 +90,13 @@ def _varying_alike(inputs: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax
     JAX then sums over the devices the gradient of what is the same on all of them, such as a
     kernel.
     """
-    if not jax.sharding.get_abstract_mesh().manual_axes:
+    of_inputs, of_kernel = (
+        jax.typeof(array).manual_axis_type.varying for array in (inputs, kernel)
+    )
+    if of_inputs == of_kernel:
         return inputs, kernel
-    of_inputs, of_kernel = (jax.lax.stop_gradient(jnp.sum(array)) for array in (inputs, kernel))
-    return jnp.where(False, of_kernel, inputs), jnp.where(False, of_inputs, kernel)
+    inputs = jax.lax.pcast(inputs, tuple(sorted(of_kernel - of_inputs)), to="varying")
+    return inputs, jax.lax.pcast(kernel, tuple(sorted(of_inputs - of_kernel)), to="varying")
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -191,6 +191,18 @@ def test_the_gradient_of_what_devices_share_is_summed_over_them(shared, stride, 
         np.testing.assert_allclose(found, expected_sum, atol=1e-5 * np.abs(expected_sum).max())
 
 
+def test_where_a_step_is_mapped_nothing_is_added():
+    inputs, kernel = jnp.ones((2, 1, 5, 5, 32)), jnp.ones((3, 3, 32, 32))
+    mapped = jax.pmap(
+        lambda inputs, kernel: convolve(inputs, kernel, 1, ((1, 1), (1, 1))),
+        in_axes=(0, None),
+        devices=jax.devices()[:2],
+    )
+    program = str(jax.make_jaxpr(mapped)(inputs, kernel))
+    assert "shard_map" in program
+    assert "reduce_sum" not in program and "pvary" not in program
+
+
 def test_one_gradient_alone_does_not_compute_the_other():
     inputs, kernel = jnp.ones((1, 8, 8, 5)), jnp.ones((3, 3, 5, 4))
 

@@ -25,8 +25,8 @@ def cast_before(body: Callable[[Any], Any], state: Any) -> Callable[[Any], Any]:
       nothing from outside.
     """
     traced, shapes = jax.make_jaxpr(body, return_shape=True)(state)
-    if len(traced.eqns) != 1:
-        return body
+    if [equation.primitive.name for equation in traced.eqns] != ["jit"]:
+        return body  # Under `jax.disable_jit`, or because it does nothing.
     (call,) = traced.eqns
     program = call.params["jaxpr"].jaxpr
     outside = dict(zip(traced.jaxpr.constvars, traced.consts, strict=True))

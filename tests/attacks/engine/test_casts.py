@@ -112,3 +112,6 @@ def test_a_body_that_casts_nothing_from_outside_is_left_alone():
         return body(IMAGES)
 
     jax.jit(surrounding)(WEIGHTS)
+    with jax.disable_jit():
+        body = jax.jit(jnp.sin)
+        assert cast_before(body, IMAGES) is body
