@@ -373,6 +373,12 @@ def test_networks_of_any_size_are_asked_for(tmp_path):
     assert "--models=wide_resnet_7x: accepted are" in found.stderr
 
 
+def test_a_rehearsal_is_for_the_targets_that_are_given():
+    found = run("--rehearse", "--targets=h100-3")
+    assert found.returncode != 0
+    assert "--targets=h100-3: accepted are" in found.stderr
+
+
 def test_a_compiler_that_is_not_installed_is_one_line(monkeypatch):
     monkeypatch.setattr(pods, "_installed", lambda name: False)
     with pytest.raises(UserError, match=r"--targets=h100-2: .*'robustjax\[cuda\]'"):

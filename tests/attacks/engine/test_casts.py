@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from robustjax import attacks
+from robustjax.attacks.engine import run
 from robustjax.attacks.engine.captured_arrays import equations
 from robustjax.attacks.engine.casts import cast_before
 
@@ -65,6 +66,26 @@ def test_weights_are_cast_once_before_the_loop_of_an_attack(options):
     by_hand = jax.jit(lambda weights: attacked(weights, **options))(WEIGHTS.astype(jnp.bfloat16))
     np.testing.assert_array_equal(found, by_hand)
     np.testing.assert_array_equal(found, attacked(WEIGHTS, **options))
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_so_they_are_where_an_attack_is_a_program_of_its_own(compact, monkeypatch):
+    bodies = []
+
+    def watched(body, state):
+        found = cast_before(body, state)
+        bodies.append(found is not body)
+        return found
+
+    monkeypatch.setattr(run, "cast_before", watched)
+    # A size that no other test has compiled.
+    rows = [jnp.concatenate([array, array[: 1 + compact]]) for array in (IMAGES, LABELS)]
+    stop = attacks.stopping.misclassified(1) if compact else None
+    attacks.pgd(
+        jax.random.key(2), lambda images: logits(WEIGHTS, images), *rows, THREAT,
+        steps=2, stop=stop, independent_rows=compact,
+    )  # fmt: skip
+    assert bodies == [True]
 
 
 def test_without_it_the_loop_would_cast():
