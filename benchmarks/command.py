@@ -12,6 +12,7 @@ BENCHMARKS = {
     "profile": "benchmarks.step_profile",
     "memory": "benchmarks.memory",
     "autoattack": "benchmarks.autoattack",
+    "layers": "benchmarks.layers",
     "beside_autoattack": "benchmarks.beside_autoattack",
     "early_stopping": "benchmarks.early_stopping",
     "pipeline": "benchmarks.pipeline",

@@ -91,14 +91,12 @@ class Target:
     def description(self) -> dict[str, Any]:
         """The arguments of `jax.experimental.topologies.get_topology_desc`."""
         if not self.chip.gpu:
-            return {
-                "platform": "tpu", "topology_name": self.topology, **dict(self.chip.options),
-            }  # fmt: skip
-        described = Path(__file__).with_name(self.chip.gpu).read_text(encoding="utf-8")
+            options = dict(self.chip.options)
+            return {"platform": "tpu", "topology_name": self.topology, **options}
         _, shape = self.topology.split(":")
-        return {
-            "platform": "cuda", "topology_name": "", "topology": shape, "target_config": described,
-        }  # fmt: skip
+        described = Path(__file__).with_name(self.chip.gpu).read_text(encoding="utf-8")
+        options = {"topology": shape, "target_config": described}
+        return {"platform": "cuda", "topology_name": "", **options}
 
 
 def _slices() -> dict[str, Target]:
