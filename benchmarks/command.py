@@ -19,6 +19,7 @@ BENCHMARKS = {
     "compilation": "benchmarks.compilation",
     "scaling": "benchmarks.scaling",
     "pods": "benchmarks.pods",
+    "channels": "benchmarks.channels",
     "gpu_plan": "benchmarks.gpu_plan",
     "record_table": "benchmarks.record_table",
 }

@@ -1,23 +1,15 @@
 """The train step compiled for chips that are not there, and what the compiler says of it."""
 
 import importlib.metadata
-import importlib.util
 import itertools
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import jax
 from absl import flags
 
 from benchmarks import results, step_flags
-from benchmarks.ahead_of_time import report, steps, targets, worker
+from benchmarks.ahead_of_time import apart, report, steps, targets, worker
 from benchmarks.ahead_of_time.steps import KEY, Row
 from robustjax import models
 from robustjax.errors import UserError
@@ -48,7 +40,6 @@ GROUPS = {
     "run": ["longest", "programs", "output"],
 }
 
-ROOT = Path(__file__).resolve().parents[1]
 REHEARSAL = {
     "targets": ["v5e-4"],
     "models": ["cifar_resnet_8"],
@@ -101,9 +92,8 @@ def main() -> None:
         return
     wanted = _wanted()
     for target in values.targets:
-        _require_compiler(targets.parse(target))
-    # Where a compiler is installed JAX would look for its device.
-    jax.config.update("jax_platforms", "cpu")
+        targets.require_compiler(targets.parse(target))
+    apart.leave_devices_alone()
     if values.output:
         require_writable(Path(values.output).absolute().parent, f"--output={values.output}")
     environment = results.environment()
@@ -214,20 +204,7 @@ def _batches(given: Sequence[str]) -> list[int]:
 def versions(target: targets.Target) -> dict[str, str]:
     """Of what makes its program: another version's row is another row."""
     packages = ("jax", "jaxlib", *target.packages)
-    return {name: importlib.metadata.version(name) for name in packages if _installed(name)}
-
-
-def _installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
-
-
-def _require_compiler(target: targets.Target) -> None:
-    if not any(map(_installed, target.packages)):
-        names = " or ".join(target.packages)
-        raise UserError(
-            f"--targets={target.name}: {names} is not installed, which has the compiler: pip "
-            f"install 'robustjax[{target.compiler}]', or make install EXTRAS=test,{target.compiler}"
-        )
+    return {name: importlib.metadata.version(name) for name in packages if targets.installed(name)}
 
 
 def _find(rows: Iterable[Row], task: Row) -> Row | None:
@@ -247,43 +224,4 @@ def _compiled(task: Row, longest: float, programs: str) -> Row:
         "image_size": task["image_size"],
         "program": path,
     }
-    with tempfile.TemporaryFile("w+") as errors:
-        command = [sys.executable, "-m", "benchmarks.ahead_of_time.worker", json.dumps(work)]
-        try:
-            ended = subprocess.run(
-                command,
-                cwd=ROOT,
-                env={**os.environ, **worker.ENVIRONMENT},
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                timeout=longest,
-            )
-        except subprocess.TimeoutExpired:
-            return {"failed": f"not compiled after {longest:g} s"}
-        errors.seek(0)
-        said = errors.read()
-    if ended.returncode == 0:
-        return json.loads(ended.stdout.splitlines()[-1])
-    return failure(ended.returncode, said)
-
-
-def failure(code: int, said: str) -> Row:
-    """Why a step was not compiled.
-
-    Args:
-      code: with which the process ended; minus the signal's number if by a signal.
-      said: what it wrote to stderr.
-
-    Returns:
-      "does_not_fit", where the compiler found too little memory, which is a result; else "failed",
-      in one line.
-    """
-    if code < 0:
-        return {"failed": f"the compiler ended with {signal.Signals(-code).name}"}
-    if memory := re.search(r"Used (\S+) of (\S+) hbm", said):
-        return {"does_not_fit": f"{memory[1]} of {memory[2]}"}
-    if "RESOURCE_EXHAUSTED" in said:
-        return {"does_not_fit": "out of memory"}
-    lines = [line for line in said.splitlines() if line.strip()]
-    return {"failed": lines[-1][:300] if lines else f"the process ended with {code}"}
+    return apart.call(worker.__name__, work, longest)

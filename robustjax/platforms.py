@@ -1,8 +1,8 @@
-"""What a program becomes where it is compiled for: a CPU, or an accelerator.
+"""What a program becomes where it is compiled for: a CPU, a GPU or a TPU.
 
 A program may be traced in a process and compiled for a platform that the process does not have
 (`jax.export`, ahead-of-time lowering), so what it is to be cannot follow from the devices of the
-process. `for_platform` writes both forms down, and of the lowered program only one is left.
+process. `for_platform` writes the forms down, and of the lowered program only one is left.
 """
 
 from collections.abc import Callable
@@ -14,21 +14,29 @@ from jax.extend import core
 Result = TypeVar("Result")
 
 
-def for_platform(*args: Any, cpu: Callable[..., Result], other: Callable[..., Result]) -> Result:
+def for_platform(
+    *args: Any,
+    other: Callable[..., Result],
+    cpu: Callable[..., Result] | None = None,
+    tpu: Callable[..., Result] | None = None,
+) -> Result:
     """Computes `cpu(*args)` where the program is compiled for a CPU, `other(*args)` elsewhere.
 
-    Inside a transformation both are traced, so both must be right under it, and give the same
+    Inside a transformation all forms are traced, so all must be right under it, and give the same
     structure, shapes and dtypes; one is lowered. Outside of any the process decides.
 
-    A derivative of the result would keep what either form needs: functions that are differentiated
+    A derivative of the result would keep what each form needs: functions that are differentiated
     say how in a `jax.custom_vjp` around it.
 
     Args:
       *args: pytrees of arrays. What the functions capture beside them may be traced, too.
+      other: for all platforms without a form of their own.
       cpu: for CPUs.
-      other: for GPUs, TPUs and all else.
+      tpu: for TPUs.
     """
-    return jax.lax.platform_dependent(*args, cpu=cpu, default=other)
+    forms = {"cpu": cpu, "tpu": tpu}
+    given = {platform: form for platform, form in forms.items() if form is not None}
+    return jax.lax.platform_dependent(*args, default=other, **given)
 
 
 def of_process() -> str:

@@ -1,7 +1,8 @@
 """What a compiled program does: its products, its tensors in memory, its sums over the devices.
 
 Read from XLA's optimised HLO, with the turns of every loop. `cost_analysis` counts the body of a
-loop once, and knows nothing of padding.
+loop once, and knows nothing of padding. The compiler for TPUs writes beside each operation how many
+cycles it expects it to take.
 """
 
 import collections
@@ -9,8 +10,6 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
-
-from benchmarks.ahead_of_time import tiles
 
 _BITS = {
     "pred": 8, "s8": 8, "u8": 8, "s16": 16, "u16": 16, "bf16": 16, "f16": 16, "s32": 32, "u32": 32,
@@ -33,6 +32,7 @@ _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _WINDOW = re.compile(r"window=\{size=([\dx]+)")
 _LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 _CUDNN = re.compile(r'custom_call_target="__cudnn\$conv(\w+)"')
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
 _NO_MEMORY = ("tuple", "get-tuple-element", "bitcast", "parameter", "constant", "while", "-start")
 
@@ -45,7 +45,7 @@ class Shape:
       type: e.g. "bf16".
       sizes: of its dimensions.
       minor_to_major: its dimensions, the one with neighbours side by side first.
-      tile: of the most minor dimensions; empty where it has none.
+      tile: of the most minor dimensions, the most minor last; empty where it has none.
     """
 
     type: str
@@ -60,26 +60,11 @@ class Shape:
 
     @property
     def padded_bytes(self) -> int:
-        """With it."""
-        entries = tiles.padded_entries(self.sizes, self.minor_to_major, self.tile)
-        return entries * _BITS.get(self.type, 32) // 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Product:
-    """A convolution or matrix product.
-
-    Attributes:
-      flops: two for a multiplication and its addition, zeros of padding included.
-      contracted: length of its sums, without the taps of a convolution.
-      taps: of a convolution, else 1.
-      features: of the result.
-    """
-
-    flops: int
-    contracted: int
-    taps: int
-    features: int
+        """With it: the most minor dimensions take up whole tiles."""
+        taken = list(self.sizes)
+        for dimension, length in zip(self.minor_to_major, reversed(self.tile), strict=False):
+            taken[dimension] = math.ceil(taken[dimension] / length) * length
+        return math.prod(taken) * _BITS.get(self.type, 32) // 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +73,9 @@ class Summary:
 
     Attributes:
       flops: of its convolutions and matrix products.
-      tile_flops: what these cost where every product fills whole tiles of the matrix unit: input
-        channels, and output channels, each rounded up.
-      folded_tile_flops: the same where the taps of a kernel share a sum.
+      estimated_cycles: that its operations take by the compiler's own estimate, one after another;
+        0 where it says none. Sums over the devices and transfers in the background have none.
+      product_cycles: those of the operations with a convolution or matrix product in them.
       written_bytes: of the tensors that its operations write to memory, without padding.
       padded_bytes: the same with padding.
       summed_bytes: of what it sums over the devices.
@@ -102,8 +87,8 @@ class Summary:
     """
 
     flops: int
-    tile_flops: float
-    folded_tile_flops: float
+    estimated_cycles: int
+    product_cycles: int
     written_bytes: int
     padded_bytes: int
     summed_bytes: int
@@ -114,27 +99,18 @@ class Summary:
     unknown_loops: int
 
 
-def summarise(text: str, matrix_unit: int = 128) -> Summary:
-    """Counts what a program does.
-
-    Args:
-      text: of the compiled program.
-      matrix_unit: rows and columns of a matrix unit.
-    """
+def summarise(text: str) -> Summary:
+    """Counts what a compiled program does, from its text."""
     program = _Program.read(text)
     total: collections.Counter[str] = collections.Counter()
-    tile_flops = folded = 0.0
     for name, turns in program.turns.items():
         computation, shapes = program.computations[name], program.shapes[name]
         in_memory = name not in program.fused
         for instruction in computation:
-            product = _product(instruction, shapes)
-            if product is not None:
-                total["flops"] += turns * product.flops
-                flops = turns * product.flops
-                sizes = (product.features, matrix_unit)
-                tile_flops += flops / tiles.matrix_fill(product.contracted, *sizes)
-                folded += flops / tiles.matrix_fill(product.contracted * product.taps, *sizes)
+            total["flops"] += turns * _product_flops(instruction, shapes)
+            if in_memory and (said := _CYCLES.search(instruction.rest)):
+                total["estimated_cycles"] += turns * int(said[1])
+                total["product_cycles"] += turns * int(said[1]) * program.multiplies(instruction)
             # What is started is written when it is done.
             if not in_memory or instruction.kind.endswith(_NO_MEMORY):
                 continue
@@ -153,14 +129,9 @@ def summarise(text: str, matrix_unit: int = 128) -> Summary:
     counted = {
         field.name: total[field.name]
         for field in dataclasses.fields(Summary)
-        if field.name not in ("tile_flops", "folded_tile_flops", "unknown_loops")
+        if field.name != "unknown_loops"
     }
-    return Summary(
-        **counted,
-        tile_flops=tile_flops,
-        folded_tile_flops=folded,
-        unknown_loops=program.unknown_loops,
-    )
+    return Summary(**counted, unknown_loops=program.unknown_loops)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,14 +225,24 @@ class _Program:
                 return constants.get(instruction.operands[1])
         return None
 
+    def multiplies(self, instruction: _Instruction) -> bool:
+        """Whether an operation is a convolution or matrix product, or has one in it."""
+        return bool({"convolution", "dot"} & self._kinds(instruction))
+
+    def _kinds(self, instruction: _Instruction) -> set[str]:
+        """Of an operation and, if it is a fusion, of what it consists of."""
+        found, called = {instruction.kind}, _CALLED.findall(instruction.rest)
+        if instruction.kind == "fusion":
+            found |= {inner.kind for name in called for inner in self.computations.get(name, ())}
+        return found
+
     def only_converts(self, instruction: _Instruction) -> bool:
         """Whether an operation changes the type of its operand, perhaps its layout, and no more."""
         if instruction.kind == "convert":
             return True
         if instruction.kind != "fusion":
             return False
-        called = _CALLED.findall(instruction.rest)
-        kinds = {inner.kind for name in called for inner in self.computations.get(name, ())}
+        kinds = self._kinds(instruction) - {"fusion"}
         plain = {"parameter", "convert", "copy", "bitcast", "transpose", "tuple"}
         return "convert" in kinds and kinds <= plain
 
@@ -285,19 +266,17 @@ def _numbers(text: str | None) -> tuple[int, ...]:
     return tuple(int(number) for number in (text or "").split(",") if number)
 
 
-def _product(instruction: _Instruction, shapes: dict[str, list[Shape]]) -> Product | None:
-    """The product that an instruction computes, if it does."""
+def _product_flops(instruction: _Instruction, shapes: dict[str, list[Shape]]) -> int:
+    """Two for each multiplication and its addition of a product, zeros of padding included."""
     cudnn = _CUDNN.search(instruction.rest) if instruction.kind == "custom-call" else None
     if cudnn is None and instruction.kind not in ("convolution", "dot"):
-        return None
+        return 0
     left, right = (_operand(instruction, shapes, number) for number in range(2))
     result = shapes[instruction.name][0]
     if instruction.kind == "dot":
         found = _CONTRACTED.search(instruction.rest)
-        axes = _numbers(found[1]) if found else ()
-        contracted = math.prod(left.sizes[axis] for axis in axes)
-        features = result.sizes[-1] if result.sizes else 1
-        return Product(2 * math.prod(result.sizes) * contracted, contracted, 1, features)
+        contracted = math.prod(left.sizes[axis] for axis in _numbers(found[1] if found else ""))
+        return 2 * math.prod(result.sizes) * contracted
     labels = _LABELS.search(instruction.rest)
     assert labels is not None, instruction.rest
     window = _WINDOW.search(instruction.rest)
@@ -306,9 +285,7 @@ def _product(instruction: _Instruction, shapes: dict[str, list[Shape]]) -> Produ
     direction = cudnn[1] if cudnn else "Forward"
     kernel = result if direction == "BackwardFilter" else right
     outputs = {"BackwardInput": left, "BackwardFilter": right}.get(direction, result)
-    contracted = kernel.sizes[labels[2].index("i")]
-    features = kernel.sizes[labels[2].index("o")]
-    return Product(2 * math.prod(outputs.sizes) * contracted * taps, contracted, taps, features)
+    return 2 * math.prod(outputs.sizes) * kernel.sizes[labels[2].index("i")] * taps
 
 
 def _operand(instruction: _Instruction, shapes: dict[str, list[Shape]], number: int) -> Shape:

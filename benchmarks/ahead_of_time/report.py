@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 
 from benchmarks import table
-from benchmarks.ahead_of_time import targets, tiles
+from benchmarks.ahead_of_time import targets
 from benchmarks.ahead_of_time.steps import KEY, Row, floor
 from benchmarks.ahead_of_time.targets import Target
 
@@ -13,8 +13,8 @@ MEBIBYTE = 2**20
 
 HEADER = (
     "target", "chips", "network", "method", "precision", "images a chip", "options",
-    "temporaries, MiB", "peak", "of the memory", "TFLOP", "of the floor", "tiles filled, %",
-    "least ms", "tensors filled, %", "summed, MB", "compiling s",
+    "temporaries, MiB", "peak", "of the memory", "TFLOP", "of the floor", "least ms",
+    "estimated ms", "of the rate", "tensors filled, %", "summed, MB", "compiling s",
 )  # fmt: skip
 
 
@@ -25,11 +25,9 @@ def entries(row: Row) -> list[str]:
     if "flops" not in row:
         reason = row.get("failed") or f"does not fit: {row['does_not_fit']}"
         return [*first, reason, *["-"] * (len(HEADER) - len(first) - 1)]
-    alone, folded = (row["flops"] / row[name] for name in ("tile_flops", "folded_tile_flops"))
-    filled = f"{100 * alone:.0f} to {100 * folded:.0f}" if target.chip.matrix_unit else "-"
-    least = f"{1e3 * row['folded_tile_flops'] / (target.chip.tera_flops * 1e12):.3g}"
-    if target.compiler == "cuda" and row["precision"] != "bfloat16":
-        least = "-"  # A TPU takes bfloat16's rate then too, a GPU that of TF32 or less.
+    least = row["flops"] / (target.chip.tera_flops * 1e12)
+    clock = target.chip.hertz
+    estimated = row["estimated_cycles"] / clock if clock else 0.0
     return [
         *first,
         f"{row['temporary_bytes'] / MEBIBYTE:.0f}",
@@ -37,8 +35,10 @@ def entries(row: Row) -> list[str]:
         f"{100 * row['peak_bytes'] / target.chip.memory_bytes:.1f} %",
         f"{row['flops'] / 1e12:.4g}",
         f"{row['flops'] / floor(row):.2f}",
-        filled,
-        least,
+        # A TPU takes bfloat16's rate for float32 too, a GPU that of TF32 or less.
+        f"{1e3 * least:.3g}" if clock or row["precision"] == "bfloat16" else "-",
+        f"{1e3 * estimated:.3g}" if estimated else "-",
+        f"{100 * least / estimated:.0f} %" if estimated else "-",
         f"{100 * row['written_bytes'] / row['padded_bytes']:.0f}",
         f"{row['summed_bytes'] / 1e6:.3g}",
         f"{row['compiling_seconds']:.0f}",
@@ -103,24 +103,4 @@ def markdown(rows: Sequence[Row]) -> str:
         header = ("target", "network", "method", "precision", "options", "MiB an image", "fit")
         parts += ["Images that a chip's memory holds, by the line through two batches:"]
         parts += [table.markdown(header, fits)]
-    parts += ["Of a matrix unit's tiles a 3×3 convolution between as many channels fills:"]
-    parts += [table.markdown(*channel_table())]
     return "\n\n".join(parts)
-
-
-_CHANNELS = (16, 32, 64, 160, 320, 640)
-
-
-def channel_table() -> tuple[tuple[str, ...], list[list[str]]]:
-    """How much of a matrix unit's tiles the convolutions of the networks fill: header and rows."""
-    units = sorted({chip.matrix_unit for chip in targets.CHIPS.values()} - {0})
-    header = ["channels"]
-    for unit in units:
-        header += [f"{unit} × {unit}, %", "with the taps in one sum, %"]
-    rows = []
-    for channels in _CHANNELS:
-        shares = [
-            tiles.matrix_fill(channels * taps, channels, unit) for unit in units for taps in (1, 9)
-        ]
-        rows.append([str(channels), *(f"{100 * share:.0f}" for share in shares)])
-    return tuple(header), rows

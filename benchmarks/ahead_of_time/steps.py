@@ -38,6 +38,8 @@ def config(row: Row) -> dict[str, Any]:
         "steps": row["steps"],
         "batch_size": row["batch_per_chip"] * targets.parse(row["target"]).chips,
         "schedule": "constant",
+        # As CIFAR's images are; the names of data sets are not looked at here.
+        "augmentation": "crop4-flip",
         **more,
         **parse_options(row["options"]),
     }

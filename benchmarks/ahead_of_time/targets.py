@@ -6,6 +6,7 @@ counts GPUs. JAX has one device a chip on all of them, if v4's cores are asked f
 """
 
 import dataclasses
+import importlib.util
 import math
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ class Chip:
       cores_in_name: by how much a slice's number is larger than its chips.
       memory_gib: of a chip's memory.
       tera_flops: operations per second in bfloat16, in 10^12.
-      matrix_unit: rows and columns of its matrix units; 0 where they are so small that next to
-        nothing is lost in them.
+      matrix_units: how many of them, 128 × 128 entries each; 0 where that is not known, or they are
+        no such.
       options: for libtpu, beside the topology.
       gpu: the file with XLA's description of it; "" of a TPU.
     """
@@ -33,9 +34,15 @@ class Chip:
     cores_in_name: int
     memory_gib: float
     tera_flops: float
-    matrix_unit: int = 128
+    matrix_units: int = 0
     options: tuple[tuple[str, str], ...] = ()
     gpu: str = ""
+
+    @property
+    def hertz(self) -> float:
+        """The clock with which its matrix units reach the specified rate; 0 if not known."""
+        cycle = self.matrix_units * 2 * 128**2
+        return self.tera_flops * 1e12 / cycle if cycle else 0.0
 
     @property
     def memory_bytes(self) -> int:
@@ -44,11 +51,11 @@ class Chip:
 
 
 CHIPS = {
-    "v4": Chip(2, 32, 275, options=(("chip_config_name", "megacore"),)),
-    "v5e": Chip(1, 16, 197),
-    "v5p": Chip(2, 95, 459),
-    "v6e": Chip(1, 32, 918, matrix_unit=256),
-    "h100": Chip(1, 84_942_979_072 / GIBIBYTE, 989, matrix_unit=0, gpu="h100.txtpb"),
+    "v4": Chip(2, 32, 275, matrix_units=8, options=(("chip_config_name", "megacore"),)),
+    "v5e": Chip(1, 16, 197, matrix_units=4),
+    "v5p": Chip(2, 95, 459, matrix_units=8),
+    "v6e": Chip(1, 32, 918),
+    "h100": Chip(1, 84_942_979_072 / GIBIBYTE, 989, gpu="h100.txtpb"),
 }
 """Generation -> its chip."""
 
@@ -124,3 +131,22 @@ def parse(name: str) -> Target:
         hint = did_you_mean(name, tuple(TARGETS))
         raise UserError(f"--targets={name}: accepted are {', '.join(TARGETS)}{hint}")
     return TARGETS[name]
+
+
+def installed(package: str) -> bool:
+    """Whether a package is there to be imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def require_compiler(target: Target) -> None:
+    """Refuses a target whose compiler is not installed.
+
+    Raises:
+      UserError: says what installs it.
+    """
+    if not any(map(installed, target.packages)):
+        names = " or ".join(target.packages)
+        raise UserError(
+            f"--targets={target.name}: {names} is not installed, which has the compiler: pip "
+            f"install 'robustjax[{target.compiler}]', or make install EXTRAS=test,{target.compiler}"
+        )

@@ -5,26 +5,15 @@ in, and one libtpu at a time may be loaded.
 """
 
 import dataclasses
-import json
 import resource
-import sys
 import time
 from typing import Any
 
 from jax.experimental import topologies
 
 from benchmarks import memory
-from benchmarks.ahead_of_time import program, targets
+from benchmarks.ahead_of_time import apart, program, targets
 from robustjax.config import TrainConfig
-
-ENVIRONMENT = {
-    # The process itself computes nothing; of the TPU only the compiler is there.
-    "JAX_PLATFORMS": "cpu",
-    # Else libtpu asks a metadata server which machine this is.
-    "TPU_SKIP_MDS_QUERY": "1",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
-"""Of the process, from its start: JAX reads it when it is imported."""
 
 
 def measure(task: dict[str, Any]) -> dict[str, Any]:
@@ -56,9 +45,9 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
         "lowering_seconds": lowered_at - started,
         "compiling_seconds": finished - lowered_at,
         "peak_resident_bytes": resident,
-        **dataclasses.asdict(program.summarise(text, target.chip.matrix_unit or 1)),
+        **dataclasses.asdict(program.summarise(text)),
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(json.loads(sys.argv[1]))))
+    apart.answer(measure)

@@ -1,5 +1,6 @@
 """Random crops and mirror images, computed on the device, one key per example."""
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from robustjax import platforms
 from robustjax.arguments import (
     did_you_mean,
     kind,
@@ -148,22 +150,45 @@ def augment(
     require_keys(keys, images.shape[0])
     height, width = images.shape[1:3]
     Augmentation(crop_padding, padding_mode, flip).require_fitting((height, width))
+    keys = jax.vmap(jax.random.split)(keys)
     if crop_padding:
         margin = (crop_padding, crop_padding)
         mode = "constant" if padding_mode == "zero" else "reflect"
         images = jnp.pad(images, ((0, 0), margin, margin, (0, 0)), mode=mode)
 
-    def augment_one(key: jax.Array, image: jax.Array) -> jax.Array:
-        crop_key, flip_key = jax.random.split(key)
-        if crop_padding:
-            top, left = jax.random.randint(crop_key, (2,), 0, 2 * crop_padding + 1)
-            size = (height, width, image.shape[2])
-            image = jax.lax.dynamic_slice(image, (top, left, jnp.zeros_like(top)), size)
-        if flip:
-            image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
-        return image
+        first = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 2 * crop_padding + 1))
+        images = platforms.for_platform(
+            images,
+            first(keys[:, 0]),
+            tpu=functools.partial(_crop_by_selection, size=(height, width)),
+            other=functools.partial(_crop_by_slices, size=(height, width)),
+        )
+    if flip:
+        mirrored = jax.vmap(jax.random.bernoulli)(keys[:, 1])
+        images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    return images
 
-    return jax.vmap(augment_one)(keys, images)
+
+def _crop_by_slices(images: jax.Array, first: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Of each image the pixels from `first`, its row and column, on."""
+
+    def crop(image: jax.Array, first: jax.Array) -> jax.Array:
+        begin = (first[0], first[1], jnp.zeros_like(first[0]))
+        return jax.lax.dynamic_slice(image, begin, (*size, image.shape[2]))
+
+    return jax.vmap(crop)(images, first)
+
+
+def _crop_by_selection(images: jax.Array, first: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """The same, where slices at positions that differ would become a loop over the images."""
+    for axis, length in zip((1, 2), size, strict=True):
+        begin = first[:, axis - 1, None, None, None]
+        cropped = jax.lax.slice_in_dim(images, 0, length, axis=axis)
+        for number in range(1, images.shape[axis] - length + 1):
+            moved = jax.lax.slice_in_dim(images, number, number + length, axis=axis)
+            cropped = jnp.where(begin == number, moved, cropped)
+        images = cropped
+    return images
 
 
 def to_float(images: jax.Array | np.ndarray) -> jax.Array:

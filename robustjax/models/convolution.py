@@ -9,7 +9,8 @@ There that is slow, and in float32 it differs in two ways:
   and 12 to 75 times slower in a loop than outside of one (jax-ml/jax issue 12868); but for that of
   a large kernel, or of a small batch, which attacks do not need.
 
-On all other platforms forward pass and gradients are those of `jax.lax.conv_general_dilated`.
+On all other platforms forward pass and gradients are those of `jax.lax.conv_general_dilated`; on a
+TPU each gradient is kept apart from the next.
 
 The price is forward-mode differentiation (`jax.jvp`), which `jax.custom_vjp` does not have. It is
 paid on every platform, as both forms are traced wherever one of them is compiled;
@@ -62,8 +63,9 @@ def conv_general_dilated(
             padding = jax.lax.padtype_to_pads(inputs.shape[1:3], kernel.shape[:2], strides, padding)
         if _fits(inputs, kernel, padding):
             inputs, kernel = _varying_alike(inputs, kernel)
-            return _convolve(inputs, kernel, tuple(strides), tuple(map(tuple, padding)), precision)
-    return jax.lax.conv_general_dilated(
+            strides, padding = tuple(strides), tuple(map(tuple, padding))
+            return _gradient_apart(_convolve(inputs, kernel, strides, padding, precision))
+    outputs = jax.lax.conv_general_dilated(
         inputs,
         kernel,
         strides,
@@ -74,6 +76,26 @@ def conv_general_dilated(
         feature_group_count=feature_group_count,
         precision=precision,
     )
+    return _gradient_apart(outputs)
+
+
+@jax.custom_jvp
+def _gradient_apart(outputs: jax.Array) -> jax.Array:
+    """The same, whose gradient a TPU has whole before it goes on.
+
+    Left alone, its compiler may join the gradients of two convolutions in one operation, where the
+    first is computed anew for every window of the second.
+    """
+    return outputs
+
+
+@_gradient_apart.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (tangent,) = tangents
+    tangent = platforms.for_platform(
+        tangent, tpu=jax.lax.optimization_barrier, other=lambda tangent: tangent
+    )
+    return primals[0], tangent
 
 
 def _fits(inputs: jax.Array, kernel: jax.Array, padding: Any) -> bool:

@@ -1,11 +1,12 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robustjax import data
+from robustjax import data, platforms
 from robustjax.data import Augmentation, default_augmentation, to_float
 
 augment = jax.jit(data.augment, static_argnames=("crop_padding", "padding_mode", "flip"))
@@ -60,6 +61,24 @@ def test_every_result_is_a_crop_and_every_crop_is_equally_likely(padding, mode, 
     assert len(occurrences) == number
     expected = count / number
     assert max(abs(c - expected) for c in occurrences.values()) < 5 * np.sqrt(expected) + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("padding", "mode", "dtype"),
+    [(1, "zero", np.uint8), (4, "zero", np.float32), (3, "reflect", np.float32)],
+)
+def test_a_tpu_crops_the_same_without_a_loop_over_the_images(padding, mode, dtype, monkeypatch):
+    images = (255 * distinct_images(40)).astype(dtype)
+    options = {"crop_padding": padding, "padding_mode": mode, "flip": True}
+    crop = functools.partial(data.augment, **options)
+    text = jax.export.export(jax.jit(crop), platforms=["tpu"])(keys(40), images).mlir_module()
+    # Slices at positions that differ are a gather, which the compiler makes a loop.
+    assert "stablehlo.gather" not in text and "stablehlo.dynamic_slice" not in text
+    here = np.asarray(crop(keys(40), images))
+    monkeypatch.setattr(platforms, "for_platform", lambda *args, tpu, other: tpu(*args))
+    there = np.asarray(crop(keys(40), images))
+    assert there.dtype == dtype
+    np.testing.assert_array_equal(there, here)
 
 
 def test_an_example_depends_on_its_own_key_alone():

@@ -305,3 +305,41 @@ def test_no_network_is_slow_in_a_loop(name):
         ),
         images,
     )
+
+
+def two_convolutions(images, kernel):
+    return convolve(jax.nn.relu(convolve(images, kernel, 1, "SAME")), kernel, 1, "SAME")
+
+
+@pytest.mark.parametrize(
+    ("platform", "dtype", "apart"),
+    [
+        ("tpu", jnp.bfloat16, 2),
+        ("tpu", jnp.float32, 2),
+        ("cuda", jnp.bfloat16, 0),
+        ("cuda", jnp.float32, 0),
+        ("cpu", jnp.bfloat16, 0),
+    ],
+)
+def test_on_a_tpu_alone_gradients_are_kept_apart(platform, dtype, apart):
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((2, 8, 8, 32), (3, 3, 32, 32))]
+
+    def barriers(function):
+        text = jax.jit(function).trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
+        return text.count("stablehlo.optimization_barrier")
+
+    # In the forward pass what follows a convolution may still be joined to it.
+    assert barriers(two_convolutions) == 0
+    assert barriers(jax.grad(lambda *args: two_convolutions(*args).sum())) == apart
+
+
+def test_in_bfloat16_a_network_is_differentiated_forwards_too():
+    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3), jnp.bfloat16)
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 3), jnp.bfloat16)
+    tangent = jnp.ones_like(images)
+    _, found = jax.jvp(lambda images: two_convolutions(images, kernel), (images,), (tangent,))
+    _, pulled = jax.vjp(lambda images: two_convolutions(images, kernel), images)
+    seen = jnp.ones_like(found)
+    forwards = jnp.sum(found.astype(jnp.float32))
+    backwards = jnp.sum(pulled(seen)[0].astype(jnp.float32))
+    np.testing.assert_allclose(forwards, backwards, rtol=0.05)

@@ -67,7 +67,7 @@ def test_it_finds_what_the_masked_run_finds(setting):
 def test_so_it_does_in_the_form_of_an_accelerator(setting, monkeypatch):
     masked = attack(setting)
     monkeypatch.setattr(platforms, "of_process", lambda: "gpu")
-    monkeypatch.setattr(platforms, "for_platform", lambda *args, cpu, other: other(*args))
+    monkeypatch.setattr(platforms, "for_platform", lambda *args, other, **forms: other(*args))
     assert_same(attack(setting, independent_rows=True), masked)
     traced = jax.jit(lambda images: attack(setting, images, independent_rows=True))(IMAGES)
     assert_same(traced, masked)

@@ -80,6 +80,14 @@ def test_of_two_forms_the_other_is_gone():
         assert f"stablehlo.{kept} " in text and f"stablehlo.{gone} " not in text
 
 
+def test_tpus_may_have_a_form_of_their_own():
+    run = functools.partial(platforms.for_platform, tpu=jnp.sin, other=jnp.cos)
+    for platform, kept in (("cpu", "cosine"), ("cuda", "cosine"), ("tpu", "sine")):
+        exported = jax.export.export(jax.jit(run), platforms=[platform])(jnp.ones(3))
+        found = re.findall(r"stablehlo\.(sine|cosine) ", exported.mlir_module())
+        assert found == [kept]
+
+
 def test_of_two_forms_both_are_differentiated_mapped_and_rematerialised():
     def run(x):
         return platforms.for_platform(x, cpu=jnp.sin, other=jnp.cos)

@@ -123,7 +123,7 @@ def test_memory_mixing_and_awp_do_not_depend_on_the_parts(
     if name == "iaat":
         # As on an accelerator, where the parts are the turns of a loop.
         monkeypatch.setattr(
-            parts_of_a_batch.platforms, "for_platform", lambda *args, cpu, other: other(*args)
+            parts_of_a_batch.platforms, "for_platform", lambda *args, other, **forms: other(*args)
         )
     method, scalars = methods.create(name, **hyperparameters), {"awp_gamma": 0.1}
     options = {"model": Dropped(0.25 if name == "alp" else 0.0), "scalars": scalars, **options}
