@@ -40,6 +40,7 @@ def main() -> None:
         if not target.chip.hertz:
             known = [name for name, other in targets.TARGETS.items() if other.chip.hertz]
             raise UserError(f"--targets={target.name}: accepted are {', '.join(known)}")
+    for target in wanted:
         targets.require_compiler(target)
     apart.leave_devices_alone()
     environment = results.environment()
@@ -71,10 +72,6 @@ def shares(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     }
     entries = []
     for channels in dict.fromkeys(row["channels"] for row in rows):
-        first = (
-            f"{channels}"
-            if channels
-            else f"product of {convolutions.PRODUCT} × {convolutions.PRODUCT}"
-        )
+        first = str(channels or f"product of {convolutions.PRODUCT} squared")
         entries.append([first, *(found.get((channels, *column), "-") for column in columns)])
     return ["channels", *(f"{name} {direction}, %" for name, direction in columns)], entries

@@ -280,7 +280,10 @@ def _product_flops(instruction: _Instruction, shapes: dict[str, list[Shape]]) ->
     labels = _LABELS.search(instruction.rest)
     assert labels is not None, instruction.rest
     window = _WINDOW.search(instruction.rest)
-    taps = math.prod(int(size) for size in window[1].split("x")) if window else 1
+    sizes = [int(size) for size in window[1].split("x")] if window else []
+    # A 1×1 kernel may be what is written as the images, and the images as a kernel beyond it.
+    extents = [left.sizes[labels[1].index(str(axis))] for axis in range(len(sizes))]
+    taps = math.prod(map(min, sizes, extents))
     # cuDNN's gradients are labelled as the convolution that they are of.
     direction = cudnn[1] if cudnn else "Forward"
     kernel = result if direction == "BackwardFilter" else right

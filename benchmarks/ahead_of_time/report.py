@@ -14,7 +14,7 @@ MEBIBYTE = 2**20
 HEADER = (
     "target", "chips", "network", "method", "precision", "images a chip", "options",
     "temporaries, MiB", "peak", "of the memory", "TFLOP", "of the floor", "least ms",
-    "estimated ms", "of the rate", "tensors filled, %", "summed, MB", "compiling s",
+    "estimated ms", "utilisation", "tensors filled, %", "summed, MB", "compiling s",
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def entries(row: Row) -> list[str]:
     if "flops" not in row:
         reason = row.get("failed") or f"does not fit: {row['does_not_fit']}"
         return [*first, reason, *["-"] * (len(HEADER) - len(first) - 1)]
-    least = row["flops"] / (target.chip.tera_flops * 1e12)
+    least = floor(row) / (target.chip.tera_flops * 1e12)
     clock = target.chip.hertz
     estimated = row["estimated_cycles"] / clock if clock else 0.0
     return [

@@ -135,6 +135,18 @@ def test_a_gpu_s_convolutions_cost_the_same_in_each_direction():
     assert program.summarise(CUDNN).flops == 3 * 2 * outputs * sums
 
 
+def test_images_that_are_written_as_a_kernel_cost_what_they_did():
+    # A 1×1 convolution from 160 to 16 channels, as XLA for TPUs may write it.
+    text = """\
+ENTRY %main (k: bf16[1,1,16,160], x: bf16[2,32,32,160]) -> bf16[2,32,32,16] {
+  %k = bf16[1,1,16,160]{3,2,1,0} parameter(0)
+  %x = bf16[2,32,32,160]{3,2,1,0} parameter(1)
+  ROOT %y = bf16[2,32,32,16]{3,2,1,0} convolution(%k, %x), window={size=32x32 pad=31_31x31_31 rhs_reversal=1x1}, dim_labels=01bf_o01i->f01b
+}
+"""  # noqa: E501
+    assert program.summarise(text).flops == 2 * (2 * 32 * 32 * 16) * 160
+
+
 def test_a_loop_of_unknown_length_is_said():
     text = PROGRAM.replace("constant(10)", "parameter(1)")
     assert program.summarise(text).unknown_loops == 1
@@ -235,9 +247,9 @@ def test_a_row_says_what_is_known_of_a_chip():
     assert cells["chips"] == "16"
     assert cells["temporaries, MiB"] == "1024"
     assert cells["of the memory"] == "12.5 %"
-    # 1e13 at 197 TFLOP/s; 1.5e8 cycles of four units of 128 × 128 that reach it at 1.503 GHz.
-    assert (cells["least ms"], cells["estimated ms"]) == ("50.8", "99.8")
-    assert cells["of the rate"] == "51 %"
+    # The floor, 11.5 TFLOP, at 197 TFLOP/s; 1.5e8 cycles at the clock of 1.503 GHz.
+    assert (cells["least ms"], cells["estimated ms"]) == ("58.4", "99.8")
+    assert cells["utilisation"] == "59 %"
     assert cells["tensors filled, %"] == "50"
     assert cells["summed, MB"] == "176"
 
@@ -245,8 +257,7 @@ def test_a_row_says_what_is_known_of_a_chip():
 def test_of_a_gpu_no_cycles_are_known():
     row = task(target="h100-8") | FOUND | {"estimated_cycles": 0}
     cells = dict(zip(report.HEADER, report.entries(row), strict=True))
-    # 1e13 at 989 TFLOP/s.
-    assert (cells["least ms"], cells["estimated ms"], cells["of the rate"]) == ("10.1", "-", "-")
+    assert (cells["least ms"], cells["estimated ms"], cells["utilisation"]) == ("11.6", "-", "-")
     float32 = report.entries(row | {"precision": "float32"})
     assert float32[report.HEADER.index("least ms")] == "-"
 
