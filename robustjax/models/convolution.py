@@ -64,7 +64,7 @@ def conv_general_dilated(
         if _fits(inputs, kernel, padding):
             inputs, kernel = _varying_alike(inputs, kernel)
             strides, padding = tuple(strides), tuple(map(tuple, padding))
-            return _gradient_apart(_convolve(inputs, kernel, strides, padding, precision))
+            return _convolve(inputs, kernel, strides, padding, precision)
     outputs = jax.lax.conv_general_dilated(
         inputs,
         kernel,
@@ -91,11 +91,16 @@ def _gradient_apart(outputs: jax.Array) -> jax.Array:
 
 @_gradient_apart.defjvp
 def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    (tangent,) = tangents
-    tangent = platforms.for_platform(
-        tangent, tpu=jax.lax.optimization_barrier, other=lambda tangent: tangent
-    )
-    return primals[0], tangent
+    return primals[0], _whole_on_a_tpu(tangents[0])
+
+
+@jax.jit  # It keeps the trace, of which there would be one for each convolution.
+def _whole_on_a_tpu(tangent: jax.Array) -> jax.Array:
+    return platforms.for_platform(tangent, tpu=jax.lax.optimization_barrier, other=_unchanged)
+
+
+def _unchanged(tangent: jax.Array) -> jax.Array:
+    return tangent
 
 
 def _fits(inputs: jax.Array, kernel: jax.Array, padding: Any) -> bool:
@@ -159,13 +164,18 @@ def _backward(
     def by_inputs(cotangent: jax.Array, kernel: jax.Array) -> jax.Array:
         return jax.vjp(lambda inputs: plain(inputs, kernel), inputs)[1](cotangent)[0]
 
+    def by_inputs_of_a_whole(cotangent: jax.Array, kernel: jax.Array) -> jax.Array:
+        return by_inputs(jax.lax.optimization_barrier(cotangent), kernel)
+
     def by_kernel(inputs: jax.Array, cotangent: jax.Array) -> jax.Array:
         return jax.vjp(lambda kernel: plain(inputs, kernel), kernel)[1](cotangent)[0]
 
     input_gradient = kernel_gradient = None
     if of_inputs is not None:
         on_cpu = partial(_input_gradient, shape=inputs.shape, strides=strides, padding=padding)
-        input_gradient = platforms.for_platform(cotangent, kernel, cpu=on_cpu, other=by_inputs)
+        input_gradient = platforms.for_platform(
+            cotangent, kernel, cpu=on_cpu, tpu=by_inputs_of_a_whole, other=by_inputs
+        )
     if of_kernel is not None and _is_slow_in_xla(kernel, cotangent):
         on_cpu = partial(_kernel_gradient, kernel=kernel, strides=strides, padding=padding)
         kernel_gradient = platforms.for_platform(inputs, cotangent, cpu=on_cpu, other=by_kernel)

@@ -314,23 +314,24 @@ def two_convolutions(images, kernel):
 @pytest.mark.parametrize(
     ("platform", "dtype", "apart"),
     [
-        ("tpu", jnp.bfloat16, 2),
-        ("tpu", jnp.float32, 2),
-        ("cuda", jnp.bfloat16, 0),
-        ("cuda", jnp.float32, 0),
-        ("cpu", jnp.bfloat16, 0),
+        ("tpu", jnp.bfloat16, True),
+        ("tpu", jnp.float32, True),
+        ("cuda", jnp.bfloat16, False),
+        ("cuda", jnp.float32, False),
+        ("cpu", jnp.bfloat16, False),
     ],
 )
 def test_on_a_tpu_alone_gradients_are_kept_apart(platform, dtype, apart):
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((2, 8, 8, 32), (3, 3, 32, 32))]
 
-    def barriers(function):
-        text = jax.jit(function).trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
-        return text.count("stablehlo.optimization_barrier")
+    def has_barriers(function):
+        traced = jax.jit(function).trace(*shapes)
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        return "stablehlo.optimization_barrier" in text
 
     # In the forward pass what follows a convolution may still be joined to it.
-    assert barriers(two_convolutions) == 0
-    assert barriers(jax.grad(lambda *args: two_convolutions(*args).sum())) == apart
+    assert not has_barriers(two_convolutions)
+    assert has_barriers(jax.grad(lambda *args: two_convolutions(*args).sum())) == apart
 
 
 def test_in_bfloat16_a_network_is_differentiated_forwards_too():
