@@ -50,7 +50,7 @@ def main() -> None:
         task = {"target": target.name, "images": values.batch_size}
         found = apart.call(convolutions.__name__, task, values.longest)
         if "rows" not in found:
-            raise UserError(f"--targets={target.name}: {found['failed']}")
+            raise UserError(f"--targets={target.name}: {apart.reason(found)}")
         rows += [task | row for row in found["rows"]]
         results.write(values.output, environment, rows)
     print(table.markdown(*shares(rows)))

@@ -152,10 +152,11 @@ def read(path: str) -> list[Row]:
     try:
         rows = json.loads(Path(path).read_text())["rows"]
         ours = all({*KEY, "versions"} <= set(row) for row in rows)
+        ours &= all("estimated_cycles" in row for row in rows if "flops" in row)
     except (ValueError, KeyError, TypeError):
         ours = False
     if not ours:
-        raise UserError(f"--output={path}: this is no file of this benchmark; name a new one")
+        raise UserError(f"--output={path}: no file of this benchmark as it is now; name a new one")
     return rows
 
 

@@ -86,3 +86,8 @@ def failure(code: int, said: str) -> Row:
         return {"does_not_fit": "out of memory"}
     lines = [line for line in said.splitlines() if line.strip()]
     return {"failed": lines[-1][:300] if lines else f"the process ended with {code}"}
+
+
+def reason(row: Row) -> str:
+    """What `failure` found, in words."""
+    return row.get("failed") or f"does not fit: {row['does_not_fit']}"

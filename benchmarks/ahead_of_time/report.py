@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 
 from benchmarks import table
-from benchmarks.ahead_of_time import targets
+from benchmarks.ahead_of_time import apart, targets
 from benchmarks.ahead_of_time.steps import KEY, Row, floor
 from benchmarks.ahead_of_time.targets import Target
 
@@ -23,11 +23,12 @@ def entries(row: Row) -> list[str]:
     target = targets.parse(row["target"])
     first = [target.name, str(target.chips), *(str(row[name]) for name in KEY[1:6])]
     if "flops" not in row:
-        reason = row.get("failed") or f"does not fit: {row['does_not_fit']}"
-        return [*first, reason, *["-"] * (len(HEADER) - len(first) - 1)]
+        return [*first, apart.reason(row), *["-"] * (len(HEADER) - len(first) - 1)]
     least = floor(row) / (target.chip.tera_flops * 1e12)
     clock = target.chip.hertz
     estimated = row["estimated_cycles"] / clock if clock else 0.0
+    # A TPU takes bfloat16's rate for float32 too, a GPU that of TF32 or less.
+    at_this_rate = target.compiler == "tpu" or row["precision"] == "bfloat16"
     return [
         *first,
         f"{row['temporary_bytes'] / MEBIBYTE:.0f}",
@@ -35,8 +36,7 @@ def entries(row: Row) -> list[str]:
         f"{100 * row['peak_bytes'] / target.chip.memory_bytes:.1f} %",
         f"{row['flops'] / 1e12:.4g}",
         f"{row['flops'] / floor(row):.2f}",
-        # A TPU takes bfloat16's rate for float32 too, a GPU that of TF32 or less.
-        f"{1e3 * least:.3g}" if clock or row["precision"] == "bfloat16" else "-",
+        f"{1e3 * least:.3g}" if at_this_rate else "-",
         f"{1e3 * estimated:.3g}" if estimated else "-",
         f"{100 * least / estimated:.0f} %" if estimated else "-",
         f"{100 * row['written_bytes'] / row['padded_bytes']:.0f}",
