@@ -309,6 +309,17 @@ def test_why_a_step_was_not_compiled(code, said, reason):
     assert apart.failure(code, said) == reason
 
 
+def test_a_process_of_its_own_answers_or_says_why_not():
+    assert apart.call("benchmarks.ahead_of_time.none", {}, 60) == {
+        "failed": f"{sys.executable}: No module named benchmarks.ahead_of_time.none"
+    }
+    assert apart.call("benchmarks.ahead_of_time.worker", {}, 0.01) == {
+        "failed": "not compiled after 0.01 s"
+    }
+    wrong = apart.call("benchmarks.ahead_of_time.worker", {"target": "v4-7"}, 60)
+    assert "--targets=v4-7: accepted are" in wrong["failed"]
+
+
 def test_it_goes_on_where_it_was(tmp_path):
     wanted = [task(), task(batch_per_chip=64), task(batch_per_chip=128)]
     known = [wanted[0] | FOUND, wanted[1] | {"failed": "not compiled after 1 s"}]
