@@ -11,7 +11,7 @@ from benchmarks.ahead_of_time.steps import Row
 from robustjax.errors import UserError
 
 DESCRIPTION = """\
-Convolutions of 16 to 640 channels on TPUs that are not there: the share of a chip's rate.
+Convolutions of 16 to 1024 channels on TPUs that are not there: the share of a chip's rate.
 
   python -m benchmarks channels --output=channels.json
   python -m benchmarks channels --targets=v5e-4 --batch_size=32

@@ -14,7 +14,7 @@ from jax.sharding import Sharding, SingleDeviceSharding
 from benchmarks.ahead_of_time import apart, program, targets
 from benchmarks.ahead_of_time.steps import Row
 
-SIDES = {16: 32, 32: 32, 64: 32, 160: 32, 320: 16, 640: 8}
+SIDES = {16: 32, 32: 32, 64: 32, 160: 32, 256: 32, 320: 16, 512: 16, 640: 8, 1024: 8}
 """Channels -> height and width of the images that have as many, in ResNets and wide ResNets."""
 
 PRODUCT = 8192
