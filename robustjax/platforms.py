@@ -20,7 +20,7 @@ def for_platform(
     cpu: Callable[..., Result] | None = None,
     tpu: Callable[..., Result] | None = None,
 ) -> Result:
-    """Computes `cpu(*args)` where the program is compiled for a CPU, `other(*args)` elsewhere.
+    """Computes the form of the platform that the program is compiled for, or else `other(*args)`.
 
     Inside a transformation all forms are traced, so all must be right under it, and give the same
     structure, shapes and dtypes; one is lowered. Outside of any the process decides.

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from benchmarks import channels
@@ -31,6 +34,26 @@ def test_the_table_has_a_row_for_each_number_of_channels():
     header, entries = channels.shares(rows)
     assert header[1:] == ["v4-8 forward, %", "v4-8 by images, %", "v4-8 by kernel, %"]
     assert entries == [["product of 8192 squared", "80", "-", "-"], ["16", "10", "-", "5"]]
+
+
+def test_what_is_compiled_are_a_convolution_and_its_gradients():
+    images, kernel = (2, 4, 4, 3), (3, 3, 3, 3)
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, k, cotangent = (
+        jax.random.normal(key, shape, jnp.bfloat16)
+        for key, shape in zip(keys, (images, kernel, images), strict=True)
+    )
+    passes = convolutions._passes(images, kernel)
+    forward, by_images, by_kernel = (passes[name][0] for name in convolutions.DIRECTIONS)
+    found, pulled = jax.vjp(forward, x, k)
+    np.testing.assert_array_equal(by_images(k, cotangent)[0], pulled(cotangent)[0])
+    np.testing.assert_array_equal(by_kernel(x, cotangent)[0], pulled(cotangent)[1])
+    # In the middle every tap meets a pixel.
+    middle = np.sum(
+        np.asarray(x, np.float64)[0, 0:3, 0:3, :, None] * np.asarray(k, np.float64), axis=(0, 1, 2)
+    )
+    np.testing.assert_allclose(np.asarray(found, np.float64)[0, 1, 1], middle, rtol=0.02, atol=0.05)
+    assert passes["by kernel"][1] == [images, images] and passes["by images"][1] == [kernel, images]
 
 
 def run(*arguments):

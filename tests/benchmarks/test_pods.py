@@ -225,6 +225,7 @@ def test_the_step_gets_the_batch_of_all_chips():
     config = steps.config(task(target="v4-256", method="trades_awp", options="remat"))
     assert config["batch_size"] == 128 * 32
     assert (config["method"], config["awp_gamma"], config["remat"]) == ("trades", 0.005, True)
+    assert config["augmentation"] == "crop4-flip"
 
 
 def test_the_operations_of_a_step_that_stops_early_are_counted():
