@@ -129,13 +129,17 @@ def read_flags(path: Path, *, alone: bool = False) -> TrainConfig:
 
 
 def define_choice(
-    name: str, default: str, choices: Sequence[str], help: str, values: flags.FlagValues
+    name: str,
+    default: str | None,
+    choices: Sequence[str],
+    help: str,
+    values: flags.FlagValues,
 ) -> None:
     """Defines a flag whose value is one of a few names; the nearest is named where it is none.
 
     Args:
       name: of the flag.
-      default: its value where it is not given.
+      default: its value where it is not given; None where it is to be seen that it was not.
       choices: what is accepted.
       help: for --help.
       values: where it is defined.

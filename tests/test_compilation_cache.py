@@ -83,20 +83,26 @@ def test_where_it_is(variables, folder, monkeypatch):
     assert cache_directory() == Path(folder)
 
 
-def updates(monkeypatch, folder=None):
-    """What is changed of JAX's configuration, whose folder is this one."""
+SECONDS = "jax_persistent_cache_min_compile_time_secs"
+
+
+def updates(monkeypatch, folder=None, seconds=1.0):
+    """What is changed of JAX's configuration, which has this folder and these seconds."""
     changed = {}
-    config = SimpleNamespace(jax_compilation_cache_dir=folder, update=changed.__setitem__)
+    config = SimpleNamespace(
+        **{"jax_compilation_cache_dir": folder, SECONDS: seconds, "update": changed.__setitem__}
+    )
     monkeypatch.setattr(compiled_programs, "jax", SimpleNamespace(config=config))
     compiled_programs.enable_compilation_cache()
     return changed
 
 
 def test_what_is_said_of_it_stays(monkeypatch):
-    folder, seconds = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    folder = "jax_compilation_cache_dir"
     set_variables(monkeypatch, ROBUSTJAX_CACHE="/own")
-    assert updates(monkeypatch) == {folder: "/own/xla", seconds: 0.0}
+    assert updates(monkeypatch) == {folder: "/own/xla", SECONDS: 0.0}
     assert updates(monkeypatch, folder="/theirs") == {}
+    assert updates(monkeypatch, seconds=5.0) == {folder: "/own/xla"}
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "5")
     assert updates(monkeypatch) == {folder: "/own/xla"}
 

@@ -11,7 +11,6 @@ from robustjax import own_code
 from robustjax.arguments import LARGEST_COUNT, LARGEST_SEED, require_finite, require_whole
 from robustjax.errors import UserError
 from robustjax.files import Path, require_writable
-from robustjax.training.units import require_inside_box
 
 
 def require_counts(**least: int) -> None:
@@ -41,32 +40,6 @@ def require_distances(*names: str, above_zero: bool = False) -> None:
             require_finite(f"--{name}", value, 0, accepted=accepted)
             if above_zero and value == 0:
                 raise UserError(f"--{name}=0: accepted are {accepted}")
-
-
-def require_units(norm: str, pixels: int) -> None:
-    """Refuses a radius, or a step, that makes any image of any other, unless that is meant.
-
-    Args:
-      norm: of the ball.
-      pixels: numbers in an image.
-    """
-    values = flags.FLAGS
-    if values.allow_whole_box:
-        return
-    for name in ("epsilon", "step_size"):
-        value = values[name].value if name in values else None
-        if value is not None:
-            require_inside_box(f"--{name}={value:g}", value, norm, pixels)
-
-
-def define_allow_whole_box(values: flags.FlagValues) -> None:
-    """The flag that `require_units` goes by."""
-    flags.DEFINE_bool(
-        "allow_whole_box",
-        False,
-        "accept an --epsilon or a --step_size that makes any image of any other",
-        flag_values=values,
-    )
 
 
 def define_model_of_run(values: flags.FlagValues) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import re
 import sys
 import time
@@ -18,6 +17,7 @@ from robustjax import evaluation
 from robustjax.arguments import LARGEST_COUNT
 from robustjax.cache import enable_compilation_cache
 from robustjax.cli import app, checks
+from robustjax.cli.ball import ball_of, define_ball_flags
 from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.diagnosis import evidence as masking_evidence
 from robustjax.diagnosis import rules as gradient_masking
@@ -49,8 +49,8 @@ GROUPS = {
     "what": ["workdir", "source", "checkpoint", "model", "output_dir"],
     "images": ["examples", *DATA],
     "attacks": [
-        "epsilon", "step_size", "steps", "attack_steps", "restarts", "queries", "random_points",
-        "allow_whole_box",
+        "norm", "epsilon", "step_size", "steps", "attack_steps", "restarts", "queries",
+        "random_points", "allow_whole_box",
     ],
     "run": ["batch_size", "seed"],
 }  # fmt: skip
@@ -78,13 +78,12 @@ def define_diagnosis_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     integer("examples", 500, "the first N of the test set; 0: all")
     define_data_flags(values)
     string("output_dir", "", "written into; --workdir if not given")
-    number("epsilon", None, help="radius of the ball; as in training if not given")
+    define_ball_flags(values)
     number(
         "step_size",
         None,
         help="of PGD; the larger of epsilon/10 and 2 epsilon/K (K: --attack_steps) if not given",
     )
-    checks.define_allow_whole_box(values)
     flags.DEFINE_list(
         "steps", ["1", "5", "10", "20", "50", "100"], "of PGD, ascending", flag_values=values
     )
@@ -112,8 +111,7 @@ def _main() -> None:
     source = _load(values.source) if values.source else None
     if source is not None:
         _require_its_data_set(network, source)
-    checks.require_units(network.config.norm, math.prod(network.test_set.images.shape[1:]))
-    threat = network.threat(values.epsilon)
+    threat = ball_of(network)
     epsilon = float(threat.epsilon)
     if epsilon == 0:
         raise UserError("--epsilon is 0; a diagnosis needs a ball")

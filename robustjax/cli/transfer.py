@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,10 @@ from absl import flags
 
 from robustjax import evaluation
 from robustjax.arguments import require_choice
+from robustjax.attacks.threat_model import ThreatModel
 from robustjax.cache import enable_compilation_cache
 from robustjax.cli import app, checks
+from robustjax.cli.ball import ball_of, define_ball_flags
 from robustjax.cli.evaluate import STEP_SIZE_HELP
 from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.errors import UserError
@@ -36,6 +37,7 @@ from robustjax.runs.earlier import keep_earlier
 from robustjax.runs.folder import require_distinct, short_names
 from robustjax.runs.names import TRANSFER
 from robustjax.runs.resumable import Unfinished
+from robustjax.text import format_value
 
 DESCRIPTION = """\
 Makes adversarial images of every source once and shows them to every target: the transfer matrix,
@@ -56,7 +58,7 @@ GROUPS = {
         "output_dir",
     ],
     "images": ["examples", *DATA],
-    "attack": ["attack", "epsilon", "step_size", "start", "allow_whole_box"],
+    "attack": ["attack", "norm", "epsilon", "step_size", "start", "allow_whole_box"],
     "run": ["batch_size", "seed"],
 }
 
@@ -86,9 +88,8 @@ def define_transfer_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     define_data_flags(values)
     string("output_dir", "", "written into; the folder that holds the first run if not given")
     string("attack", "pgd-20", f"accepted are {ACCEPTED}")
-    number("epsilon", None, help="radius of the ball; as in training if not given")
+    define_ball_flags(values)
     number("step_size", None, help=STEP_SIZE_HELP)
-    checks.define_allow_whole_box(values)
     string("start", "uniform", "of PGD and CW: uniform or clean")
     integer("batch_size", 0, "examples attacked at once; as the first run trained if 0")
     integer("seed", 0, "of the random starts")
@@ -110,10 +111,8 @@ def _main() -> None:
         for folder, name in names.items()
     }
     _require_one_data_set(networks)
-    epsilon = _epsilon(networks) if values.epsilon is None else values.epsilon
+    threat = _one_ball(networks)
     first = next(iter(networks.values()))
-    checks.require_units(first.config.norm, math.prod(first.test_set.images.shape[1:]))
-    threat = first.threat(epsilon)
     size = min(values.batch_size or first.config.batch_size, len(first.test_set))
     unfinished = {
         names[folder]: Unfinished(
@@ -186,11 +185,6 @@ def _check_flags() -> tuple[Sequence[str], Sequence[str]]:
 def _require_one_data_set(networks: Mapping[str, TrainedNetwork]) -> None:
     (name, first), *others = networks.items()
     for other_name, other in others:
-        if other.config.norm != first.config.norm:
-            raise UserError(
-                f"--workdirs: the ball of {name} is {first.config.norm}, that of {other_name} "
-                f"{other.config.norm}; a transfer matrix needs one norm"
-            )
         same = np.array_equal(other.test_set.labels, first.test_set.labels)
         if not same or not np.array_equal(other.test_set.images, first.test_set.images):
             raise UserError(
@@ -206,12 +200,14 @@ def _described(network: TrainedNetwork) -> str:
     return f"{network.config.dataset}{only} ({len(network.test_set)} images of {shape})"
 
 
-def _epsilon(networks: Mapping[str, TrainedNetwork]) -> float:
-    """The radius that all runs have."""
-    found = {name: float(network.threat().epsilon) for name, network in networks.items()}
-    if len(set(found.values())) > 1:
-        shown = ", ".join(f"{name} {epsilon:g}" for name, epsilon in found.items())
-        raise UserError(f"--epsilon is not given, and the runs have different ones: {shown}")
+def _one_ball(networks: Mapping[str, TrainedNetwork]) -> ThreatModel:
+    """The ball that the flags name, or that all runs have."""
+    found = {name: ball_of(network) for name, network in networks.items()}
+    for part in ("norm", "epsilon"):
+        values = {name: getattr(ball, part) for name, ball in found.items()}
+        if len(set(values.values())) > 1:
+            shown = ", ".join(f"{name} {format_value(value)}" for name, value in values.items())
+            raise UserError(f"--{part} is not given, and the runs have different ones: {shown}")
     return next(iter(found.values()))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import sys
 from typing import Any
 
@@ -19,6 +18,7 @@ from robustjax.attacks.threat_model import NORMS
 from robustjax.batching import batches_of_one_shape
 from robustjax.cache import enable_compilation_cache
 from robustjax.cli import app, checks
+from robustjax.cli.ball import define_allow_whole_box, require_units
 from robustjax.cli.evaluate import ADVERSARIAL
 from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.digest import digest
@@ -62,7 +62,7 @@ def define_verify_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         values,
         flags.ArgumentSerializer(),
     )
-    checks.define_allow_whole_box(values)
+    define_allow_whole_box(values)
     define_data_flags(values)
     flags.DEFINE_integer("batch_size", 250, "images looked at at once", flag_values=values)
 
@@ -85,8 +85,7 @@ def _main() -> None:
         )
     enable_compilation_cache()
     network = load_network(values.workdir, values.checkpoint, **data_given(values))
-    pixels = math.prod(network.test_set.images.shape[1:])
-    checks.require_units(network.config.norm, pixels)
+    require_units(network, network.config.norm)
     weights, held = digest(network.variables), []
     images = digest(network.test_set.images, network.test_set.labels)
     for path in files:

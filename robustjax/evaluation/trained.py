@@ -54,7 +54,16 @@ class TrainedNetwork(NamedTuple):
         return self._replace(test_set=data.first(self.test_set, count))
 
     def threat(self, epsilon: float | None = None, norm: str = "") -> attacks.ThreatModel:
-        """The run's ball, or one of another radius or norm, and the box of all images."""
+        """The run's ball, or one of another radius or norm, and the box of all images.
+
+        Raises:
+          ValueError: the norm is another than the run's and there is no radius.
+        """
+        if norm and norm != self.config.norm and epsilon is None:
+            raise UserError(
+                f"norm={norm}: the run's ball is {self.config.norm}, and its radius no measure of "
+                "another; give epsilon"
+            )
         return attacks.ThreatModel(
             norm or self.config.norm, self.config.test_epsilon if epsilon is None else epsilon
         )

@@ -117,6 +117,12 @@ def test_examples_are_the_first_that_the_attack_changes_or_those_that_are_named(
     assert code == 0, printed.err
     with np.load(path.with_suffix(".npz")) as stored:
         assert stored["positions"].tolist() == [7, 2]
+    code, printed = launch(*arguments, "--indices=7,2", "--norm=l2", "--epsilon=1.5")
+    assert code == 0, printed.err
+    with np.load(path.with_suffix(".npz")) as stored:
+        moved = np.linalg.norm((stored["adversarial"] - stored["clean"]).reshape(2, -1), axis=1)
+        assert (moved > 0.9).all() and (moved <= 1.5 + 1e-6).all()
+        assert np.abs(stored["adversarial"] - stored["clean"]).max() > 0.15
     code, printed = launch(*arguments, "--examples=20", "--epsilon=0")
     assert code == 1 and "changes no right prediction of 20 examples" in printed.err
 
@@ -173,6 +179,7 @@ def test_classes_are_numbered_as_the_data_set_does(launch, tmp_path):
         (["--kind=convergence", "--attack=cw-3"], "--attack=cw-3: --kind=convergence accepts pgd-"),
         (["--attack=clean"], "--attack=clean: accepted are attacks"),
         (["--attack=pdg-3"], "--attack=pdg-3: accepted are"),
+        (["--norm=l2"], "norm=l2: the run's ball is linf, and its radius no measure of another"),
         (["--epsilon=-1"], "--epsilon=-1.0: accepted are finite numbers, 0 or more"),
         (["--examples=-1"], "--examples=-1: accepted are whole numbers, 0 to"),
         (["--kind=surface", "--extent=0"], "--extent=0: accepted are finite numbers above 0"),

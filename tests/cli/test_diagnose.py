@@ -72,6 +72,17 @@ def test_a_network_passes_until_its_gradient_is_hidden(launch, run, tmp_path, mo
     assert "unbounded epsilon" in masked["suspicious"]
 
 
+def test_another_norm_is_that_of_the_whole_diagnosis(launch, run, tmp_path):
+    code, printed = launch(f"--workdir={run}", "--norm=l2", *SMALL)
+    assert code == 1 and "norm=l2: the run's ball is linf, and its radius" in printed.err
+    code, printed = launch(
+        f"--workdir={run}", "--norm=l2", "--epsilon=3", f"--output_dir={tmp_path}", *SMALL
+    )
+    assert code == 0, printed.err
+    summary = json.loads((tmp_path / "diagnosis.json").read_text())
+    assert summary["attacks"]["norm"] == "l2" and summary["attacks"]["epsilon"] == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -80,6 +91,7 @@ def test_a_network_passes_until_its_gradient_is_hidden(launch, run, tmp_path, mo
         (["--workdir=a", "--steps=5,1"], "--steps=5,1: accepted are two numbers or more"),
         (["--workdir=a", "--steps=1,x"], "--steps=1,x: accepted are two numbers or more"),
         (["--workdir=a", "--restarts=1"], "--restarts=1: accepted are whole numbers, 2 to"),
+        (["--workdir=a", "--norm=l0"], "--norm=l0: accepted are linf, l2, l1"),
         (["--workdir=a", "--epsilon=0"], "--epsilon=0: accepted are finite numbers above 0"),
     ],
 )

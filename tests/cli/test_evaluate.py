@@ -83,7 +83,7 @@ def test_a_run_is_also_judged_in_a_ball_of_another_norm(run, run_command):
         run_command, evaluate, evaluate.define_evaluate_flags, f"--workdir={run}", "--examples=20"
     )
     for refused, message in {
-        ("--norm=l2",): "--norm=l2: the run's ball is linf, and its radius no measure of another",
+        ("--norm=l2",): "norm=l2: the run's ball is linf, and its radius no measure of another",
         ("--norm=l0",): "--norm=l0: accepted are linf, l2, l1",
         ("--norm=l2", "--epsilon=9"): "--epsilon=9: within a distance of 9 (l2) any image",
         ("--norm=l2", "--protocol=nap"): "--norm: --protocol=nap says what it is",

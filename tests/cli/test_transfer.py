@@ -113,6 +113,30 @@ def test_runs_that_do_not_belong_together_are_refused(launch, runs, tmp_path):
     assert not list(tmp_path.rglob("transfer.*"))
 
 
+def test_runs_of_two_norms_meet_in_a_ball_of_one(launch, runs, tmp_path):
+    other = trained(tmp_path / "l2", norm="l2", epsilon=1.0, train_examples=80)
+    both = (f"--workdirs={runs[0]},{other}", "--checkpoint=latest", "--examples=40")
+    for flags, message in (
+        ((), "--norm is not given, and the runs have different ones: seed0 linf, l2 l2"),
+        (("--norm=l2",), "norm=l2: the run's ball is linf, and its radius no measure of another"),
+        (("--norm=l2", "--epsilon=9"), "--epsilon=9: within a distance of 9 (l2) any image"),
+    ):
+        code, printed = launch(*both, *flags, f"--output_dir={tmp_path}")
+        assert code == 1 and message in printed.err, printed.err
+    code, printed = launch(
+        *both, "--attack=pgd-3", "--norm=l2", "--epsilon=0.5", f"--output_dir={tmp_path}"
+    )
+    assert code == 0, printed.err
+    summary = json.loads((tmp_path / "transfer.json").read_text())
+    assert summary["attack"]["norm"] == "l2" and summary["attack"]["epsilon"] == 0.5
+    alone = evaluate_run(
+        str(runs[0]), ["pgd-3"], checkpoint="latest", examples=40, norm="l2", epsilon=0.5,
+        quiet=True,
+    ).summary  # fmt: skip
+    entry = summary["transfer"]["seed0"]["seed0"]
+    assert entry["robust_accuracy"] == alone["attacks"]["pgd-3"]["robust_accuracy"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 import sys
 
@@ -21,6 +20,7 @@ from robustjax.cache import enable_compilation_cache
 from robustjax.cli import app, checks
 from robustjax.cli.analyze.kinds import COUNT, KINDS, SPECIAL_FLAGS, Kind
 from robustjax.cli.analyze.subject import Subject
+from robustjax.cli.ball import ball_of, define_ball_flags
 from robustjax.cli.evaluate import STEP_SIZE_HELP
 from robustjax.cli.judged_images import DATA, data_given, define_data_flags
 from robustjax.errors import UserError
@@ -51,7 +51,7 @@ convergence: loss and accuracy over the steps and restarts of PGD (SENSE, figure
 GROUPS = {
     "what": ["kind", "workdirs", "checkpoint", "model", "output"],
     "examples": [*DATA, "examples", "classes", "indices", "count"],
-    "attack": ["attack", "epsilon", "step_size", "tau", "extent", "allow_whole_box"],
+    "attack": ["attack", "norm", "epsilon", "step_size", "tau", "extent", "allow_whole_box"],
     "layer": ["layer", "method"],
     "run": ["batch_size", "seed"],
 }
@@ -86,9 +86,8 @@ def define_analysis_flags(values: flags.FlagValues | None = None) -> None:
     )
     whole("count", None, f"images to draw if no positions are given; see there [{COUNT}]")
     string("attack", None, f"accepted are {accepted_attacks()} [pgd-20]")
-    number("epsilon", None, help="radius of the ball; as in training if not given")
+    define_ball_flags(values)
     number("step_size", None, help=STEP_SIZE_HELP)
-    checks.define_allow_whole_box(values)
     whole("tau", None, "steps after the first misclassification of friendly PGD, for embedding [0]")
     number("extent", None, help="how far surface reaches, in units of epsilon [1]")
     string("layer", None, f"whose output is embedded; a wrong name lists them [{PENULTIMATE}]")
@@ -164,12 +163,12 @@ def _subject(workdir: str, spec: AttackSpec, kind: Kind, report: Progress) -> Su
     network = load_network(workdir, values.checkpoint, **data_given(values))
     positions = _chosen(network, kind.examples if values.examples is None else values.examples)
     network = network._replace(test_set=data.select(network.test_set, positions))
-    checks.require_units(network.config.norm, math.prod(network.test_set.images.shape[1:]))
-    threat, num_classes = network.threat(values.epsilon), network.test_set.num_classes
+    threat = ball_of(network)
+    num_classes = network.test_set.num_classes
     completed = spec.completed(threat, num_classes, step_size=values.step_size)
     batch_size = values.batch_size or network.config.batch_size
     key = jax.random.key(values.seed)
-    return Subject(network, positions, completed, key, batch_size, report)
+    return Subject(network, positions, completed, threat.norm, key, batch_size, report)
 
 
 def _chosen(network: TrainedNetwork, examples: int) -> np.ndarray:

@@ -28,6 +28,7 @@ class Subject(NamedTuple):
       network: with the examples that are looked at.
       positions: int [N], theirs in the whole test set.
       spec: the attack with all its settings.
+      norm: of the ball.
       key: of its draws.
       batch_size: examples at once.
       report: told how far it is.
@@ -36,6 +37,7 @@ class Subject(NamedTuple):
     network: TrainedNetwork
     positions: np.ndarray
     spec: AttackSpec
+    norm: str
     key: jax.Array
     batch_size: int
     report: Progress
@@ -43,7 +45,7 @@ class Subject(NamedTuple):
     @property
     def threat(self) -> attacks.ThreatModel:
         """The ball and the box."""
-        return self.network.threat(self.spec.epsilon)
+        return self.network.threat(self.spec.epsilon, self.norm)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -80,7 +82,7 @@ class Subject(NamedTuple):
     def ball(self) -> str:
         """The ball in words."""
         assert self.spec.epsilon is not None  # It is completed.
-        return f"{self.network.config.norm} ε = {_shortly(self.spec.epsilon)}"
+        return f"{self.norm} ε = {_shortly(self.spec.epsilon)}"
 
     @property
     def attack_in_words(self) -> str:

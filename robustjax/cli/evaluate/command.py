@@ -14,6 +14,7 @@ from robustjax.arguments import MOST_CPU_DEVICES, require_choice, require_finite
 from robustjax.attacks.threat_model import NORMS
 from robustjax.cache import enable_compilation_cache
 from robustjax.cli import app, checks
+from robustjax.cli.ball import define_allow_whole_box
 from robustjax.cli.evaluate.corruptions import evaluate_corruptions
 from robustjax.cli.evaluate.evaluate_run import evaluate_run
 from robustjax.cli.import_weights.command import (
@@ -104,7 +105,7 @@ def define_evaluate_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     count("devices", 0, "devices that share a batch; 0: all")
     count("cpu_devices", 0, "makes the CPU this many devices")
     count("seed", 0, "of the random starts")
-    checks.define_allow_whole_box(values)
+    define_allow_whole_box(values)
     again = "measures again what the records of the run have already"
     flags.DEFINE_bool("again", False, again, flag_values=values)
     saves = "writes the adversarial images, for launch/verify.py"

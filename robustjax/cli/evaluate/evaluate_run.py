@@ -113,11 +113,8 @@ def evaluate_run(
     )
     config = network.config
     norm = norm or config.norm
-    if norm != config.norm and epsilon is None and not epsilons:
-        raise UserError(
-            f"--norm={norm}: the run's ball is {config.norm}, and its radius no measure of "
-            "another; give --epsilon or --epsilons"
-        )
+    radii: Sequence[float | None] = sorted(radius for radius in epsilons if radius > 0)
+    threats = [network.threat(radius, norm) for radius in radii or [epsilon]]
     if not allow_whole_box:
         height, width, channels = network.test_set.images.shape[1:]
         given = [("epsilon", epsilon), ("step_size", step_size)]
@@ -181,13 +178,12 @@ def evaluate_run(
     )
     known = [] if again else Evaluations(folder).records()
     found: dict[int, Record] = {}
-    radii: Sequence[float | None] = sorted(radius for radius in epsilons if radius > 0)
-    for radius in radii or [epsilon]:
+    for threat in threats:
         if epsilons and not quiet:
-            print(f"epsilon {format_value(radius)}:", file=sys.stderr)
+            print(f"epsilon {format_value(float(threat.epsilon))}:", file=sys.stderr)
         asked = Asked(
             subject_of(data, attacked),
-            network.threat(radius, norm),
+            threat,
             network.test_set.num_classes,
             total,
             seed,

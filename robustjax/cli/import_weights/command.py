@@ -12,7 +12,8 @@ from typing import Any
 from absl import flags
 
 from robustjax import data, installed, interop, models
-from robustjax.cli import app, checks
+from robustjax.cli import app
+from robustjax.cli.ball import define_allow_whole_box
 from robustjax.cli.train import describe_models
 from robustjax.config import IMPORTED, TrainConfig
 from robustjax.errors import UserError
@@ -76,7 +77,7 @@ def define_import_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     options = ("epsilon", "data_dir", "image_size")
     define_options(options, values, **dict.fromkeys(options))
     flags.DEFINE_string("workdir", "", "the folder that is made", flag_values=values)
-    checks.define_allow_whole_box(values)
+    define_allow_whole_box(values)
 
 
 def define_weights_flags(values: flags.FlagValues) -> None:
