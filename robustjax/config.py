@@ -67,7 +67,9 @@ class TrainConfig:
         (), "a hyper-parameter of the method, name=value; may be repeated", "method"
     )
 
-    norm: str = _option("linf", "norm of the perturbation", "attack", choices=("linf", "l2", "l1"))
+    norm: str = _option(
+        "linf", "of the perturbation: linf, l2 or l1", "attack", choices=("linf", "l2", "l1")
+    )
     epsilon: float = _option(8 / 255, "radius of the ball; 8/255 is a legal value", "attack")
     steps: int = _option(10, "steps of the inner attack, K", "attack")
     step_size: float | None = _option(
@@ -148,8 +150,9 @@ class TrainConfig:
     )
     precision: str = _option(
         "float32",
-        "of the convolutions, everything else is float32; on NVIDIA GPUs JAX computes float32 "
-        "convolutions in TF32, as PyTorch does, unless JAX_DEFAULT_MATMUL_PRECISION=highest",
+        "of the convolutions, float32 or bfloat16; everything else is float32; on NVIDIA GPUs JAX "
+        "computes float32 convolutions in TF32, as PyTorch does, unless "
+        "JAX_DEFAULT_MATMUL_PRECISION=highest",
         "network",
         choices=("float32", "bfloat16"),
     )
@@ -202,7 +205,7 @@ class TrainConfig:
     extra_weight: float = _option(1.0, "weight of the examples of --extra_data in the loss", "data")
     mixing: str = _option(
         "none",
-        "of each image and its label with another's",
+        "of each image and its label with another's: none, mixup, vh_mixup or cutmix",
         "data",
         choices=("none", "mixup", "vh_mixup", "cutmix"),
     )
@@ -242,7 +245,8 @@ class TrainConfig:
     learning_rate: float = _option(0.1, "its peak", "optimisation")
     schedule: str = _option(
         "piecewise",
-        "of the learning rate",
+        "of the learning rate: constant, piecewise (constant without --decay_epochs), cosine or "
+        "cyclic",
         "optimisation",
         choices=("constant", "piecewise", "cosine", "cyclic"),
     )
@@ -274,7 +278,11 @@ class TrainConfig:
         "", "folder of a run whose weights training begins with (best checkpoint)", "run"
     )
     workdir: str = _option(
-        "", "where the run is kept; one that holds a run is resumed", "run", changes_training=False
+        "",
+        "where the run is kept; one that holds a run is resumed; runs/METHOD-DATASET-MODEL-SEED if "
+        "not given",
+        "run",
+        changes_training=False,
     )
     checkpoint_every: int = _option(
         1,

@@ -16,6 +16,11 @@ PARTIAL = ".partial"
 """Ends the name of a file that is being written."""
 
 
+def as_file_name(name: str) -> str:
+    """A name, such as "pgd-20(step_size=2/255)", as that of a file: "_" where it has "/"."""
+    return name.replace("/", "_")
+
+
 def write_whole(path: str | os.PathLike, content: str | bytes | memoryview) -> Path:
     """Writes a file under another name and then renames it, so that no reader sees half of it.
 

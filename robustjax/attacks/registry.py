@@ -87,7 +87,11 @@ ENTRIES: dict[str, Entry] = {
     "deepfool": Entry(DeepFool, "deepfool", form="deepfool"),
     "autoattack": Entry(AutoAttack, "autoattack", fixed={"version": "standard"}, form="autoattack"),
     "autoattack-rand": Entry(
-        AutoAttack, "autoattack", fixed={"version": "rand"}, form="autoattack-rand"
+        AutoAttack,
+        "autoattack",
+        fixed={"version": "rand"},
+        fewest_classes=3,
+        form="autoattack-rand",
     ),
 }
 

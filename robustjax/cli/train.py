@@ -22,8 +22,9 @@ Trains an adversarially robust classifier, or resumes the run that --workdir hol
 
   python launch/train.py --flagfile=launch/quickstart.flags --workdir=runs/demo
   python launch/train.py --flagfile=launch/trades.flags --data_dir=DIR --workdir=runs/trades
-  python launch/train.py --method=help      the methods and their own hyper-parameters
-  python launch/train.py --model=help       the networks"""
+  python launch/train.py --method=help          the methods and their own hyper-parameters
+  python launch/train.py --method=help-trades   what one of them does, and what each of these means
+  python launch/train.py --model=help           the networks"""
 
 WAYS_TO_START = """\
 three ways to start:
@@ -32,8 +33,12 @@ three ways to start:
   python launch/train.py --flagfile=launch/trades.flags --data_dir=data --workdir=runs/trades
       a paper's experiment, once its data are there:
       python launch/prepare_data.py --dataset=cifar10 --data_dir=data
-  python launch/train.py --method=trades --model=small_cnn --dataset=mnist --epsilon=0.3
+  python launch/train.py --method=trades --model=small_cnn --dataset=mnist --epsilon=0.3 \\
+    --learning_rate=0.01 --epochs=10 --data_dir=data
       what you name; --method=help and --model=help list what there is"""
+
+_HELP_ON = "help-"
+"""Before the name of a method: what one of them is."""
 
 
 def main() -> None:
@@ -45,6 +50,9 @@ def _main() -> None:
     values = flags.FLAGS
     if values.method == "help":
         print(describe_methods())
+        return
+    if values.method.startswith(_HELP_ON):
+        print(methods.explain(values.method.removeprefix(_HELP_ON)))
         return
     if values.model == "help":
         print(describe_models())
@@ -119,8 +127,10 @@ def describe_methods() -> str:
 
 
 def describe_models() -> str:
-    """The networks, one line each."""
-    return "\n".join(f"{name:<20} {models.describe(name)}" for name in models.names())
+    """The networks, one line each, and which come in other sizes too."""
+    lines = [f"{name:<20} {models.describe(name)}" for name in models.names()]
+    patterns = ", ".join(models.patterns())
+    return "\n".join([*lines, f"in other sizes: {patterns}"])
 
 
 def _default_workdir(config: TrainConfig) -> str:

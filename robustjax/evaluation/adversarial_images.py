@@ -14,7 +14,7 @@ from robustjax.attacks.autoattack.verification import is_inside
 from robustjax.errors import UserError
 from robustjax.evaluation.one_attack import AttackScore
 from robustjax.evaluation.summary import MEASURED
-from robustjax.files import Path, parse_json, set_aside, write_whole
+from robustjax.files import Path, as_file_name, parse_json, set_aside, write_whole
 from robustjax.npz import NpzFile
 from robustjax.runs.evaluations import Record
 
@@ -89,7 +89,7 @@ def save(
       The path of the file; and that of an earlier one that holds something else, or more images,
       and is kept under another name. None if there is none.
     """
-    path, kept = folder / f"{name}.npz", None
+    path, kept = path_of(folder, name), None
     subject: dict[str, Any] = {"weights": weights, "data": data, "seed": seed}
     if path.exists() and not _replaces(score, subject, path):
         kept = set_aside(path)
@@ -104,6 +104,11 @@ def save(
         **subject,
     )
     return write_whole(path, content.getvalue()), kept
+
+
+def path_of(folder: Path, name: str) -> Path:
+    """Where the images of an attack lie in a folder of them."""
+    return folder / f"{as_file_name(name)}.npz"
 
 
 def has(path: Path, record: Record, *, weights: str, data: str, seed: int) -> bool:

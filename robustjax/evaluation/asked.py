@@ -7,8 +7,34 @@ from typing import Any, NamedTuple
 
 from robustjax.attacks import ThreatModel
 from robustjax.attacks.registry import is_users
-from robustjax.evaluation.spec import CLEAN, AttackSpec, require_possible
+from robustjax.evaluation.spec import CLEAN, STEPPED, AttackSpec, require_possible
 from robustjax.runs.evaluations import Record, value_of
+
+_ANY_CLASSES = 10
+"""PGD and CW go by no number of classes."""
+
+
+def usual_settings(
+    spec: AttackSpec, norm: str, epsilon: float, step_size: float | None = None
+) -> dict[str, Any]:
+    """What a record says of an attack in an evaluation that says no more than a ball and a step.
+
+    What its name says besides is left out.
+
+    Args:
+      spec: the attack.
+      norm: of the ball.
+      epsilon: its radius, where the attack has none of its own.
+      step_size: of PGD and CW; None: what follows from the radius.
+    """
+    if spec.attack is None:
+        return {}
+    ball = ThreatModel(norm, epsilon if spec.epsilon is None else spec.epsilon)
+    settings: dict[str, Any] = {"norm": ball.norm, "epsilon": float(ball.epsilon)}
+    if spec.kind in STEPPED:
+        attack = spec.completed(ball, _ANY_CLASSES, step_size=step_size).attack
+        settings |= {name: getattr(attack, name) for name in ("step_size", "start", "success")}
+    return settings
 
 
 class Asked(NamedTuple):

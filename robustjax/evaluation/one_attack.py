@@ -91,7 +91,8 @@ def run_attack(
       report: told after every batch the attack, how many examples are done, of how many, and the
         accuracy so far.
       keep_images: whether the score has the adversarial images.
-      unfinished: keeps what is found, and goes on where it was interrupted.
+      unfinished: keeps what is found, and goes on where it was interrupted; but for an attack of a
+        user's, whose code may have changed meanwhile.
       devices: share every batch, whose size they must divide; none: the default one.
 
     Raises:
@@ -146,6 +147,8 @@ class _OneRun(NamedTuple):
         if self.spec.kind == IMAGES:  # Are there already, and are judged in no time.
             given = fitting_images(self.spec.name, self.dataset, self.threat)
             keep_images, unfinished = False, None
+        if self.spec.attack is not None and is_users(self.spec.attack):
+            unfinished = None  # The code may be another by now, under the same name.
         saves_images = keep_images and self.spec.attack is not None
         correct, done = np.zeros(total, bool), 0
         images = np.array(data.to_float(self.dataset.images)) if saves_images else None
@@ -252,9 +255,13 @@ class _OneRun(NamedTuple):
             # Gathering the active rows would move those of several devices between them.
             options["independent_rows"] = len(self.devices) < 2
         found: Any = self.spec.attack(keys, logits_fn, images, labels, self.threat, **options)
-        if not is_users(self.spec.attack):
+        if is_users(self.spec.attack):
+            return self._judged(found, logits_fn, images, labels)
+        if getattr(self.spec.attack, "targets", None) is None:
             return found
-        return self._judged(found, logits_fn, images, labels)
+        # Success there is to reach the target; here any wrong class counts.
+        wrong = ~_is_right(logits_fn, found.images, labels)
+        return dataclasses.replace(found, success=jnp.asarray(wrong))
 
     def _judged(
         self, found: Any, logits_fn: LogitsFn, images: jax.Array, labels: jax.Array

@@ -90,6 +90,8 @@ class AttackSpec(NamedTuple):
     ) -> AttackSpec:
         """With the evaluation's settings where the attack has none of its own, as numbers.
 
+        What is completed stays as it is, whatever another evaluation says.
+
         Args:
           threat: the norm ball and the box of the evaluation; the radius may be the attack's own.
           num_classes: of the network.
@@ -106,6 +108,7 @@ class AttackSpec(NamedTuple):
             usual = {"step_size": step_size, "start": start, "success": success}
             more = {name: value for name, value in usual.items() if name not in self.given}
             attack = dataclasses.replace(attack, **more)
+            found = found._replace(given=self.given | more.keys())
         if isinstance(attack, ImageFile):
             there = len(read(attack.file).images)
             found = found._replace(examples=min(there, found.examples or there))

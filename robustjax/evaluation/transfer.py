@@ -111,7 +111,7 @@ def transfer_matrix(
         target.
 
     Source: MART (Wang et al., 2020), table 3; LRM (Summers & Dinneen, 2019), tables 2 and 4; SENSE
-      (Kim & Wang, 2019), table 4. They count accuracy on the adversarial images, which is
+      (Kim & Wang, 2022), table 4. They count accuracy on the adversarial images, which is
       `correct`; that the clean image is right as well, `robust`, is ours, as for all robust
       accuracies of this package.
     """

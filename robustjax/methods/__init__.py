@@ -12,7 +12,16 @@ from robustjax.methods.method import (
     Outer,
     Perturbation,
 )
-from robustjax.methods.registry import cite, create, give, hyperparameters, names, register, summary
+from robustjax.methods.registry import (
+    cite,
+    create,
+    explain,
+    give,
+    hyperparameters,
+    names,
+    register,
+    summary,
+)
 
 __all__ = [
     "Batch",
@@ -24,6 +33,7 @@ __all__ = [
     "Perturbation",
     "cite",
     "create",
+    "explain",
     "give",
     "hyperparameters",
     "names",

@@ -167,6 +167,11 @@ def summary(name: str) -> str:
     return _entry(name).summary
 
 
+def explain(name: str) -> str:
+    """What a method's docstring says: its formula, hyper-parameters, and where code differs."""
+    return inspect.getdoc(_entry(name).factory) or summary(name)
+
+
 def cite(name: str) -> str:
     """The BibTeX entry of the paper that a method comes from."""
     return _entry(name).citation

@@ -38,7 +38,7 @@ class CifarBlock(nn.Module):
 class CifarResNet(nn.Module):
     """ResNet-depth: a stem, three groups of (depth − 2)/6 blocks of 16, 32 and 64 channels, a head.
 
-    SENSE (Kim & Wang, 2021, §5.3.3) uses depths 20, 32, 44 and 56. Depth 8 is the narrow reading of
+    SENSE (Kim & Wang, 2022, §5.3.3) uses depths 20, 32, 44 and 56. Depth 8 is the narrow reading of
     the 8-layer network that LRM trains on SVHN (see `ResNet`).
 
     Attributes:

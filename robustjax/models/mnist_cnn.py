@@ -11,7 +11,7 @@ from robustjax.models.layers import Layers, flatten, max_pool
 class SenseMnistCNN(nn.Module):
     """SENSE's network of capacity d: 2^(d−1) and 2^d filters, and a layer of 2^(d+4) units.
 
-    Each convolution is 5×5 and followed by the activation and a 2×2 max-pool (Kim & Wang, 2021,
+    Each convolution is 5×5 and followed by the activation and a 2×2 max-pool (Kim & Wang, 2022,
     §5.2.1). The paper does not say how it pads; here a convolution keeps the size of its image, as
     in Madry et al. (2018), whose MNIST network then is capacity 6. Initialised as PyTorch does.
 
@@ -26,7 +26,7 @@ class SenseMnistCNN(nn.Module):
         >>> [models.parameter_count(models.create(name), (28, 28, 1)) for name in names]
         [3576, 3274634]
 
-    Source: SENSE (Kim & Wang, 2021), §5.2.1.
+    Source: SENSE (Kim & Wang, 2022), §5.2.1.
     """
 
     capacity: int

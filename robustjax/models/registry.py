@@ -144,7 +144,7 @@ NETWORKS = (
     Network(
         "sense_mnist_cnn_D",
         SenseMnistCNN,
-        "MNIST network of capacity D of SENSE (Kim & Wang, 2021), §5.2.1",
+        "MNIST network of capacity D of SENSE (Kim & Wang, 2022), §5.2.1",
         tuple((capacity,) for capacity in range(1, 7)),
         largest=(16,),
     ),

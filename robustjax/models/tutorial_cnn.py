@@ -1,4 +1,4 @@
-"""The tiny CIFAR networks with which SENSE (Kim & Wang, 2021, §5.3.4) shows model collapse."""
+"""The tiny CIFAR networks with which SENSE (Kim & Wang, 2022, §5.3.4) shows model collapse."""
 
 import flax.linen as nn
 import jax
@@ -24,7 +24,7 @@ class TutorialCNN(nn.Module):
         >>> [models.parameter_count(models.create(name)) for name in names]
         [15773, 62006]
 
-    Source: SENSE (Kim & Wang, 2021), §5.3.4; PyTorch's tutorial "Training a Classifier".
+    Source: SENSE (Kim & Wang, 2022), §5.3.4; PyTorch's tutorial "Training a Classifier".
     """
 
     hidden: tuple[int, int] = (120, 84)

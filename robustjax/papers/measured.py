@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 from scipy import special
 
 from robustjax.config import TrainConfig
+from robustjax.evaluation.asked import usual_settings
+from robustjax.evaluation.spec import parse_attack
 from robustjax.files import Path
 from robustjax.papers import black_box
 from robustjax.papers.item import Column, Item, Published, Row
 from robustjax.papers.planned import Evaluation, Network, Networks, Request, evaluation_of
 from robustjax.reports.sweep import CENTRES
-from robustjax.runs.evaluations import CLEAN, Evaluations, Record, Selection
+from robustjax.runs.evaluations import Evaluations, Record, Selection
 from robustjax.runs.log import read_rows
 from robustjax.runs.names import METRICS
 
@@ -187,9 +189,9 @@ class _Reader:
 def _selection(attack: str, wanted: Evaluation, config: TrainConfig) -> Selection:
     """Which records are of an attack of an evaluation."""
     epsilon = config.test_epsilon if wanted.epsilon is None else wanted.epsilon
-    settings = {} if attack == CLEAN else {"epsilon": epsilon}
+    settings = usual_settings(parse_attack(attack), config.norm, epsilon)
     examples = wanted.examples or math.inf
-    return Selection(attack, examples, wanted.checkpoint, config.epochs, settings)
+    return Selection(attack, examples, wanted.checkpoint, config.epochs, settings, seed=0)
 
 
 def is_trained(config: TrainConfig) -> bool:

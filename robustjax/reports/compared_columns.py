@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from robustjax.data import NAMED_BY_PATH
 from robustjax.reports.recorded_scores import (
     CLEAN,
     NO_ATTACKS,
@@ -40,13 +41,13 @@ def columns_of(runs: Sequence[RunFolder]) -> dict[str, list[Score | None]]:
     columns: dict[str, list[Score | None]] = {}
     for name in [CLEAN, *(name for name in names if name not in NO_ATTACKS)]:
         if name in names:
-            data = [{"data": data_of(run)} for run in runs]
+            data = [conditions_of(run) for run in runs]
             columns |= _alike(name, [scores.get(name) for scores in found], data)
     attacks = dict(columns)
     for name in (WORST, WORST_SHARED):
         if name in names:
             lists = [
-                {"data": data_of(run), "attacks": _attacks_in(attacks, name, position)}
+                {**conditions_of(run), "attacks": _attacks_in(attacks, name, position)}
                 for position, run in enumerate(runs)
             ]
             columns |= _alike(name, [scores.get(name) for scores in found], lists)
@@ -65,10 +66,17 @@ def mark(found: Lead, position: int) -> str:
     return BEST if len(found.leaders) == 1 else TIED
 
 
-def data_of(run: RunFolder) -> str:
-    """What a run was evaluated on, in words."""
-    found = recorded_facts(run.evaluation).get("dataset") or run.flags.get("dataset")
-    return str(found or "")
+def conditions_of(run: RunFolder) -> dict[str, str]:
+    """What a run was evaluated on, in words: the data, which classes of it, and how large."""
+    own = run.flags.get("dataset", "")
+    found = {
+        "data": str(recorded_facts(run.evaluation).get("dataset") or own),
+        "classes": run.flags.get("classes") or "all",
+        "image_size": run.flags.get("image_size") or "0",
+    }
+    if own in NAMED_BY_PATH:
+        found["data_dir"] = run.flags.get("data_dir", "")
+    return found
 
 
 def _attacks_in(columns: Mapping[str, Sequence[Score | None]], worst: str, position: int) -> str:

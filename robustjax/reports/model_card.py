@@ -74,6 +74,8 @@ def model_card(config: TrainConfig, run: RunFolder, exported: Exported) -> str:
             "--attacks=clean,autoattack` measures them."
         ]
     else:
+        images = evaluation.get("dataset")
+        lines += [f"Images: {images}.", ""] if images else []
         lines += accuracies(evaluation)
     lines += [
         "",
@@ -106,6 +108,8 @@ def robustbench_entry(config: TrainConfig, run: RunFolder, exported: Exported) -
     accepts no others.
     """
     evaluation = _evaluation_of(run, exported) or {}
+    if evaluation.get("dataset") not in (f"{config.dataset} test", config.dataset):
+        evaluation = {}
     whole = evaluation.get("examples") == evaluation.get("available_examples")
     attacks = evaluation.get("attacks")
     autoattack = attacks.get("autoattack") if isinstance(attacks, Mapping) else None

@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustjax.arguments import is_finite, is_number
+from robustjax.attacks.threat_model import NORMS
 from robustjax.errors import UserError
 from robustjax.evaluation.accumulated import earlier_records
+from robustjax.evaluation.asked import usual_settings
 from robustjax.evaluation.protocols import protocol_attacks
-from robustjax.evaluation.spec import STEPPED, AttackSpec, parse_attack
+from robustjax.evaluation.spec import AttackSpec, parse_attack
 from robustjax.evaluation.summary import MEASURED
 from robustjax.files import Path, read_json
 from robustjax.runs.evaluations import CLEAN, WORST_CASE, Evaluations, Record, Selection
 from robustjax.runs.log import read_rows
 from robustjax.runs.names import METRICS
-from robustjax.step_size import default_step_size
 
 CENTRES: dict[str, Callable[[Sequence[float]], float]] = {
     "median": statistics.median,
@@ -65,6 +66,7 @@ class Wanted(NamedTuple):
       epochs: how long the run is to have been trained.
       protocol: whose attacks they are, with its radius, steps and examples; "" if no paper's.
       dataset: of the run.
+      norm: of the ball; "", in the records of earlier versions, is any.
     """
 
     attacks: Sequence[str]
@@ -75,27 +77,24 @@ class Wanted(NamedTuple):
     epochs: int
     protocol: str = ""
     dataset: str = ""
+    norm: str = ""
 
     def selection(self, attack: str) -> Selection:
         """What a record of one of the attacks has to be."""
         if self.protocol:
             return self._of_protocol(attack)
-        settings: dict[str, Any] = {} if attack == CLEAN else {"epsilon": self.epsilon}
-        spec = parse_attack(attack)
-        if spec.kind in STEPPED:
-            own = spec.stepped.step_size
-            usual = default_step_size(self.epsilon, spec.stepped.steps)
-            found = [size for size in (own, self.step_size, usual) if size is not None]
-            settings["step_size"] = found[0]
-        return Selection(attack, self.examples or math.inf, self.checkpoint, self.epochs, settings)
+        return self._selection(parse_attack(attack), self.examples or math.inf)
 
     def _of_protocol(self, attack: str) -> Selection:
         spec = _in_protocol(self.protocol, self.dataset)[attack]
-        settings: dict[str, Any] = {} if spec.attack is None else {"epsilon": spec.epsilon}
-        if spec.kind in STEPPED:
-            settings |= {name: getattr(spec.attack, name) for name in ("step_size", "start")}
         examples = min(self.examples or math.inf, spec.examples or math.inf)
-        return Selection(attack, examples, self.checkpoint, self.epochs, settings)
+        return self._selection(spec, examples)
+
+    def _selection(self, spec: AttackSpec, examples: float) -> Selection:
+        settings = usual_settings(spec, self.norm or NORMS[0], self.epsilon, self.step_size)
+        if not self.norm:
+            settings.pop("norm", None)
+        return Selection(spec.name, examples, self.checkpoint, self.epochs, settings, seed=0)
 
 
 class Spread(NamedTuple):

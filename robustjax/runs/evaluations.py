@@ -264,7 +264,7 @@ def _decoded_labels(text: Any, examples: int) -> np.ndarray:
 
 
 class Selection(NamedTuple):
-    """The evaluation that is wanted of a run; what is None may be anything.
+    """The evaluation of its own test set that is wanted of a run; what is None may be anything.
 
     Attributes:
       attack: its name.
@@ -272,6 +272,7 @@ class Selection(NamedTuple):
       checkpoint: "best" or "latest".
       epochs: how long the run was trained.
       settings: of the attack, those that matter.
+      seed: of the random starts; a record that does not say its own has it.
     """
 
     attack: str
@@ -279,13 +280,17 @@ class Selection(NamedTuple):
     checkpoint: str | None = None
     epochs: int | None = None
     settings: Mapping[str, Any] = {}
+    seed: int | None = None
 
     def accepts(self, record: Record) -> bool:
         """Whether a record is of this evaluation."""
         recorded = record.data.get("available_examples")
         available = recorded if is_count(recorded) else math.inf
+        seed = record.about.get("seed")
         return (
             record.attack == self.attack
+            and record.data.get("own") is not False
+            and (None in (self.seed, seed) or seed == self.seed)
             and (self.examples is None or record.examples == min(self.examples, available))
             and self.checkpoint in (None, record.checkpoint.get("kind"))
             and self.epochs in (None, record.about.get("trained_epochs"))

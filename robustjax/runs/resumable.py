@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from robustjax.digest import digest
-from robustjax.files import Path, write_whole
+from robustjax.files import Path, as_file_name, write_whole
 from robustjax.npz import NpzError, read_npz
 
 SECONDS_BETWEEN_SAVES = 30.0
@@ -39,7 +39,8 @@ class Unfinished:
 
     def path(self, name: str, settings: Mapping[str, Any]) -> Path:
         """The file of an attack with its settings."""
-        path = self.folder / f"{name}-{digest(self._digest, name, dict(settings))[:16]}.npz"
+        content = digest(self._digest, name, dict(settings))[:16]
+        path = self.folder / f"{as_file_name(name)}-{content}.npz"
         self._files.add(path)
         return path
 

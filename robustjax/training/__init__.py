@@ -5,7 +5,6 @@ What a method does in the step is in `methods`; what a run leaves on the disk is
 
 from robustjax.runs.checkpoint import CheckpointError, Checkpoints
 from robustjax.runs.log import read_rows
-from robustjax.training.divergence import TrainingError
 from robustjax.training.experiment import (
     Experiment,
     check_experiment,
@@ -15,6 +14,7 @@ from robustjax.training.experiment import (
     with_objects,
 )
 from robustjax.training.loop import TrainResult, train
+from robustjax.training.nan_check import TrainingError
 from robustjax.training.optimizer import create_optimizer
 from robustjax.training.restore import TrainedRun, load_run
 from robustjax.training.schedules import learning_rate_schedule

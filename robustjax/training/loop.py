@@ -26,9 +26,9 @@ from robustjax.runs.claim import claim, lock
 from robustjax.runs.log import MetricsLog, Progress, Row
 from robustjax.runs.names import CHECKPOINTS, METRICS
 from robustjax.runs.writers import LoggedRun, create_writers
-from robustjax.training.divergence import require_finite_loss, require_finite_weights
 from robustjax.training.experiment import Experiment, create_experiment, with_objects
 from robustjax.training.measuring import EpochAccuracy, Rate
+from robustjax.training.nan_check import require_finite_loss, require_finite_weights
 from robustjax.training.prefetch import computed_ahead
 from robustjax.training.resuming import Beginning, pretrained, record_of, resume
 from robustjax.training.schedules import depends_on_length

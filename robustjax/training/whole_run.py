@@ -3,8 +3,8 @@
 from typing import Any
 
 from robustjax.config import TrainConfig
-from robustjax.training.divergence import TrainingError
 from robustjax.training.loop import TrainResult, train
+from robustjax.training.nan_check import TrainingError
 
 
 def train_to_the_end(config: TrainConfig, **options: Any) -> TrainResult:

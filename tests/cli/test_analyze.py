@@ -117,6 +117,12 @@ def test_examples_are_the_first_that_the_attack_changes_or_those_that_are_named(
     assert code == 0, printed.err
     with np.load(path.with_suffix(".npz")) as stored:
         assert stored["positions"].tolist() == [7, 2]
+    code, printed = launch(*arguments, "--indices=7,2", "--step_size=0.01")
+    assert code == 0, printed.err
+    with np.load(path.with_suffix(".npz")) as stored:
+        # From a uniform start three steps of 0.01 leave most pixels short of the ball's edge.
+        moved = np.abs(stored["adversarial"] - stored["clean"])
+        assert (moved < 0.15 - 1e-4).mean() > 0.5
     code, printed = launch(*arguments, "--indices=7,2", "--norm=l2", "--epsilon=1.5")
     assert code == 0, printed.err
     with np.load(path.with_suffix(".npz")) as stored:
@@ -177,6 +183,11 @@ def test_classes_are_numbered_as_the_data_set_does(launch, tmp_path):
         (["--kind=logits", "--layer=fc"], "--layer: --kind=logits has no use for it; embedding"),
         (["--kind=surface", "--attack=fgsm"], "--attack: --kind=surface has no use for it"),
         (["--kind=convergence", "--attack=cw-3"], "--attack=cw-3: --kind=convergence accepts pgd-"),
+        (
+            ["--kind=convergence", "--attack=pgd-3(start=clean,loss=cw_margin)"],
+            "--kind=convergence draws steps from a uniform start on the cross-entropy, and accepts "
+            "no loss, start",
+        ),
         (["--attack=clean"], "--attack=clean: accepted are attacks"),
         (["--attack=pdg-3"], "--attack=pdg-3: accepted are"),
         (["--norm=l2"], "norm=l2: the run's ball is linf, and its radius no measure of another"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from robustjax import attacks, data, evaluation
+from robustjax.attacks import registry
 from robustjax.evaluation import protocols
 from robustjax.evaluation.broken import KEPT, FirstBroken
 from robustjax.files import Path
@@ -227,6 +228,35 @@ def test_an_attack_s_own_settings_go_first(dataset):
     assert summary["worst_case_robust_accuracy"] == found["fgsm"].correct.mean()
 
 
+def test_what_is_complete_is_not_completed_anew():
+    threat = attacks.ThreatModel("linf", EPSILON)
+    spec = evaluation.parse_attack("pgd-7")
+    found = spec.completed(threat, 2, step_size=0.03, start="clean", success="any")
+    assert (found.stepped.step_size, found.attack.start, found.attack.success) == (
+        0.03, "clean", "any"
+    )  # fmt: skip
+    assert found.completed(threat, 2) == found
+    assert found.completed(attacks.ThreatModel("linf", 1.0), 2, step_size=0.5) == found
+
+
+def test_a_targeted_attack_succeeds_where_any_wrong_class_is_reached():
+    """Of three classes; where the target is not reached, the images are another's all the same."""
+    rng = np.random.default_rng(3)
+    weights = rng.normal(size=(4, 3)).astype(np.float32)
+    logits_fn = jax.tree_util.Partial(linear, jnp.asarray(weights))
+    images = rng.integers(60, 196, (60, 2, 2, 1), dtype=np.uint8)
+    labels = np.argmax((images / 255.0 - 0.5).reshape(60, 4) @ weights, axis=1).astype(np.int32)
+    dataset = data.Dataset("made", images, labels, 3)
+    found = evaluation.run_attack(
+        evaluation.parse_attack("pgd-5(targets=least)"), jax.random.key(0), logits_fn, dataset,
+        attacks.ThreatModel("linf", 0.1), keep_images=True,
+    )  # fmt: skip
+    predicted = np.argmax((found.images - 0.5).reshape(60, 4) @ weights, axis=1)
+    least = np.argmin((images / 255.0 - 0.5).reshape(60, 4) @ weights, axis=1)
+    assert ((predicted != labels) & (predicted != least)).any()
+    np.testing.assert_array_equal(found.correct, predicted == labels)
+
+
 def test_several_devices_give_the_same_verdicts_and_images(dataset):
     one, four = (
         scores(dataset, ["pgd-4"], keep_images=True, devices=jax.devices()[:count])
@@ -329,6 +359,41 @@ def test_an_interrupted_evaluation_goes_on_and_another_begins_anew(dataset, tmp_
     scores(dataset, ["fgsm", "pgd-3"], unfinished=finished, keep_images=True)
     finished.remove()
     assert not (tmp_path / "unfinished").exists()
+
+
+def test_an_attack_of_ones_own_begins_anew_for_its_code_may_be_another(
+    dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("robustjax.runs.resumable.SECONDS_BETWEEN_SAVES", 0.0)
+    moved = []
+
+    @attacks.register("mine")
+    def mine(key, logits_fn, images, labels, threat):
+        moved.append(len(images))
+        return images
+
+    def stop(name, done, of, accuracy):
+        if name == "mine" and done == 16:
+            raise Interrupted
+
+    kept = Unfinished(Path(tmp_path) / "unfinished", dataset.images)
+    try:
+        with pytest.raises(Interrupted):
+            scores(dataset, ["mine"], report=stop, unfinished=kept)
+        assert moved == [8, 8]
+        scores(dataset, ["mine"], unfinished=kept)
+        assert moved == [8] * 6
+    finally:
+        del registry.ENTRIES["mine"]
+
+
+def test_the_slash_of_a_fraction_makes_no_folder(dataset, tmp_path):
+    name, kept = "pgd-2(step_size=2/255)", Unfinished(Path(tmp_path), dataset.images)
+    scores(dataset, [name], unfinished=kept)
+    (file,) = [path for path in tmp_path.iterdir() if path.name.startswith("pgd-2")]
+    assert file.name.startswith("pgd-2(step_size=2_255)-")
+    kept.remove()
+    assert not tmp_path.exists()
 
 
 def test_protocols_are_those_of_the_papers():

@@ -58,16 +58,30 @@ def log(folder, **columns):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def record(attack=PGD, accuracy=0.5, *, epsilon=8 / 255, examples=20, epochs=EPOCHS, **checkpoint):
+def record(
+    attack=PGD,
+    accuracy=0.5,
+    *,
+    examples=20,
+    epochs=EPOCHS,
+    kind="latest",
+    own=True,
+    seed=0,
+    **changed,
+):
+    settings = {
+        "norm": "linf", "epsilon": 8 / 255, "step_size": 2 / 255, "start": "uniform",
+        "success": "last",
+    }  # fmt: skip
     return Record(
         attack,
-        {} if attack == "clean" else {"norm": "linf", "epsilon": epsilon},
-        {"dataset": "digits", "own": True, "available_examples": 20},
-        {"kind": "latest", "step": 7, **checkpoint},
+        {} if attack == "clean" else settings | changed,
+        {"dataset": "digits", "own": own, "available_examples": 20},
+        {"kind": kind, "step": 7},
         examples,
         accuracy,
         (accuracy - 0.25, accuracy + 0.125),
-        about={"seed": 0, "trained_epochs": epochs},
+        about={"seed": seed, "trained_epochs": epochs},
     )
 
 
@@ -101,6 +115,12 @@ def test_of_several_records_the_newest_counts_with_its_own_interval(asked, folde
         record(kind="best"),
         record(examples=10),
         record(epochs=EPOCHS - 1),
+        record(norm="l2"),
+        record(step_size=1 / 255),
+        record(start="clean"),
+        record(success="any"),
+        record(own=False),
+        record(seed=1),
     ],
 )
 def test_a_record_of_another_evaluation_is_not_the_cells(asked, folder, other):

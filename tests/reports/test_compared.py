@@ -26,7 +26,7 @@ def from_place(place, total=100):
 CLEAN = from_place(5)
 
 
-def run(name, attacks, data="t", clean=CLEAN, seed=0, **settings):
+def run(name, attacks, data="t", clean=CLEAN, seed=0, flags=(), **settings):
     """A run as it is read, with its records; attacks: name -> verdicts."""
     scores = {"clean": AttackScore(clean, {})}
     for attack, correct in attacks.items():
@@ -37,7 +37,7 @@ def run(name, attacks, data="t", clean=CLEAN, seed=0, **settings):
     )
     records = [Record.from_json(record.to_json()) for record in records]
     summary = accumulated.summary_of_run(records, "linf", EPSILON)
-    return RunFolder(name, name, {}, evaluation=summary, records=records)
+    return RunFolder(name, name, dict(flags), evaluation=summary, records=records)
 
 
 PGD, CW = from_place(40), from_place(50)
@@ -81,6 +81,31 @@ def test_other_data_share_no_column_and_no_test():
         "pgd-20 (data o test)",
     ]  # fmt: skip
     assert paired_runs(runs, columns) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "heads"),
+    [
+        ({"classes": "3,5"}, {}, ("classes 3,5", "classes all")),
+        ({"image_size": "64"}, {}, ("image size 64", "image size 0")),
+        (
+            {"dataset": "folder", "data_dir": "/cats"},
+            {"dataset": "folder", "data_dir": "/dogs"},
+            ("data dir /cats", "data dir /dogs"),
+        ),
+    ],
+)
+def test_another_task_on_data_of_one_name_shares_no_column(first, second, heads):
+    runs = [run("a", {"pgd-20": PGD}, flags=first), run("b", {"pgd-20": CW}, flags=second)]
+    columns = columns_of(runs)
+    assert list(columns)[:2] == [f"clean ({head})" for head in heads]
+    assert not any(found.leaders for found in leads_of(columns).values())
+
+
+def test_where_prepared_data_lie_sets_nothing_apart():
+    flags = [{"dataset": "cifar10", "data_dir": place} for place in ("/a", "/b")]
+    runs = [run(str(place), {"pgd-20": PGD}, flags=place) for place in flags]
+    assert list(columns_of(runs))[:2] == ["clean", "pgd-20"]
 
 
 def test_worst_cases_over_other_attacks_are_other_columns():

@@ -10,6 +10,7 @@ import pytest
 from robustjax.reports import sweep
 from robustjax.reports.figures import sweep as sweep_figures
 from robustjax.reports.sweep import SweepRun, Wanted
+from robustjax.runs.evaluations import Record
 from robustjax.runs.log import KEYS
 
 WANTED = Wanted(["clean", "fgsm", "pgd-2"], 40, "best", 0.1, 0.01, 3)
@@ -22,7 +23,10 @@ def write_run(folder, clean=0.9, robust=0.5, attacks=("fgsm", "pgd-2"), backward
         name: {
             "robust_accuracy": robust,
             "interval_95": [0, 1],
+            "norm": "linf",
             "epsilon": 0.1,
+            "start": "uniform",
+            "success": "last",
             # FGSM has no restarts, and its step is epsilon.
             **({"step_size": 0.1} if name == "fgsm" else {"step_size": 0.01, "restarts": 1}),
         }
@@ -76,10 +80,40 @@ def test_an_evaluation_counts_only_if_it_is_the_one_asked_for(tmp_path, changed,
 def test_a_protocol_wants_its_own_radius_steps_and_examples():
     wanted = Wanted([], 0, "latest", 0.1, None, 3, "lrm", "cifar10")
     selection = wanted.selection("pgd-20")
-    assert selection.settings == {"epsilon": 0.03, "step_size": 0.0078, "start": "uniform"}
+    assert selection.settings == {
+        "epsilon": 0.03, "step_size": 0.0078, "start": "uniform", "success": "last"
+    }  # fmt: skip
     assert wanted.selection("clean").settings == {}
     assert wanted.selection("spsa").examples == 1000
     assert wanted._replace(examples=50).selection("spsa").examples == 50
+
+
+def test_other_images_balls_and_starts_have_no_part_in_a_sweep():
+    wanted = Wanted(["clean", "pgd-2"], 0, "best", 0.1, None, 3, norm="linf")
+
+    def record(attack, accuracy, own=True, seed=0, **changed):
+        settings = {"norm": "linf", "epsilon": 0.1, "step_size": 0.1, "start": "uniform"}
+        settings = {} if attack == "clean" else {**settings, "success": "last", **changed}
+        data = {"digest": "own" if own else "other", "available_examples": 40, "own": own}
+        about = {"seed": seed, "trained_epochs": 3}
+        return Record(
+            attack, settings, data, {"kind": "best"}, 40, accuracy, (0.0, 1.0), about=about
+        )  # fmt: skip
+
+    right = [record("clean", 0.75), record("pgd-2", 0.5)]
+    others = [
+        record("clean", 0.25, own=False),
+        record("pgd-2", 0.125, own=False),
+        record("pgd-2", 0.25, norm="l2"),
+        record("pgd-2", 0.25, start="clean"),
+        record("pgd-2", 0.25, success="any"),
+        record("pgd-2", 0.25, step_size=0.05),
+        record("pgd-2", 0.25, seed=1),
+    ]
+    found = sweep.chosen_records([*right, *others], wanted)
+    assert {name: one.accuracy for name, one in found.items()} == {"clean": 0.75, "pgd-2": 0.5}
+    assert sweep.chosen_records(others, wanted) is None
+    assert sweep.chosen_records([*right, *others[:2]], None)["clean"].accuracy == 0.75
 
 
 def test_more_examples_than_there_are_is_all_of_them(tmp_path):

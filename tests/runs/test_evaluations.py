@@ -179,11 +179,20 @@ def test_verdicts_that_disagree_with_the_accuracy_say_so():
         (Selection("pgd-20", settings={"norm": "linf", "restarts": 1}), False),
         (Selection("pgd-20", settings={"momentum": 0.9}), False),
         (Selection("pgd-20", 11, "best", 10, {"norm": "linf"}), True),
+        (Selection("pgd-20", seed=3), True),
+        (Selection("pgd-20", seed=0), False),
     ],
-    ids=range(18),
+    ids=range(20),
 )
 def test_which_evaluation_is_wanted(selection, accepted):
     assert selection.accepts(PGD) is accepted
+
+
+def test_of_other_data_than_the_runs_own_nothing_is_taken():
+    record = dataclasses.replace(PGD, data={**PGD.data, "own": False})
+    assert not Selection("pgd-20").accepts(record)
+    nothing_said = {key: value for key, value in PGD.data.items() if key != "own"}
+    assert Selection("pgd-20").accepts(dataclasses.replace(PGD, data=nothing_said))
 
 
 @pytest.mark.parametrize(

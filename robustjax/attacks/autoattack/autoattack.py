@@ -180,6 +180,11 @@ def autoattack(
     like = jnp.zeros((batches.size, *images.shape[1:]), images.dtype)
     network = _lifted(logits_fn, like, key, random)
     num_classes = _num_classes(network, like, *([key] if random else []))
+    if random and num_classes < 3:
+        raise UserError(
+            f"version='rand': the network has {num_classes} classes; accepted are 3 or more, for "
+            "which its DLR loss is defined"
+        )
     network = parallel.copy_to_all(network, devices)
     judge = one_draw(network, key) if random else network
     logits = batches.logits(judge, images)

@@ -139,6 +139,12 @@ def _attack(kind: Kind) -> AttackSpec:
     if kind.attack and spec.kind != kind.attack:
         accepted = f"{kind.attack}-K, {kind.attack}-KxR"
         raise UserError(f"--attack={name}: --kind={flags.FLAGS.kind} accepts {accepted}")
+    if kind.attack and spec.given - kind.settings:
+        others = ", ".join(sorted(spec.given - kind.settings))
+        raise UserError(
+            f"--attack={name}: --kind={flags.FLAGS.kind} draws steps from a uniform start on the "
+            f"cross-entropy, and accepts no {others}"
+        )
     if spec.kind in (CLEAN, IMAGES):
         raise UserError(f"--attack={name}: accepted are attacks, such as pgd-20")
     return spec

@@ -240,6 +240,7 @@ class Kind(NamedTuple):
       numbers: endings of the files beside the figure.
       several: whether it takes more than one run.
       attack: the kind of attack that it takes; "": all.
+      settings: of that attack, those that it goes by.
     """
 
     draw: Callable[[Subjects, flags.FlagValues, Path], Path]
@@ -248,6 +249,7 @@ class Kind(NamedTuple):
     numbers: tuple[str, ...]
     several: bool = True
     attack: str = ""
+    settings: frozenset[str] = frozenset()
 
 
 _ATTACK = ("attack", "step_size")
@@ -256,11 +258,23 @@ KINDS = {
     "probabilities": Kind(_probabilities, 0, _ATTACK, (".csv",)),
     "logits": Kind(_logits, 0, _ATTACK, (".csv",)),
     "embedding": Kind(
-        _embedding, 1000, (*_ATTACK, "tau", "layer", "method"), (".csv",), attack="pgd"
+        _embedding,
+        1000,
+        (*_ATTACK, "tau", "layer", "method"),
+        (".csv",),
+        attack="pgd",
+        settings=frozenset(("steps", "step_size", "restarts")),
     ),
     "examples": Kind(_examples, 200, (*_ATTACK, "indices", "count"), (".npz",), several=False),
     "surface": Kind(_surface, 200, ("indices", "count", "extent"), (".npz",)),
-    "convergence": Kind(_convergence, 100, _ATTACK, (".csv", ".npz"), attack="pgd"),
+    "convergence": Kind(
+        _convergence,
+        100,
+        _ATTACK,
+        (".csv", ".npz"),
+        attack="pgd",
+        settings=frozenset(("steps", "step_size", "restarts")),
+    ),
 }
 
 SPECIAL_FLAGS = sorted({name for kind in KINDS.values() for name in kind.uses})

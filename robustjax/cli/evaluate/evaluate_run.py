@@ -315,7 +315,7 @@ class _Evaluation(NamedTuple):
         """Whether the images of a record are there, if they are wanted."""
         if not self.save_images or spec.attack is None:
             return True
-        path = self.folder / ADVERSARIAL / f"{spec.name}.npz"
+        path = adversarial_images.path_of(self.folder / ADVERSARIAL, spec.name)
         return adversarial_images.has(path, record, **self._subject)
 
     def _save_images(self, scores: Mapping[str, AttackScore]) -> None:

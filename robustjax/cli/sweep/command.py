@@ -261,6 +261,7 @@ def _wanted(config: TrainConfig) -> results.Wanted:
         config.epochs,
         values.protocol,
         config.dataset,
+        config.norm,
     )
 
 

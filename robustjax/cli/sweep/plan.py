@@ -14,6 +14,7 @@ from robustjax.arguments import (
     require_finite,
     require_whole,
 )
+from robustjax.attacks.threat_model import NORMS
 from robustjax.cli import flag_files
 from robustjax.config import TrainConfig
 from robustjax.errors import UserError
@@ -157,6 +158,7 @@ def _wanted(entry: Mapping[str, Any]) -> Wanted:
     if wanted.protocol:
         protocol_attacks(wanted.protocol, wanted.dataset)
     require_choice("checkpoint", wanted.checkpoint, ("best", "latest"))
+    require_choice("norm", wanted.norm, ("", *NORMS))
     require_whole("examples", wanted.examples)
     require_whole("epochs", wanted.epochs)
     require_finite("epsilon", wanted.epsilon)

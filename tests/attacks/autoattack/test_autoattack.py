@@ -280,6 +280,10 @@ def test_square_alone_is_worth_a_warning():
     ("change", "message"),
     [
         ({"version": "plus"}, "version=plus: accepted are standard, rand"),
+        (
+            {"version": "rand", "logits_fn": lambda images, key: linear(images)[:, :2]},
+            "version='rand': the network has 2 classes",
+        ),
         ({"batch_size": 0}, "batch_size=0: accepted are"),
         ({"images": IMAGES * 2}, "images holds pixels from .* inside of threat.bounds"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "images holds no image"),
@@ -290,10 +294,11 @@ def test_square_alone_is_worth_a_warning():
     ],
 )
 def test_mistakes_are_named(change, message):
-    given = {"key": KEY, "images": IMAGES, "labels": LABELS, "threat": ThreatModel(), **change}
-    first = [given.pop(name) for name in ("key", "images", "labels", "threat")]
+    given = {"key": KEY, "logits_fn": linear, "images": IMAGES, "labels": LABELS}
+    given |= {"threat": ThreatModel(), **change}
+    first = [given.pop(name) for name in ("key", "logits_fn", "images", "labels", "threat")]
     with pytest.raises(ValueError, match=message):
-        attacks.autoattack(first[0], linear, *first[1:], **given)
+        attacks.autoattack(*first, **given)
 
 
 def test_inside_jit_it_is_refused():
