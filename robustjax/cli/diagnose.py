@@ -130,11 +130,11 @@ def _main() -> None:
     size = min(values.batch_size or network.config.batch_size, len(network.test_set))
     unfinished = Unfinished(
         output / UNFINISHED,
-        network.variables,
+        network.fingerprint,
         network.test_set.images,
         network.test_set.labels,
         values.seed,
-        None if source is None else source.variables,
+        None if source is None else source.fingerprint,
     )
     started = time.monotonic()
     evidence = masking_evidence.gather(

@@ -117,7 +117,7 @@ def _main() -> None:
     unfinished = {
         names[folder]: Unfinished(
             output / UNFINISHED,
-            networks[names[folder]].variables,
+            networks[names[folder]].fingerprint,
             first.test_set.images,
             first.test_set.labels,
             values.seed,

@@ -86,7 +86,7 @@ def _main() -> None:
     enable_compilation_cache()
     network = load_network(values.workdir, values.checkpoint, **data_given(values))
     require_units(network, network.config.norm)
-    weights, held = digest(network.variables), []
+    weights, held = network.fingerprint, []
     images = digest(network.test_set.images, network.test_set.labels)
     for path in files:
         try:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from robustjax import attacks, data, own_code, training
+from robustjax import attacks, data, models, own_code, training
 from robustjax.config import TrainConfig
+from robustjax.digest import digest, digest_of_program
 from robustjax.errors import UserError
 from robustjax.models.forward import forward
 
@@ -47,6 +48,14 @@ class TrainedNetwork(NamedTuple):
     def data_name(self) -> str:
         """What `test_set` is called in records, as "cifar10 test"."""
         return f"{self.config.dataset} {self.split}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells it from other weights, and a network of one's own from what its code was before."""
+        if not models.is_users(self.config.model):
+            return digest(self.variables)
+        like = jax.ShapeDtypeStruct((1, *self.test_set.images.shape[1:]), jnp.float32)
+        return digest_of_program(self.logits_fn, like)
 
     def first(self, examples: int) -> TrainedNetwork:
         """The same with the first so many examples of the test set."""

@@ -12,7 +12,16 @@ from robustjax.models.classifier import Classifier
 from robustjax.models.equinox_adapter import from_equinox
 from robustjax.models.initialization import initialize, parameter_count
 from robustjax.models.linen_adapter import from_linen
-from robustjax.models.registry import create, describe, give, has_option, is_users, names, register
+from robustjax.models.registry import (
+    create,
+    describe,
+    give,
+    has_option,
+    is_users,
+    names,
+    patterns,
+    register,
+)
 
 if TYPE_CHECKING:
     from robustjax.models.nnx_adapter import from_nnx
@@ -30,6 +39,7 @@ __all__ = [
     "is_users",
     "names",
     "parameter_count",
+    "patterns",
     "register",
 ]
 

@@ -315,6 +315,11 @@ def names() -> tuple[str, ...]:
     return (*(name for network in NETWORKS for name in network.names()), *registered)
 
 
+def patterns() -> tuple[str, ...]:
+    """Returns the names that stand for networks of any size, as "wide_resnet_D_W"."""
+    return tuple(network.pattern for network in NETWORKS if network.largest)
+
+
 def describe(name: str) -> str:
     """Returns one line on the network called `name`: what it is, and the paper it is from.
 
@@ -336,7 +341,6 @@ def _find(name: str) -> tuple[Network, tuple[int, ...]]:
         if sizes is not None:
             return network, sizes
     raise UserError(
-        f"model={shown(name)}: accepted are {', '.join(names())}; wide_resnet_D_W, cifar_resnet_D "
-        f"and sense_mnist_cnn_D in other sizes; and {own_code.FORM} of your own"
-        f"{did_you_mean(name, names())}"
+        f"model={shown(name)}: accepted are {', '.join(names())}; {', '.join(patterns())} in other "
+        f"sizes; and {own_code.FORM} of your own{did_you_mean(name, names())}"
     )

@@ -1,5 +1,6 @@
 """The launchers as a person calls them: help, lists, mistakes, and every flag file."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from robustjax import methods, models
+from robustjax.config import TrainConfig
 from robustjax.flags import read_flags
 from robustjax.training.experiment import create_method, create_model
 
@@ -42,6 +44,28 @@ def test_lists_of_methods_and_networks():
     assert "--beta=6 " in describe_methods()
     for name in models.names():
         assert f"\n{name} " in "\n" + describe_models()
+    assert "in other sizes: wide_resnet_D_W, resnet_D, cifar_resnet_D" in describe_models()
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_each_method_says_what_its_hyperparameters_mean(name):
+    text = methods.explain(name)
+    for hyperparameter in methods.hyperparameters(name):
+        assert f"\n  {hyperparameter}: " in text
+    assert "Source: " in text
+
+
+def test_a_method_is_explained_by_its_name():
+    found = call("train", "--method=help-mart")
+    assert found.returncode == 0 and found.stdout == methods.explain("mart") + "\n"
+    found = call("train", "--method=help-mrat")
+    assert found.returncode == 1 and "did you mean 'mart'?" in found.stderr
+
+
+def test_help_says_what_an_option_accepts():
+    for field in dataclasses.fields(TrainConfig):
+        for choice in field.metadata["choices"]:
+            assert str(choice) in field.metadata["help"], field.name
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def launch(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_with_a_network_of_one_s_own_from_training_to_evaluation(launch):
+def test_a_run_with_a_network_of_one_s_own_from_training_to_evaluation(launch, tmp_path):
     trained = launch("train", "--model=mine.parts:build", *SMALL, "--workdir=run")
     assert trained.returncode == 0, trained.stderr
 
@@ -83,6 +83,13 @@ def test_a_run_with_a_network_of_one_s_own_from_training_to_evaluation(launch):
     )
     assert named.returncode == 0, named.stderr
     assert "mine.parts:attack" in named.stdout
+    clean = ("--model=mine.parts:build", "--attacks=clean", "--examples=32")
+    again = launch("evaluate", "--workdir=run", *clean)
+    assert "clean: it is there" in again.stderr
+    helpers = tmp_path / "mine" / "helpers.py"
+    helpers.write_text("def flat(x):\n    return 1 - x.reshape(len(x), -1)\n")
+    changed = launch("evaluate", "--workdir=run", *clean)
+    assert changed.returncode == 0 and "it is there" not in changed.stderr
 
 
 def test_a_flag_file_names_no_code(launch, tmp_path):

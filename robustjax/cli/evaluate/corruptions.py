@@ -12,7 +12,6 @@ from robustjax import evaluation
 from robustjax.cli import app
 from robustjax.cli.evaluate.batches import batch_size_for
 from robustjax.data.corrupted import open_corrupted_images
-from robustjax.digest import digest
 from robustjax.evaluation.corruptions import (
     load_for_corruptions,
     measure_corruptions,
@@ -50,7 +49,7 @@ def evaluate_corruptions(
     network = load_for_corruptions(workdir, checkpoint, images)
     config = network.config
     of_checkpoint = {
-        "digest": digest(network.variables),
+        "digest": network.fingerprint,
         "kind": checkpoint,
         "step": network.step,
         "moving_average": network.averaged,

@@ -141,13 +141,13 @@ def evaluate_run(
     if resume:
         unfinished = Unfinished(
             folder / UNFINISHED,
-            network.variables,
+            network.fingerprint,
             network.test_set.images,
             network.test_set.labels,
             seed,
         )
     attacked = {
-        "digest": digest(network.variables),
+        "digest": network.fingerprint,
         "kind": checkpoint,
         "step": network.step,
         "moving_average": network.averaged,
