@@ -81,10 +81,12 @@ def boosted_cross_entropy(logits: Logits, labels: HardLabels) -> PerExample:
     labels = arrays.checked_hard_labels("boosted_cross_entropy", logits, labels, hint=hint)
     num_classes = logits.shape[-1]
     true_class = class_mask(labels, num_classes)
-    best_wrong = class_mask(jnp.argmax(except_class(logits, true_class), -1), num_classes)
-    return jax.nn.softplus(-log_odds(logits, true_class)) + jax.nn.softplus(
-        log_odds(logits, best_wrong)
-    )
+    wrong = except_class(logits, true_class)
+    best_wrong = class_mask(jnp.argmax(wrong, -1), num_classes)
+    # Where all wrong classes are ruled out, the best of them has no probability to lose.
+    alone = jnp.isneginf(jnp.max(wrong, -1))
+    odds_of_wrong = jnp.where(alone, -jnp.inf, log_odds(logits, best_wrong))
+    return jax.nn.softplus(-log_odds(logits, true_class)) + jax.nn.softplus(odds_of_wrong)
 
 
 def kl_divergence(p_logits: Logits, q_logits: Logits) -> PerExample:

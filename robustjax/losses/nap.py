@@ -78,6 +78,7 @@ def _overconfidence(clean_log_odds: jax.Array, adversarial_log_odds: jax.Array) 
     σ(a) − σ(b) = σ(a) σ(−b) (1 − exp(b − a)): unlike the difference of two probabilities it keeps
     its relative precision where both are near one or near each other.
     """
-    behind = jnp.minimum(adversarial_log_odds - clean_log_odds, 0)
+    alike = adversarial_log_odds == clean_log_odds  # Both +∞, it may be.
+    behind = jnp.where(alike, 0, jnp.minimum(adversarial_log_odds - clean_log_odds, 0))
     both = jax.nn.sigmoid(clean_log_odds) * jax.nn.sigmoid(-adversarial_log_odds)
     return both * -jnp.expm1(behind)

@@ -42,7 +42,9 @@ def create(
     even the clean image is misclassified. Then ε_i moves towards it: (1 − β) ε_i + β candidate, and
     a third attack in that ball finds x̂. There is no upper limit. The radii live across epochs, and
     in the checkpoints. Until the warm-up is over, ε_i = ε; it should last a whole epoch or more,
-    since the radius of an example not yet seen is 0. The step size is 2 ε_i / K, and at least
+    since the radius of an example not yet seen is 0, and outlast by an epoch whatever makes ε rise
+    (`epsilon_warmup_epochs`, `epsilon_schedule`), since it is the last ε there that an example's
+    radius begins from. The step size is 2 ε_i / K, and at least
     step_size, as in the authors' code.
 
     Args:
@@ -89,7 +91,7 @@ def create(
                 loss=losses.cross_entropy,
                 start=start,
                 threat=dataclasses.replace(inner.threat, epsilon=radius),
-                step_size=jnp.maximum(2 * radius / inner.steps, inner.step_size),
+                step_size=jnp.maximum(2 * radius / inner.steps_now, inner.step_size),
             )
 
         radius = inner.memory["epsilon"]

@@ -36,7 +36,8 @@ def create(
 
     min over θ of E[CE(z(x̂), y) + (its fraction) h(z(x), z(x̂)) + β (‖z(x)‖² + ‖z(x̂)‖²)], see
     `losses.lrm`. x̂ comes from PGD-K on the cross-entropy. The outer problem forwards the clean
-    images first. Label smoothing and VH-mixup, the other parts of the paper's combination, are
+    images first. The means behind the fraction are of all rows alike, whatever `extra_weight` says.
+    Label smoothing and VH-mixup, the other parts of the paper's combination, are
     options of every method that takes soft labels: `label_smoothing=0.1 mixing=vh_mixup`.
 
     Args:

@@ -119,6 +119,11 @@ class Inner(NamedTuple):
     early_stop: str = ""
     sparsity: float | None = None
 
+    @property
+    def steps_now(self) -> jax.Array | int:
+        """The steps to take at this moment, at least 1, for what divides by them."""
+        return self.steps if self.budget is None else jnp.maximum(self.budget, 1)
+
     def pgd(
         self,
         *,

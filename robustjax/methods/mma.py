@@ -85,7 +85,7 @@ def create(
             loss=losses.soft_logit_margin,
             start=start,
             threat=dataclasses.replace(inner.threat, epsilon=radius),
-            step_size=2.5 * radius / inner.steps,
+            step_size=2.5 * radius / inner.steps_now,
         )
         direction = (result.images - images) / radius[:, None, None, None]
 

@@ -40,8 +40,8 @@ def create(
       start: PGD's start: "uniform" (the paper says "random"), "sign" (±ε/2 in each pixel, the
         authors' code), "gaussian" or "clean".
       attack_batch_norm: "train", the batch's statistics as section 4.1 asks for, or "eval". The
-        authors' code also lets the attack's passes move the running statistics, 13 times in each
-        step; that is not offered.
+        authors' code also lets the attack's passes move the running statistics, which change 13
+        times in each step, 10 of them in the attack; that is not offered.
 
     Returns:
       The method; `beta` is a scalar of its steps, and labels must be hard.

@@ -37,7 +37,8 @@ def create(
 
     An example that is misclassified at the start is not attacked. The others take steps on the
     cross-entropy until it exceeds −log c, and then return to the point before that step. Under
-    norm=linf this is the paper's Algorithm 1, under l2 and l1 its Algorithm 2. An example whose
+    norm=linf this is the paper's Algorithm 1, under l2 its Algorithm 2; under l1, where that one
+    would step along the gradient, it takes the sparse steps of `attacks.pgd`. An example whose
     loss is −log c or more at the start stays there: by Definition 3 the paper's algorithms, which
     try one step and take it back, mean the same. c = 1 is natural training; c = 0 is standard
     adversarial training of what is classified correctly.

@@ -19,7 +19,8 @@ def create_optimizer(
 
     Weight decay is added to the gradient of every parameter, batch norm's and biases included,
     before the momentum: v ← μ·v + (g + λ·w), w ← w − lr·v (Nesterov: w ← w − lr·(g + λ·w + μ·v)),
-    which is what the official code of every paper here computes. The learning rate multiplies the
+    which is what the official code of the five papers computes (that of Madry et al. and of Dynamic
+    spares biases and batch norm). The learning rate multiplies the
     buffer from outside, so a drop takes effect at once.
 
     Args:

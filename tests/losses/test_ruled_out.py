@@ -53,12 +53,32 @@ def test_a_loss_of_two_predictions(name):
     np.testing.assert_allclose(padded, value, rtol=1e-5)
 
 
-def test_where_all_other_classes_are_ruled_out_nothing_is_lost():
-    logits = jnp.array([[3.0, -jnp.inf, -jnp.inf]])
-    value, gradient = jax.value_and_grad(
-        lambda logits: losses.cross_entropy(logits, jnp.array([0]))[0]
-    )(logits)
+ALONE = {
+    "cross_entropy": losses.cross_entropy,
+    "boosted_cross_entropy": losses.boosted_cross_entropy,
+    "trades": lambda logits, labels: losses.trades(logits, logits, labels, beta=6.0),
+    "mart": lambda logits, labels: losses.mart(logits, logits, labels, beta=5.0),
+    "nap": lambda logits, labels: losses.nap(logits, logits, labels, beta=6.0),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_where_all_other_classes_are_ruled_out_nothing_is_lost(name, label):
+    logits = jnp.full((1, 3), -jnp.inf).at[0, label].set(3.0)
+    value, gradient = jax.value_and_grad(lambda logits: ALONE[name](logits, jnp.array([label]))[0])(
+        logits
+    )
     assert value == 0 and not np.any(gradient)
+
+
+def test_nap_of_a_certain_and_an_uncertain_prediction():
+    certain, other = jnp.array([[3.0, -jnp.inf, -jnp.inf]]), jnp.array([[1.0, 1.0, -jnp.inf]])
+    labels = jnp.array([0])
+    # The margin of 1/2 weighs a cross-entropy of nothing; the other way round there is no margin.
+    lost = losses.boosted_cross_entropy(other, labels)
+    np.testing.assert_allclose(losses.nap(certain, other, labels, beta=6.0), lost)
+    np.testing.assert_allclose(losses.nap(other, certain, labels, beta=6.0), [0.0])
 
 
 def test_with_too_few_classes_for_a_spread_dlr_is_the_difference():

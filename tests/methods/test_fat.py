@@ -192,7 +192,7 @@ def test_without_a_projection_a_start_in_the_ball_makes_no_sense(name):
 def test_the_flag_files_hold_the_papers_settings(file, epochs, tau, drops):
     config = read_flags(LAUNCH / f"{file}.flags")
     assert (config.epochs, config.decay_epochs, config.steps) == (epochs, drops, 10)
-    assert (config.epsilon, config.step_size, config.weight_decay) == (0.031, 0.007, 2e-4)
+    assert (config.epsilon, config.step_size, config.weight_decay) == (8 / 255, 0.007, 2e-4)
     method = methods.create(config.method, **config.hyperparameters())
     assert {epoch: method.scalars_at(epoch)["tau"] for epoch in tau} == tau
     assert file == "fat" or method.scalars_at(0)["beta"] == 6

@@ -151,15 +151,42 @@ def test_iaat_begins_with_one_radius_for_all(network, batch):
     assert np.max(after.memory["epsilon"]) < EPSILON
 
 
-def test_iaat_steps_by_its_radius_and_no_less_than_the_step_size(network, batch):
-    memory = {"epsilon": jnp.zeros(BATCH)}
+def step_sizes(method, inner):
+    """The size of the steps of each search that a method makes."""
+    found = []
+
+    class Watched:
+        steps_now = inner.steps_now
+
+        def __getattr__(self, name):
+            return getattr(inner, name)
+
+        def _replace(self, **changed):
+            return watched
+
+        def pgd(self, **options):
+            found.append(np.asarray(options["step_size"]))
+            return inner.pgd(**options)
+
+    watched = Watched()
+    method.perturb(watched)
+    return found
+
+
+@pytest.mark.parametrize("budget", [None, 1, 4])
+def test_steps_by_a_radius_are_of_the_k_of_the_moment(network, batch, budget):
+    now = STEPS if budget is None else budget
+    budget = None if budget is None else jnp.int32(budget)
     method = methods.create("iaat", start="clean", fixed_epsilon_epochs=1)
-    for step_size, expected in ((0.01, 2 * EPSILON / STEPS), (STEP, STEP)):
+    memory = {"epsilon": jnp.zeros(BATCH)}
+    for step_size in (0.01, 1.0):
         inner = inner_of(method, network, batch, memory, step_size=jnp.float32(step_size))
-        found = method.perturb(inner._replace(budget=jnp.int32(1)))
-        inside = (found.images > 0) & (found.images < 1)
-        moved = np.abs(np.asarray(found.images - batch.images))
-        np.testing.assert_allclose(moved[inside], expected, rtol=1e-5)
+        *_, last = step_sizes(method, inner._replace(budget=budget))
+        np.testing.assert_allclose(last, max(2 * EPSILON / now, step_size), rtol=1e-6)
+    method = methods.create("mma", start="clean", min_epsilon=0.01)
+    inner = inner_of(method, network, batch, {"margin": jnp.full(BATCH, 0.15)})
+    (only,) = step_sizes(method, inner._replace(budget=budget))
+    np.testing.assert_allclose(only, 2.5 * 0.15 / now, rtol=1e-6)
 
 
 def test_bisection_finds_the_boundary():

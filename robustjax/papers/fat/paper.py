@@ -31,9 +31,8 @@ DIFFERENCES = (
     "of the natural one, which is taken here. Algorithm 3 adds the image twice in a step.",
     "τ counts the misclassified points of a search, consecutive or not, and nothing looks at the "
     "point after the last step: so in Algorithm 1, in the code and here.",
-    "The paper trains with 8/255 and 16/255, the code and the flag files of the tables with 0.031 "
-    "and, for twice the radius, 0.062. The tables here take the paper's; a step stays 0.007 and "
-    "K = 10 at both.",
+    "The paper trains with 8/255 and 16/255, the code with 0.031 and, for twice the radius, 0.062. "
+    "Tables and flag files here take the paper's; a step stays 0.007 and K = 10 at both.",
     "WRN-32-10 of table 1 is WRN-34-10 under another count of layers: the same network in the code "
     "and here.",
     'The code counts epochs from 1 where it sets the learning rate: "at epoch 60" is after 59 '
