@@ -23,7 +23,8 @@ test: install ## Run the tests, e.g. make test ARGS="tests/losses -x"
 test-slow: install ## Run the slow tests
 	@.venv/bin/python -m pytest -q -m slow $(PARALLEL) $(ARGS)
 
-bench: install ## Time the training step beside PyTorch (benchmarks/requirements.txt)
+bench: override EXTRAS := test,torch
+bench: install ## Time the training step beside PyTorch
 	@.venv/bin/python -m benchmarks train_step $(ARGS)
 
 docs: override EXTRAS := test,docs

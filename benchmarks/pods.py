@@ -27,9 +27,10 @@ Compiles the train step for TPUs and GPUs that are not there: memory, arithmetic
 
 The extra "tpu" brings the compiler for TPU slices of any size, the extra "cuda" that for machines
 of H100s; neither needs the device. The step is the library's own, mapped over the devices as
-training maps it. Nothing is run: there is no time of a step here but the least that its arithmetic
-allows. All figures are of one chip. A slice's name counts cores on v4 and v5p, two a chip: v4-256
-has 128 chips, which are 128 devices in JAX. h100-8 is a machine of eight GPUs.
+training maps it. Nothing is run: the milliseconds are the least that the arithmetic allows, and for
+TPUs what the compiler expects. All figures are of one chip. A slice's name counts cores on v4 and
+v5p, two a chip: v4-256 has 128 chips, which are 128 devices in JAX. h100-8 is a machine of eight
+GPUs.
 
 Each step is compiled in a process of its own, in minutes, and its row is written at once; the same
 command compiles what is missing, and tries again what failed."""
