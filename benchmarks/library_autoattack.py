@@ -1,6 +1,7 @@
 """The library's standard AutoAttack, one attack at a time, so that another side can take turns."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 from benchmarks.autoattack_work import Budget
 from robustjax.attacks import ThreatModel
 from robustjax.attacks.autoattack import ensemble
+from robustjax.attacks.autoattack.second_look import holds
 from robustjax.attacks.autoattack.state import State
 from robustjax.attacks.engine.rows import predicted
 
@@ -61,6 +63,7 @@ class LibraryAutoAttack:
             self._threat,
             self._state,
             lambda state: None,
+            functools.partial(holds, self._logits_fn, self._batches, self._threat),
         )
 
 

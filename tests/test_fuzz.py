@@ -301,8 +301,8 @@ ARCHIVES = {
     ),
     "state": written(
         changed=np.array([1]), images=CLEAN[1:2], broken_by=np.array([-1, 0, -2], np.int8),
-        pending=np.ones((2, 3), bool), stage=1, seconds=json.dumps({"apgd-ce": 1.5}),
-        belongs_to="digest",
+        pending=np.ones((2, 3), bool), doubted=np.zeros(3, bool), stage=1,
+        seconds=json.dumps({"apgd-ce": 1.5}), belongs_to="digest",
     ),
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -19,8 +20,8 @@ from robustjax.attacks.autoattack import ensemble
 from robustjax.attacks.autoattack import state as ensemble_state
 from robustjax.attacks.autoattack import warnings as inspection
 from robustjax.attacks.autoattack.ensemble import Batches, Stage
+from robustjax.attacks.autoattack.second_look import holds
 from robustjax.attacks.autoattack.state import State
-from robustjax.attacks.autoattack.verification import is_inside
 from robustjax.attacks.engine import captured_arrays
 from robustjax.attacks.engine import run as engine
 from robustjax.attacks.engine.keys import checked_key
@@ -108,9 +109,9 @@ def autoattack(
 
     Every attack begins at the clean images, and is run only on those that withstood all attacks
     before it. Images that the network misclassifies as they are count as broken from the outset.
-    At the end every adversarial image is looked at again, apart from the attacks: inside the ball,
-    inside the box, misclassified. An example whose image is not counts as robust, and a warning
-    says so.
+    Every adversarial image is looked at again, apart from the attack: inside the ball, inside the
+    box, misclassified. An example whose image is not goes on to the next target or attack. If
+    nothing else breaks it, it counts as robust, and a warning says so.
 
     With version "rand" one draw of the network decides the clean accuracy, and after each attack a
     fresh one whether the finished image is misclassified, as in the authors' code: so with epsilon
@@ -215,12 +216,10 @@ def autoattack(
     else:
         warnings += inspection.few_classes(num_classes, ensemble.TARGETS)
     watch = _Watch(stages, state_path, belongs_to, progress)
-    ensemble.run_stages(stages, key, network, batches, threat, state, watch)
+    look = functools.partial(holds, None if random else judge, batches, threat)
+    ensemble.run_stages(stages, key, network, batches, threat, state, watch, look)
     watch.save(state)
 
-    unconfirmed = _unconfirmed(state, judge, batches, threat, random=random)
-    state.broken_by[unconfirmed] = ensemble_state.STANDING
-    state.images[unconfirmed] = images[unconfirmed]
     robust_accuracy = _accuracy_after_each(stages, state)
     return AutoAttackReport(
         robust=state.robust,
@@ -229,7 +228,7 @@ def autoattack(
         warnings=(
             *warnings,
             *inspection.square_alone(robust_accuracy),
-            *_about(unconfirmed),
+            *_about(int((state.doubted & state.robust).sum())),
         ),
         seconds={stage.name: state.seconds.get(stage.name, 0.0) for stage in stages},
     )
@@ -329,29 +328,6 @@ class _Watch:
             self.saved = time.monotonic()
 
 
-def _unconfirmed(
-    state: State,
-    judge: Callable[[jax.Array], jax.Array],
-    batches: Batches,
-    threat: ThreatModel,
-    *,
-    random: bool,
-) -> np.ndarray:
-    """Positions of the broken examples whose images are not what the attack said they are."""
-    broken = np.flatnonzero(state.broken_by >= 0)
-    if not len(broken):
-        return broken
-    epsilon = np.broadcast_to(np.asarray(threat.epsilon), len(batches.images))[broken]
-    assert threat.bounds is not None  # See `_checked`.
-    low, high = map(float, threat.bounds)
-    images = state.images[broken]
-    holds = is_inside(images, batches.images[broken], threat.norm, epsilon, (low, high))
-    if not random:
-        again = dataclasses.replace(batches, images=images, labels=batches.labels[broken])
-        holds &= predicted(again.logits(judge, images)) != again.labels
-    return broken[~holds]
-
-
 def _accuracy_after_each(stages: Sequence[Stage], state: State) -> dict[str, float]:
     standing = state.broken_by != ensemble_state.FROM_THE_OUTSET
     accuracy = {"clean": float(standing.mean())}
@@ -361,10 +337,10 @@ def _accuracy_after_each(stages: Sequence[Stage], state: State) -> dict[str, flo
     return accuracy
 
 
-def _about(unconfirmed: np.ndarray) -> tuple[str, ...]:
-    if not len(unconfirmed):
+def _about(doubted: int) -> tuple[str, ...]:
+    if not doubted:
         return ()
     return (
-        f"{len(unconfirmed)} adversarial images did not stand a second look (outside of the ball "
+        f"{doubted} adversarial images did not stand a second look (outside of the ball "
         "or the box, or classified correctly); their examples count as robust",
     )

@@ -38,6 +38,10 @@ L1_RESTARTS, L1_TARGETS = 5, 5
 ROWS_ON_CPU = 16
 
 
+SecondLook = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(int [n], the positions of examples; float [n, ...], their adversarial images) -> bool [n],
+whether these are inside of ball and box and misclassified, seen apart from the attack."""
+
 _JUDGEMENT = 2**31 - 1
 """Folded into a stage's key for the draws that judge: no example has this number."""
 
@@ -180,12 +184,14 @@ def run_stages(
     threat: ThreatModel,
     state: State,
     after_some: Callable[[State], Any],
+    holds: SecondLook,
 ) -> None:
     """Runs what is left of the stages, and brings `state` forward in place.
 
     The targets of an attack, or its restarts, are faced in turn: all examples the first one, then
     all that still stand the second one, and so on. An example may be at several of them at a time,
-    lest rows stay empty; that changes no verdict and no image.
+    lest rows stay empty; that changes no verdict and no image. What an attack says that it has
+    broken is looked at again, and goes on where that does not hold.
 
     Args:
       stages: of the ensemble.
@@ -195,6 +201,7 @@ def run_stages(
       threat: the norm ball and the box; epsilon a scalar or `[N]`.
       state: where the ensemble stands.
       after_some: told the state whenever some turns are over.
+      holds: the second look.
     """
     for number, stage in enumerate(stages):
         if number < state.stage:
@@ -222,7 +229,14 @@ def run_stages(
             schedule = _judged_anew(schedule, attack_key, logits_fn, batches)
         with contextlib.closing(schedule):
             for settled in schedule:
-                for turn, success, image in zip(*settled, strict=True):
+                positions = settled.turns % len(batches.labels)
+                broken = np.flatnonzero(settled.success)
+                confirmed = np.zeros(len(settled.turns), bool)
+                if len(broken):
+                    confirmed[broken] = holds(positions[broken], settled.images[broken])
+                    state.doubted[positions[settled.success & ~confirmed]] = True
+                seen = zip(settled.turns, confirmed, settled.images, strict=True)
+                for turn, success, image in seen:
                     target, position = divmod(turn, len(batches.labels))
                     if success:
                         state.broken(target, position, stage.number, image)

@@ -30,6 +30,8 @@ class State:
         has still to face.
       stage: the current stage; -1 before the first one.
       seconds: time spent in each attack.
+      doubted: bool [N], an attack said that it had broken the example, and its image did not stand
+        a second look.
     """
 
     images: np.ndarray
@@ -37,12 +39,14 @@ class State:
     pending: np.ndarray
     stage: int
     seconds: dict[str, float]
+    doubted: np.ndarray
 
     @classmethod
     def begin(cls, images: np.ndarray, wrong: np.ndarray) -> State:
         """Before the first stage; `wrong` `[N]` says which clean images are misclassified."""
         broken_by = np.where(wrong, FROM_THE_OUTSET, STANDING).astype(np.int8)
-        return cls(images.copy(), broken_by, np.zeros((0, len(wrong)), bool), -1, {})
+        none = np.zeros(len(wrong), bool)
+        return cls(images.copy(), broken_by, np.zeros((0, len(wrong)), bool), -1, {}, none)
 
     @property
     def robust(self) -> np.ndarray:
@@ -90,6 +94,7 @@ def save(state: State, path: Path, belongs_to: str) -> None:
         images=state.images[changed],
         broken_by=state.broken_by,
         pending=state.pending,
+        doubted=state.doubted,
         stage=state.stage,
         seconds=json.dumps(state.seconds),
         belongs_to=belongs_to,
@@ -132,7 +137,7 @@ def load(path: Path, clean: np.ndarray, belongs_to: str) -> State | None:
 def _state(found: dict[str, np.ndarray], seconds: Any, clean: np.ndarray) -> State:
     """The state of the arrays of a file, if they are those of one."""
     changed, images, broken_by = found["changed"], found["images"], found["broken_by"]
-    pending, stage = found["pending"], found["stage"]
+    pending, stage, doubted = found["pending"], found["stage"], found["doubted"]
     whole = (
         changed.ndim == 1
         and changed.dtype.kind == "i"
@@ -142,6 +147,7 @@ def _state(found: dict[str, np.ndarray], seconds: Any, clean: np.ndarray) -> Sta
         and (broken_by.shape, broken_by.dtype.kind) == ((len(clean),), "i")
         and (pending.ndim, pending.dtype) == (2, np.dtype(bool))
         and pending.shape[1] == len(clean)
+        and (doubted.shape, doubted.dtype) == ((len(clean),), np.dtype(bool))
         and (stage.shape, stage.dtype.kind) == ((), "i")
         and isinstance(seconds, dict)
     )
@@ -149,4 +155,4 @@ def _state(found: dict[str, np.ndarray], seconds: Any, clean: np.ndarray) -> Sta
         raise UserError("it is damaged, or of an earlier form")
     every = clean.copy()
     every[changed] = images
-    return State(every, broken_by.astype(np.int8), pending, int(stage), seconds)
+    return State(every, broken_by.astype(np.int8), pending, int(stage), seconds, doubted)

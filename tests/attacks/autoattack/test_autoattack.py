@@ -1,6 +1,7 @@
 """AutoAttack: bookkeeping, closed forms, resuming, warnings, and one compilation for all."""
 
 import dataclasses
+import functools
 import types
 
 import jax
@@ -176,15 +177,34 @@ def test_without_a_radius_the_clean_accuracy_stays():
     np.testing.assert_array_equal(report.images, IMAGES)
 
 
+def lies(keys, logits_fn, images, labels, threat, *, shift=0.5):
+    """An attack that says that it breaks all, and moves each image by so much."""
+
+    def outcome(kept):
+        broken = jnp.ones(len(images), bool)
+        return attacks.AttackResult(images + shift, broken, kept.backward_passes)
+
+    attack = attacks.APGD(steps=1).prepare(keys, logits_fn, images, labels, threat)
+    return attack._replace(outcome=outcome)
+
+
+def test_what_does_not_stand_a_second_look_goes_on_to_the_next_attack(monkeypatch):
+    """The images of the first are inside of the ball and classified correctly."""
+    unmoved = types.SimpleNamespace(prepare=functools.partial(lies, shift=0.0))
+    stages = ensemble.standard_stages(6)
+    threat = ThreatModel("linf", 0.03)
+    monkeypatch.setattr(ensemble, "standard_stages", lambda *_: stages[:1])
+    honest = attacks.autoattack(KEY, linear, IMAGES, LABELS, threat)
+    stage = ensemble.Stage("lies", 9, unmoved)
+    monkeypatch.setattr(ensemble, "standard_stages", lambda *_: (stage, stages[0]))
+    report = attacks.autoattack(KEY, linear, IMAGES, LABELS, threat)
+    assert report.robust_accuracy["lies"] == report.robust_accuracy["clean"] == 35 / 40
+    np.testing.assert_array_equal(report.robust, honest.robust)
+    assert 0 < report.robust.sum() < 35
+    assert f"{report.robust.sum()} adversarial images did not stand" in report.warnings[-1]
+
+
 def test_an_image_that_does_not_stand_a_second_look_counts_as_robust(monkeypatch):
-    def lies(keys, logits_fn, images, labels, threat):
-        def outcome(kept):
-            broken = jnp.ones(len(images), bool)
-            return attacks.AttackResult(images + 0.5, broken, kept.backward_passes)
-
-        attack = attacks.APGD(steps=1).prepare(keys, logits_fn, images, labels, threat)
-        return attack._replace(outcome=outcome)
-
     stage = ensemble.Stage("apgd-ce", 0, types.SimpleNamespace(prepare=lies))
     monkeypatch.setattr(ensemble, "standard_stages", lambda *_: (stage,))
     report = attacks.autoattack(KEY, linear, IMAGES, LABELS, ThreatModel("linf", 0.01))
