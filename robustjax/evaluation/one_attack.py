@@ -15,6 +15,8 @@ import numpy as np
 from robustjax import attacks, data, parallel
 from robustjax.arguments import checked_count, is_number, refusal, shown
 from robustjax.attacks._checks import checked_logits_fn
+from robustjax.attacks.autoattack.alone import attack_alone, draws_of, stage_of
+from robustjax.attacks.autoattack.ensemble import Stage
 from robustjax.attacks.autoattack.state import StateError
 from robustjax.attacks.autoattack.verification import is_inside
 from robustjax.attacks.engine.keys import checked_key, keys_of_examples
@@ -31,7 +33,8 @@ from robustjax.step_size import ReachWarning
 LogitsFn = Callable[[jax.Array], jax.Array]
 
 Progress = Callable[[str, int, int, float], None]
-"""Told the attack, how many examples are done, of how many, and the accuracy so far."""
+"""Told the attack, how many examples are done, of how many, and the accuracy so far; of AutoAttack
+and the attacks that it is made of, an example counts once for each target or restart."""
 
 
 class AttackScore(NamedTuple):
@@ -73,7 +76,9 @@ def run_attack(
     """Scores a network under one attack.
 
     An example counts as correct only if the clean image is classified correctly too, so a score
-    never lies above the clean accuracy; what is misclassified clean is not attacked.
+    never lies above the clean accuracy; what is misclassified clean is not attacked. Of the attacks
+    that AutoAttack is made of, each target and restart is tried on what still stands, as there,
+    unless all images are to be kept; the verdicts are the same.
 
     Args:
       spec: the attack; its own settings, where it has any, go before those below.
@@ -121,6 +126,9 @@ def run_attack(
         warnings.simplefilter("ignore", ReachWarning)
         if spec.kind in ENSEMBLES:
             return one_run.ensemble(keep_images, unfinished)
+        stage = one_run.stage
+        if stage is not None and not keep_images:  # Whose images are of all examples.
+            return one_run.alone(stage, unfinished)
         return one_run.batches(keep_images, unfinished)
 
 
@@ -139,6 +147,13 @@ class _OneRun(NamedTuple):
     @property
     def settings(self) -> dict[str, Any]:
         return self.spec.settings(self.threat.norm)
+
+    @property
+    def stage(self) -> Stage | None:
+        """The attack as AutoAttack would run it; None of all but its own attacks."""
+        if self.spec.attack is None or is_users(self.spec.attack):
+            return None
+        return stage_of(self.spec.name, self.spec.attack)
 
     def batches(self, keep_images: bool, unfinished: Unfinished | None) -> AttackScore:
         """Attacks batch after batch."""
@@ -161,12 +176,13 @@ class _OneRun(NamedTuple):
             images = stored["images"] if saves_images else None
             self._tell(correct, done)
         logits_fn = parallel.copy_to_all(self.logits_fn, self.devices)
+        key = self.key if self.stage is None else draws_of(self.key)
         for batch in batches_of_one_shape(total, self.batch_size, done):
             clean, labels, keys = parallel.share_rows(
                 (
                     _to_float(self.dataset.images[batch.rows]),
                     jnp.asarray(self.dataset.labels[batch.rows]),
-                    keys_of_examples(self.key, batch.rows),
+                    keys_of_examples(key, batch.rows),
                 ),
                 self.devices,
             )
@@ -201,40 +217,65 @@ class _OneRun(NamedTuple):
         def progress(attack: str, done: int, of: int, robust_accuracy: float) -> None:
             self.report(f"{self.spec.name}: {attack}", done, of, robust_accuracy)
 
-        path = None if unfinished is None else unfinished.path(self.spec.name, self.settings)
         assert isinstance(self.spec.attack, attacks.AutoAttack)
         version = self.spec.attack.version
         random = version == "rand"
-        clean = np.array(data.to_float(self.dataset.images))
-        attack = functools.partial(
-            attacks.autoattack,
-            self.key,
-            _without_draws(self.logits_fn) if random else self.logits_fn,
-            clean,
-            self.dataset.labels,
-            self.threat,
-            version=version,
-            batch_size=self.batch_size,
-            progress=progress,
-            devices=self.devices,
+        found = self._run_staged(
+            functools.partial(
+                attacks.autoattack,
+                self.key,
+                _without_draws(self.logits_fn) if random else self.logits_fn,
+                version=version,
+                progress=progress,
+            ),
+            unfinished,
         )
-        try:
-            found = attack(state_path=path)
-        except StateError:  # What was found before is damaged, and is found again.
-            assert path is not None
-            path.unlink()
-            found = attack(state_path=path)
         settings = {
             **self.settings,
             "after_each": found.robust_accuracy,
             "seconds": found.seconds,
             "warnings": list(found.warnings),
         }
+        images = found.images if keep_images else None
+        return AttackScore(found.robust, settings, images, broken=self._broken(found))
+
+    def alone(self, stage: Stage, unfinished: Unfinished | None) -> AttackScore:
+        """Runs one of AutoAttack's attacks, each of its turns on what still stands."""
+
+        def progress(attack: str, done: int, of: int, robust_accuracy: float) -> None:
+            self.report(attack, done, of, robust_accuracy)
+
+        run = functools.partial(attack_alone, stage, self.key, self.logits_fn, progress=progress)
+        found = self._run_staged(run, unfinished)
+        warned = {"warnings": list(found.warnings)} if found.warnings else {}
+        return AttackScore(found.robust, {**self.settings, **warned}, broken=self._broken(found))
+
+    def _run_staged(
+        self, run: Callable[..., attacks.AutoAttackReport], unfinished: Unfinished | None
+    ) -> attacks.AutoAttackReport:
+        """Runs what keeps its own state; what was found before is found again if it is damaged."""
+        run = functools.partial(
+            run,
+            images=np.array(data.to_float(self.dataset.images)),
+            labels=self.dataset.labels,
+            threat=self.threat,
+            batch_size=self.batch_size,
+            devices=self.devices,
+        )
+        path = None if unfinished is None else unfinished.path(self.spec.name, self.settings)
+        try:
+            return run(state_path=path)
+        except StateError:
+            assert path is not None
+            path.unlink()
+            return run(state_path=path)
+
+    def _broken(self, found: attacks.AutoAttackReport) -> BrokenExamples | None:
+        """A few of the images that were found."""
+        clean = np.array(data.to_float(self.dataset.images))
         broken, changed = FirstBroken(), np.any(found.images != clean, axis=(1, 2, 3))
         broken.add(np.arange(len(clean)), ~found.robust & changed, found.images)
-        examples = broken.of(self.dataset, self._predict)
-        images = found.images if keep_images else None
-        return AttackScore(found.robust, settings, images, broken=examples)
+        return broken.of(self.dataset, self._predict)
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         """Logits of any number of images, in batches of the shape that is compiled already."""

@@ -122,7 +122,7 @@ def test_one_failing_attack_does_not_cost_the_others(launch, folder, monkeypatch
         raise ValueError("square has no windows today")
 
     fails.__module__ = "robustjax.attacks.square"
-    monkeypatch.setattr(attacks.Square, "__call__", fails)
+    monkeypatch.setattr(attacks.Square, "prepare", fails)
     code, printed = launch(
         evaluate, f"--workdir={folder / 'run'}", "--attacks=square,fgsm", "--examples=20"
     )

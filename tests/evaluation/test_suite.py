@@ -9,6 +9,7 @@ import pytest
 
 from robustjax import attacks, data, evaluation
 from robustjax.attacks import registry
+from robustjax.attacks.autoattack import state as ensemble_state
 from robustjax.evaluation import protocols
 from robustjax.evaluation.broken import KEPT, FirstBroken
 from robustjax.files import Path
@@ -23,6 +24,10 @@ def linear(weights, images):
 
 
 LOGITS_FN = jax.tree_util.Partial(linear, jnp.asarray(WEIGHTS))
+
+
+class Interrupted(Exception):
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +262,59 @@ def test_a_targeted_attack_succeeds_where_any_wrong_class_is_reached():
     np.testing.assert_array_equal(found.correct, predicted == labels)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "apgd-ce(steps=8,restarts=3)", "apgd-dlr(steps=8)", "apgd-t(steps=6)", "malt(steps=6)",
+        "fab-t(steps=6)", "square(queries=40)",
+    ],
+)  # fmt: skip
+def test_attacks_of_autoattack_compute_only_what_stands_and_find_the_same(name):
+    """Beside all examples attacked together, whose images are then kept."""
+    rng = np.random.default_rng(5)
+    first, last = (rng.normal(size=shape).astype(np.float32) for shape in ((16, 12), (12, 5)))
+    logits_fn = jax.tree_util.Partial(
+        lambda first, last, x: jnp.tanh((x.reshape(len(x), -1) - 0.5) @ first * 3) @ last,
+        first, last,
+    )  # fmt: skip
+    images = rng.integers(0, 256, (50, 4, 4, 1), dtype=np.uint8)
+    labels = np.array(jnp.argmax(logits_fn(images / np.float32(255)), axis=1), np.int32)
+    labels[:5] = (labels[:5] + 1) % 5
+    dataset = data.Dataset("made", images, labels, 5)
+    given = (
+        evaluation.parse_attack(name), jax.random.key(2), logits_fn, dataset,
+        attacks.ThreatModel("linf", 0.04),
+    )  # fmt: skip
+    heard = []
+    found = evaluation.run_attack(*given, batch_size=16, report=lambda *told: heard.append(told))
+    together = evaluation.run_attack(*given, batch_size=16, keep_images=True)
+    np.testing.assert_array_equal(found.correct, together.correct)
+    assert 0 < found.correct.sum() < 45 and found.settings == together.settings
+    assert {told[0] for told in heard} == {name} and heard[-1][1] == heard[-1][2]
+    assert heard[-1][3] == found.correct.mean()
+    broken = found.broken
+    assert not found.correct[broken.positions].any() and broken.positions.min() >= 5
+
+
+def test_an_attack_of_autoattack_goes_on_where_it_was_interrupted(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(ensemble_state, "SECONDS_BETWEEN_SAVES", 0.0)
+    name = "apgd-ce(steps=5,restarts=2)"
+    whole = scores(dataset, [name])
+    kept = Unfinished(Path(tmp_path) / "unfinished", dataset.images)
+
+    def stop(told, done, of, accuracy):
+        if told == name:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        scores(dataset, [name], report=stop, unfinished=kept)
+    assert [path for path in kept.folder.iterdir() if path.name.startswith("apgd-ce")]
+    found = scores(dataset, [name], unfinished=kept)
+    np.testing.assert_array_equal(found[name].correct, whole[name].correct)
+    kept.remove()
+    assert not kept.folder.exists()
+
+
 def test_several_devices_give_the_same_verdicts_and_images(dataset):
     one, four = (
         scores(dataset, ["pgd-4"], keep_images=True, devices=jax.devices()[:count])
@@ -320,10 +378,6 @@ def test_rows_that_devices_share_stay_where_they_are(dataset, monkeypatch, devic
     monkeypatch.setattr(attacks.PGD, "__call__", spied)
     scores(dataset, ["pgd-2x2"], devices=jax.devices()[:devices])
     assert set(seen) == {promised}
-
-
-class Interrupted(Exception):
-    pass
 
 
 def test_an_interrupted_evaluation_goes_on_and_another_begins_anew(dataset, tmp_path, monkeypatch):

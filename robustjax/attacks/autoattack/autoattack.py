@@ -3,63 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
-import time
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from robustjax import parallel
-from robustjax.arguments import checked_count, kind, refusal, require_choice, shown
-from robustjax.arguments.arrays import known
-from robustjax.attacks import _checks as checks
+from robustjax.arguments import kind, refusal, require_choice
 from robustjax.attacks.autoattack import ensemble
-from robustjax.attacks.autoattack import state as ensemble_state
 from robustjax.attacks.autoattack import warnings as inspection
-from robustjax.attacks.autoattack.ensemble import Batches, Stage
-from robustjax.attacks.autoattack.second_look import holds
-from robustjax.attacks.autoattack.state import State
-from robustjax.attacks.engine import captured_arrays
-from robustjax.attacks.engine import run as engine
-from robustjax.attacks.engine.keys import checked_key
+from robustjax.attacks.autoattack.report import AutoAttackReport
+from robustjax.attacks.autoattack.staged import Attacked, Progress
 from robustjax.attacks.engine.model import one_draw
-from robustjax.attacks.engine.rows import predicted
 from robustjax.attacks.result import AttackResult
 from robustjax.attacks.threat_model import ThreatModel
-from robustjax.digest import digest, digest_of_program
 from robustjax.errors import UserError
-from robustjax.files import Path
 from robustjax.shapes import CleanImages, ImageClasses
 
 VERSIONS = ("standard", "rand")
-
-Progress = Callable[[str, int, int, float], None]
-"""Told the attack, how many of its examples, each once per target, are done, of how many, and the
-accuracy so far."""
-
-
-@dataclasses.dataclass(frozen=True)
-class AutoAttackReport:
-    """What AutoAttack found.
-
-    Attributes:
-      robust: bool [N], correct on the clean image and under every attack.
-      robust_accuracy: accuracy after each attack, in [0, 1], in the order of the attacks: "clean",
-        "apgd-ce", "apgd-t", "fab-t" and "square"; of version "rand" "clean", "apgd-ce" and
-        "apgd-dlr".
-      images: float [N, H, W, C], misclassified where `robust` is False, else the clean ones.
-      warnings: sentences about what may make the figure misleading.
-      seconds: time of each attack, compilation included.
-    """
-
-    robust: np.ndarray
-    robust_accuracy: dict[str, float]
-    images: np.ndarray
-    warnings: tuple[str, ...]
-    seconds: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,12 +45,6 @@ class AutoAttack:
         report = autoattack(key, logits_fn, images, labels, threat, version=self.version)
         none = jnp.zeros(len(report.robust), jnp.int32)
         return AttackResult(jnp.asarray(report.images), jnp.asarray(~report.robust), none)
-
-
-_INSIDE = (
-    "autoattack was called inside jit or another transformation, where survivors cannot be chosen; "
-    "call it from plain Python"
-)
 
 
 def autoattack(
@@ -172,175 +127,28 @@ def autoattack(
     """
     require_choice("version", version, VERSIONS)
     random = version == "rand"
-    checks.checked_logits_fn(logits_fn)
-    key, images, labels, threat = _checked(key, images, labels, threat)
-    if not random and images.ndim != 4:
-        raise refusal("images", kind(images), "[N, H, W, C]: Square moves windows of pixels")
-    batch_size = checked_count("batch_size", batch_size, 1)
-    batches = Batches.of(images, labels, batch_size, devices)
-    like = jnp.zeros((batches.size, *images.shape[1:]), images.dtype)
-    network = _lifted(logits_fn, like, key, random)
-    num_classes = _num_classes(network, like, *([key] if random else []))
+    attacked = Attacked.of(
+        key, logits_fn, images, labels, threat, batch_size=batch_size, devices=devices,
+        random=random,
+    )  # fmt: skip
+    images, num_classes = attacked.batches.images, attacked.num_classes
     if random and num_classes < 3:
         raise UserError(
             f"version='rand': the network has {num_classes} classes; accepted are 3 or more, for "
             "which its DLR loss is defined"
         )
-    network = parallel.copy_to_all(network, devices)
-    judge = one_draw(network, key) if random else network
-    logits = batches.logits(judge, images)
-    wrong = predicted(logits) != labels
-    stages = (
-        ensemble.rand_stages() if random else ensemble.standard_stages(num_classes, threat.norm)
-    )
-
-    state, belongs_to = None, ""
-    if state_path is not None:
-        if inspection.calls_the_host(network, like, *([key] if random else [])):
-            raise UserError(
-                "state_path is given, and the network calls back to the host: from its program and "
-                "weights it cannot be told from another one, so that its state cannot be kept"
-            )
-        state_path = Path(state_path)
-        belongs_to = digest(
-            digest_of_program(network, like, *([key] if random else [])),
-            *(version, batch_size, threat.norm, _numbers(key, threat), images, labels, wrong),
-        )
-        state = ensemble_state.load(state_path, images, belongs_to)
-    state = state or State.begin(images, wrong)
+    if not random and images.ndim != 4:
+        raise refusal("images", kind(images), "[N, H, W, C]: Square moves windows of pixels")
     # Looked for as the network was given, so that one with a state of its own shows it.
-    fixed = one_draw(logits_fn, key) if random else logits_fn
+    fixed = one_draw(logits_fn, attacked.key) if random else logits_fn
+    labels, logits = attacked.batches.labels, attacked.logits
     warnings = inspection.inspect(fixed, images, labels, logits, random=random)
     if random:
-        warnings += inspection.is_deterministic(logits_fn, images, key)
+        stages = ensemble.rand_stages()
+        warnings += inspection.is_deterministic(logits_fn, images, attacked.key)
     else:
+        stages = ensemble.standard_stages(num_classes, attacked.threat.norm)
         warnings += inspection.few_classes(num_classes, ensemble.TARGETS)
-    watch = _Watch(stages, state_path, belongs_to, progress)
-    look = functools.partial(holds, None if random else judge, batches, threat)
-    ensemble.run_stages(stages, key, network, batches, threat, state, watch, look)
-    watch.save(state)
-
-    robust_accuracy = _accuracy_after_each(stages, state)
-    return AutoAttackReport(
-        robust=state.robust,
-        robust_accuracy=robust_accuracy,
-        images=state.images,
-        warnings=(
-            *warnings,
-            *inspection.square_alone(robust_accuracy),
-            *_about(int((state.doubted & state.robust).sum())),
-        ),
-        seconds={stage.name: state.seconds.get(stage.name, 0.0) for stage in stages},
-    )
-
-
-def _checked(
-    key: jax.Array,
-    images: CleanImages,
-    labels: ImageClasses,
-    threat: ThreatModel,
-) -> tuple[jax.Array, np.ndarray, np.ndarray, ThreatModel]:
-    """The arguments on the host, where survivors are chosen."""
-    images = checks.checked_images(images)
-    if not len(images):
-        raise UserError("images holds no image: accepted are one or more")
-    labels = checks.checked_hard_labels(labels, len(images))
-    threat = checks.checked_threat(threat, len(images), images.dtype)
-    key = checked_key(key, len(images))
-    if key.ndim:
-        raise UserError("key holds one key per example: accepted is a single one")
-    parts = (images, labels, jax.random.key_data(key), *jax.tree.leaves(threat))
-    if any(known(part) is None for part in parts):
-        raise UserError(_INSIDE)
-    if not checks.has_finite_epsilon(threat):
-        raise refusal("threat.epsilon", shown(threat.epsilon), "finite numbers")
-    if threat.bounds is None:
-        raise refusal("threat.bounds", "None", "boxes, such as (0, 1)")
-    if any(np.ndim(bound) for bound in threat.bounds):
-        raise UserError("threat.bounds holds one box per example: accepted is one for all")
-    checks.check_inside_box(images, threat)
-    return key, np.asarray(images), np.asarray(labels), threat
-
-
-def _num_classes(network: Callable[..., jax.Array], *arguments: jax.Array) -> int:
-    """How many logits there are; refuses those that no gradient attack can do with."""
-
-    def logits(images: jax.Array, *key: jax.Array) -> jax.Array:
-        return checks.checked_logits(network(images, *key), len(images), None, differentiable=True)
-
-    found = jax.eval_shape(logits, *arguments).shape[1]
-    if found < 2:
-        raise UserError(f"logits_fn gives {found} class: accepted are 2 or more")
-    return found
-
-
-def _lifted(
-    logits_fn: Callable[..., jax.Array], images: jax.Array, key: jax.Array, random: bool
-) -> Callable[..., jax.Array]:
-    """The network as a pytree, so that it is traced once for all batches and attacks.
-
-    One with a gradient of its own is called as it is.
-    """
-    if engine.is_array_partial(logits_fn):
-        return logits_fn
-    arguments = (images, key) if random else (images,)
-    if captured_arrays.has_own_gradient(logits_fn, *arguments):
-        return jax.tree_util.Partial(logits_fn)
-    lifted = captured_arrays.lift(logits_fn, *arguments)
-    if lifted is None:
-        raise UserError(_INSIDE)
-    return lifted
-
-
-def _numbers(key: jax.Array, threat: ThreatModel) -> list[np.ndarray]:
-    return [np.asarray(leaf) for leaf in (jax.random.key_data(key), *jax.tree.leaves(threat))]
-
-
-class _Watch:
-    """Saves the state now and then, and tells how far the evaluation is."""
-
-    def __init__(
-        self,
-        stages: Sequence[Stage],
-        path: Path | None,
-        belongs_to: str,
-        progress: Progress | None,
-    ):
-        self.stages = stages
-        self.path = path
-        self.belongs_to = belongs_to
-        self.progress = progress
-        self.saved = time.monotonic()
-
-    def __call__(self, state: State) -> None:
-        if time.monotonic() - self.saved >= ensemble_state.SECONDS_BETWEEN_SAVES:
-            self.save(state)
-        if self.progress is not None:
-            stage = self.stages[state.stage]
-            examples = int((state.robust | (state.broken_by == stage.number)).sum())
-            turns = len(state.pending) * examples
-            done = turns - int(state.pending.sum())
-            self.progress(stage.name, done, turns, float(state.robust.mean()))
-
-    def save(self, state: State) -> None:
-        if self.path is not None:
-            ensemble_state.save(state, self.path, self.belongs_to)
-            self.saved = time.monotonic()
-
-
-def _accuracy_after_each(stages: Sequence[Stage], state: State) -> dict[str, float]:
-    standing = state.broken_by != ensemble_state.FROM_THE_OUTSET
-    accuracy = {"clean": float(standing.mean())}
-    for stage in stages:
-        standing = standing & (state.broken_by != stage.number)
-        accuracy[stage.name] = float(standing.mean())
-    return accuracy
-
-
-def _about(doubted: int) -> tuple[str, ...]:
-    if not doubted:
-        return ()
-    return (
-        f"{doubted} adversarial images did not stand a second look (outside of the ball "
-        "or the box, or classified correctly); their examples count as robust",
-    )
+    found = attacked.run(stages, version, state_path, progress)
+    alone = inspection.square_alone(found.robust_accuracy)
+    return dataclasses.replace(found, warnings=(*warnings, *alone, *found.warnings))
