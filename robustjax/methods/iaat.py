@@ -41,10 +41,9 @@ def create(
     ε_i + γ if the network withstands the larger, ε_i if only the smaller, ε_i − γ if neither; 0 if
     even the clean image is misclassified. Then ε_i moves towards it: (1 − β) ε_i + β candidate, and
     a third attack in that ball finds x̂. There is no upper limit. The radii live across epochs, and
-    in the checkpoints. Until the warm-up is over, ε_i = ε; it should last a whole epoch or more,
-    since the radius of an example not yet seen is 0, and outlast by an epoch whatever makes ε rise
-    (`epsilon_warmup_epochs`, `epsilon_schedule`), since it is the last ε there that an example's
-    radius begins from. The step size is 2 ε_i / K, and at least
+    in the checkpoints, as shares of ε, so that those of the warm-up follow an ε that rises. Until
+    the warm-up is over, ε_i = ε; it should last a whole epoch or more, since the radius of an
+    example not yet seen is 0. The step size is 2 ε_i / K, and at least
     step_size, as in the authors' code.
 
     Args:
@@ -59,7 +58,7 @@ def create(
         switch to running statistics is commented out; there the attacks' passes also move them.
 
     Returns:
-      The method; its memory is the radius of each training example, float32.
+      The method; its memory is the radius of each training example over ε, float32.
 
     Raises:
       ValueError: a growth or warm-up below 0, a smoothing outside [0, 1], or another choice than
@@ -70,7 +69,7 @@ def create(
       >>> method = methods.create("iaat", fixed_epsilon_epochs=5)
       >>> method.scalars_at(4.9), method.scalars_at(5.0)
       ({'fixed_epsilon': 1.0}, {'fixed_epsilon': 0.0})
-      >>> print(method.init(3, (8, 8, 1))["epsilon"])
+      >>> print(method.init(3, (8, 8, 1))["share"])
       [0. 0. 0.]
 
     Source: Balaji et al. (2019) and the authors' code.
@@ -94,20 +93,22 @@ def create(
                 step_size=jnp.maximum(2 * radius / inner.steps_now, inner.step_size),
             )
 
-        radius = inner.memory["epsilon"]
+        epsilon = inner.threat.epsilon
+        radius = inner.memory["share"] * epsilon
         small = attack(radius, fold_in_each(inner.keys, 1))
         large = attack(radius + growth, fold_in_each(inner.keys, 2))
         change = jnp.where(large.success, jnp.where(small.success, -growth, 0.0), growth)
         candidate = jnp.where(is_right, jnp.maximum(radius + change, 0), 0)
         adapted = smoothing * candidate + (1 - smoothing) * radius
-        fixed = jnp.broadcast_to(inner.threat.epsilon, radius.shape)
-        if skip_misclassified:
-            fixed = jnp.where(is_right, fixed, 0)
+        whole = jnp.where(is_right, 1.0, 0.0) if skip_misclassified else jnp.ones(radius.shape)
+        fixed = whole * epsilon
         in_warmup = inner.scalars["fixed_epsilon"] > 0
         radius = jnp.where(in_warmup, fixed, adapted)
         result = attack(radius, inner.keys)
         probes = jnp.where(in_warmup, 0, small.backward_passes + large.backward_passes)
-        return Perturbation(result.images, result.backward_passes + probes, {"epsilon": radius})
+        share = jnp.where(epsilon > 0, adapted / jnp.where(epsilon > 0, epsilon, 1), whole)
+        memory = {"share": jnp.where(in_warmup, whole, share)}
+        return Perturbation(result.images, result.backward_passes + probes, memory)
 
     warmup: Scalar = 1.0 if fixed_epsilon_epochs == float("inf") else 0.0
     if 0 < fixed_epsilon_epochs < float("inf"):
@@ -116,7 +117,7 @@ def create(
         name="iaat",
         perturb=perturb,
         outer=adversarial_outer(),
-        init=lambda rows, image_shape: {"epsilon": jnp.zeros(rows)},
+        init=lambda rows, image_shape: {"share": jnp.zeros(rows)},
         scalars={"fixed_epsilon": warmup},
         attack_batch_norm=attack_batch_norm,
     )

@@ -122,7 +122,7 @@ def accuracy_by_radius(network, images, labels, radius):
 def test_iaat_adapts_each_radius(network, batch):
     radius = np.linspace(0.0, 0.12, BATCH, dtype=np.float32)[::-1].copy()
     growth = 0.02
-    memory = {"epsilon": jnp.asarray(radius)}
+    memory = {"share": jnp.asarray(radius / EPSILON)}
     found = perturb(
         "iaat", network, batch, memory, growth=growth, smoothing=0.5, fixed_epsilon_epochs=0.0
     )
@@ -132,7 +132,7 @@ def test_iaat_adapts_each_radius(network, batch):
     candidate = np.where(large, radius + growth, np.where(small, radius, radius - growth))
     candidate = np.where(clean_right, np.maximum(candidate, 0), 0)
     expected = 0.5 * candidate + 0.5 * radius
-    np.testing.assert_allclose(found.memory["epsilon"], expected, atol=1e-6)
+    np.testing.assert_allclose(EPSILON * found.memory["share"], expected, atol=1e-6)
     assert len(set(np.sign(np.round(expected - radius, 6)))) == 3
     distance = np.abs(np.asarray(found.images) - np.asarray(batch.images)).max(axis=(1, 2, 3))
     assert np.all(distance <= expected + 1e-6)
@@ -140,15 +140,32 @@ def test_iaat_adapts_each_radius(network, batch):
 
 
 def test_iaat_begins_with_one_radius_for_all(network, batch):
-    memory = {"epsilon": jnp.zeros(BATCH)}
+    memory = {"share": jnp.zeros(BATCH)}
     found = perturb("iaat", network, batch, memory, epoch=9.9)
-    np.testing.assert_allclose(found.memory["epsilon"], EPSILON)
+    np.testing.assert_allclose(found.memory["share"], 1)
     np.testing.assert_array_equal(found.backward_passes, STEPS)
     skipping = perturb("iaat", network, batch, memory, epoch=9.9, skip_misclassified=True)
     right = np.argmax(logits_of(network, batch.images), 1) == np.asarray(batch.labels)
-    np.testing.assert_allclose(skipping.memory["epsilon"], np.where(right, EPSILON, 0))
+    np.testing.assert_allclose(skipping.memory["share"], np.where(right, 1, 0))
     after = perturb("iaat", network, batch, memory, epoch=10.0)
-    assert np.max(after.memory["epsilon"]) < EPSILON
+    assert np.max(after.memory["share"]) < 1
+
+
+@pytest.mark.parametrize("rising", [0.0, 0.05])
+def test_iaat_remembers_no_radius_of_an_epsilon_that_rises(network, batch, rising):
+    """What was attacked in a small ball of the warm-up begins from the whole one after it."""
+    method = methods.create("iaat", growth=0.0, smoothing=1.0, start="clean")
+    memory = {"share": jnp.zeros(BATCH)}
+    inner = inner_of(method, network, batch, memory, epoch=9.9)
+    small = inner._replace(threat=dataclasses.replace(inner.threat, epsilon=jnp.float32(rising)))
+    found = method.perturb(small)
+    moved = np.abs(np.asarray(found.images - batch.images)).max(axis=(1, 2, 3))
+    assert moved.max() <= rising + 1e-6
+    later = inner_of(method, network, batch, found.memory, epoch=10.0)
+    right = np.argmax(logits_of(network, batch.images), 1) == np.asarray(batch.labels)
+    # Without growth nothing but a misclassified clean image changes a radius.
+    after = method.perturb(later)
+    np.testing.assert_allclose(after.memory["share"], np.where(right, 1, 0))
 
 
 def step_sizes(method, inner):
@@ -178,7 +195,7 @@ def test_steps_by_a_radius_are_of_the_k_of_the_moment(network, batch, budget):
     now = STEPS if budget is None else budget
     budget = None if budget is None else jnp.int32(budget)
     method = methods.create("iaat", start="clean", fixed_epsilon_epochs=1)
-    memory = {"epsilon": jnp.zeros(BATCH)}
+    memory = {"share": jnp.zeros(BATCH)}
     for step_size in (0.01, 1.0):
         inner = inner_of(method, network, batch, memory, step_size=jnp.float32(step_size))
         *_, last = step_sizes(method, inner._replace(budget=budget))

@@ -88,7 +88,8 @@ def test_what_a_method_remembers_of_the_examples_is_resumed(tmp_path):
         "batch_size": 64, "steps": 1, "measure_steps": 1,
     }  # fmt: skip
     train(config(tmp_path, **options, epochs=1), stream=None)
-    radius = np.asarray(train(config(tmp_path, **options), stream=None).state.memory["epsilon"])
+    state = train(config(tmp_path, **options), stream=None).state
+    radius = 0.1 * np.asarray(state.memory["share"])
     # From the warm-up's radius, one step of 0.1 times growth or as far towards 0 as it goes.
     distance = np.abs(radius[:, None] - [0.105, 0.1, 0.095, 0.09]).min(axis=1)
     assert radius.shape == (128,) and np.all(distance < 1e-6) and len(set(radius.round(4))) > 1
