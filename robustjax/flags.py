@@ -33,7 +33,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     Called by the launchers, never on import.
     """
     for name, owners in own_hyperparameters().items():
-        help_text = f"of {', '.join(owners)}; see --method=help-{owners[0]}"
+        help_text = f"of {', '.join(owners)}; see train --method=help-{owners[0]}"
         flags.DEFINE_string(name, None, help_text, flag_values=values)
     define_options(tuple(field.name for field in dataclasses.fields(TrainConfig)), values)
 

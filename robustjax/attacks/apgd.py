@@ -151,14 +151,21 @@ class APGDTargeted:
         threat: ThreatModel,
         *,
         first_target: jax.Array | int = 0,
+        ranked: jax.Array | None = None,
     ) -> Prepared:
-        """Checks the arguments, and looks at the clean images."""
+        """Checks the arguments, and looks at the clean images.
+
+        Of images that are prepared again and again `ranked`, int32 `[B, K - 1]`, spares finding
+        out the order of the classes, which `rank` gives.
+        """
         require_choice("loss", self.loss, tuple(TARGETED_LOSSES))
         num_targets = checked_count("num_targets", self.num_targets, 1)
         require_choice("order", self.order, ORDERS)
         inputs = ranked_inputs(key, logits_fn, images, labels, threat)
         inputs = inputs.aimed(first_target, num_targets)
-        if self.order == "nearest":
+        if ranked is not None:
+            inputs = dataclasses.replace(inputs, ranked=ranked)
+        elif self.order == "nearest":
             inputs = dataclasses.replace(inputs, ranked=nearest_first(logits_fn, inputs))
         attack = AutoPGD(
             checked_count("steps", self.steps, 1),
@@ -166,6 +173,18 @@ class APGDTargeted:
             multi_epsilon=_in_larger_balls(self.multi_epsilon, inputs.threat),
         )
         return _prepared(inputs, logits_fn, TARGETED_LOSSES[self.loss], attack, num_targets)
+
+    def rank(
+        self,
+        key: jax.Array,
+        logits_fn: Callable[..., jax.Array],
+        images: CleanImages,
+        labels: ImageClasses,
+        threat: ThreatModel,
+    ) -> jax.Array:
+        """The wrong classes in the order in which they are targets, int32 `[B, K - 1]`."""
+        inputs = ranked_inputs(key, logits_fn, images, labels, threat)
+        return nearest_first(logits_fn, inputs) if self.order == "nearest" else inputs.ranked
 
     def __call__(
         self,

@@ -48,7 +48,7 @@ def main() -> None:
 
 def _main() -> None:
     values = flags.FLAGS
-    if values.method == "help":
+    if values.method in ("help", _HELP_ON):
         print(describe_methods())
         return
     if values.method.startswith(_HELP_ON):

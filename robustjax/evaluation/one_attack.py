@@ -32,6 +32,9 @@ from robustjax.step_size import ReachWarning
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 
+_MOST_BYTES = 2**32
+"""Of images as float32; a larger set is attacked batch by batch."""
+
 Progress = Callable[[str, int, int, float], None]
 """Told the attack, how many examples are done, of how many, and the accuracy so far; of AutoAttack
 and the attacks that it is made of, an example counts once for each target or restart."""
@@ -78,7 +81,7 @@ def run_attack(
     An example counts as correct only if the clean image is classified correctly too, so a score
     never lies above the clean accuracy; what is misclassified clean is not attacked. Of the attacks
     that AutoAttack is made of, each target and restart is tried on what still stands, as there,
-    unless all images are to be kept; the verdicts are the same.
+    unless all images are to be kept or the set is large; the draws are the same.
 
     Args:
       spec: the attack; its own settings, where it has any, go before those below.
@@ -93,8 +96,7 @@ def run_attack(
       start: of PGD and CW, see `attacks.pgd`.
       success: of PGD and CW, see `attacks.pgd`.
       batch_size: the last batch is padded to it.
-      report: told after every batch the attack, how many examples are done, of how many, and the
-        accuracy so far.
+      report: told after every batch, see `Progress`.
       keep_images: whether the score has the adversarial images.
       unfinished: keeps what is found, and goes on where it was interrupted; but for an attack of a
         user's, whose code may have changed meanwhile.
@@ -127,7 +129,8 @@ def run_attack(
         if spec.kind in ENSEMBLES:
             return one_run.ensemble(keep_images, unfinished)
         stage = one_run.stage
-        if stage is not None and not keep_images:  # Whose images are of all examples.
+        # Kept images are of all examples, those that withstand too.
+        if stage is not None and one_run.fits_at_once and not keep_images:
             return one_run.alone(stage, unfinished)
         return one_run.batches(keep_images, unfinished)
 
@@ -154,6 +157,13 @@ class _OneRun(NamedTuple):
         if self.spec.attack is None or is_users(self.spec.attack):
             return None
         return stage_of(self.spec.name, self.spec.attack)
+
+    @property
+    def fits_at_once(self) -> bool:
+        """Whether all images may lie in memory, and ball and box are such as AutoAttack takes."""
+        size = 4 * self.dataset.images.size
+        bounded = self.threat.bounds is not None and np.isfinite(self.threat.epsilon)
+        return bool(bounded) and size <= _MOST_BYTES
 
     def batches(self, keep_images: bool, unfinished: Unfinished | None) -> AttackScore:
         """Attacks batch after batch."""
@@ -253,7 +263,7 @@ class _OneRun(NamedTuple):
     def _run_staged(
         self, run: Callable[..., attacks.AutoAttackReport], unfinished: Unfinished | None
     ) -> attacks.AutoAttackReport:
-        """Runs what keeps its own state; what was found before is found again if it is damaged."""
+        """Runs what keeps its own state; what was found before, if it does not fit, is not used."""
         run = functools.partial(
             run,
             images=np.array(data.to_float(self.dataset.images)),

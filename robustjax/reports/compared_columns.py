@@ -7,6 +7,7 @@ list of attacks stand in columns of their own, whose heads say which.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,13 @@ def conditions_of(run: RunFolder) -> dict[str, str]:
         "image_size": run.flags.get("image_size") or "0",
     }
     if own in NAMED_BY_PATH:
-        found["data_dir"] = run.flags.get("data_dir", "")
+        digests = {
+            str(record.data["digest"])
+            for record in run.records
+            if record.data.get("digest") and record.data.get("dataset") == found["data"]
+        }
+        place = os.path.realpath(run.flags.get("data_dir", ""))
+        found["images"] = digests.pop()[:8] if len(digests) == 1 else place
     return found
 
 

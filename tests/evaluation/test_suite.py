@@ -38,10 +38,13 @@ def dataset():
     return data.Dataset("made", images, rng.integers(0, 2, 25, dtype=np.int32), 2)
 
 
+def logits(dataset):
+    return (dataset.images / 255.0 - 0.5).reshape(len(dataset), -1) @ np.float64(WEIGHTS)
+
+
 def margins(dataset):
-    logits = (dataset.images / 255.0 - 0.5).reshape(len(dataset), -1) @ np.float64(WEIGHTS)
-    rows = np.arange(len(dataset))
-    return logits[rows, dataset.labels] - logits[rows, 1 - dataset.labels]
+    found, rows = logits(dataset), np.arange(len(dataset))
+    return found[rows, dataset.labels] - found[rows, 1 - dataset.labels]
 
 
 def scores(dataset, names, batch_size=8, **options):
@@ -292,6 +295,8 @@ def test_attacks_of_autoattack_compute_only_what_stands_and_find_the_same(name):
     assert 0 < found.correct.sum() < 45 and found.settings == together.settings
     assert {told[0] for told in heard} == {name} and heard[-1][1] == heard[-1][2]
     assert heard[-1][3] == found.correct.mean()
+    turns = {"apgd-ce": 3, "apgd-t": 4, "malt": 4, "fab-t": 4}.get(name.split("(")[0], 1)
+    assert heard[-1][2] == 45 * turns  # Of the examples that are right.
     broken = found.broken
     assert not found.correct[broken.positions].any() and broken.positions.min() >= 5
 
@@ -309,10 +314,39 @@ def test_an_attack_of_autoattack_goes_on_where_it_was_interrupted(dataset, tmp_p
     with pytest.raises(Interrupted):
         scores(dataset, [name], report=stop, unfinished=kept)
     assert [path for path in kept.folder.iterdir() if path.name.startswith("apgd-ce")]
-    found = scores(dataset, [name], unfinished=kept)
+    heard = []
+    found = scores(
+        dataset, [name], batch_size=5, unfinished=kept,
+        report=lambda told, done, of, accuracy: heard.append((told, done, of)),
+    )  # fmt: skip
     np.testing.assert_array_equal(found[name].correct, whole[name].correct)
+    afresh = []
+    scores(dataset, [name], report=lambda *told: afresh.append(told))
+    begun = next(done for told, done, _ in heard if told == name)
+    assert begun > next(done for told, done, *_ in afresh if told == name)
     kept.remove()
     assert not kept.folder.exists()
+
+
+def test_where_no_example_is_right_an_attack_is_over_at_once(dataset):
+    wrong = dataclasses.replace(dataset, labels=(1 - np.argmax(logits(dataset), 1)).astype("int32"))
+    heard = []
+    found = scores(wrong, ["apgd-ce"], report=lambda *told: heard.append(told))
+    assert not found["apgd-ce"].correct.any() and "apgd-ce" in {told[0] for told in heard}
+
+
+@pytest.mark.parametrize(
+    ("name", "threat"),
+    [
+        ("apgd-ce(steps=2)", attacks.ThreatModel("linf", EPSILON, None)),
+        ("fab-t(steps=2)", attacks.ThreatModel("linf", np.inf)),
+    ],
+)
+def test_a_ball_without_a_box_or_without_an_end_is_as_good(dataset, name, threat):
+    found = evaluation.run_attack(
+        evaluation.parse_attack(name), jax.random.key(0), LOGITS_FN, dataset, threat
+    )
+    assert found.correct.shape == (25,)
 
 
 def test_several_devices_give_the_same_verdicts_and_images(dataset):

@@ -26,12 +26,17 @@ def from_place(place, total=100):
 CLEAN = from_place(5)
 
 
-def run(name, attacks, data="t", clean=CLEAN, seed=0, flags=(), **settings):
+def run(name, attacks, data="t", clean=CLEAN, seed=0, flags=(), digest=None, **settings):
     """A run as it is read, with its records; attacks: name -> verdicts."""
     scores = {"clean": AttackScore(clean, {})}
     for attack, correct in attacks.items():
         scores[attack] = AttackScore(correct, {"norm": "linf", "epsilon": EPSILON, **settings})
-    facts = {"digest": data, "dataset": f"{data} test", "available_examples": 100, "own": True}
+    facts = {
+        "digest": digest or data,
+        "dataset": f"{data} test",
+        "available_examples": 100,
+        "own": True,
+    }
     records = accumulated.records_of(
         scores, data=facts, checkpoint=CHECKPOINT, about={"seed": seed}
     )
@@ -88,11 +93,6 @@ def test_other_data_share_no_column_and_no_test():
     [
         ({"classes": "3,5"}, {}, ("classes 3,5", "classes all")),
         ({"image_size": "64"}, {}, ("image size 64", "image size 0")),
-        (
-            {"dataset": "folder", "data_dir": "/cats"},
-            {"dataset": "folder", "data_dir": "/dogs"},
-            ("data dir /cats", "data dir /dogs"),
-        ),
     ],
 )
 def test_another_task_on_data_of_one_name_shares_no_column(first, second, heads):
@@ -100,6 +100,17 @@ def test_another_task_on_data_of_one_name_shares_no_column(first, second, heads)
     columns = columns_of(runs)
     assert list(columns)[:2] == [f"clean ({head})" for head in heads]
     assert not any(found.leaders for found in leads_of(columns).values())
+
+
+def test_folders_of_one_name_are_told_apart_by_their_images_wherever_they_lie():
+    flags = [{"dataset": "folder", "data_dir": place} for place in ("/cats", "/moved", "/dogs")]
+    runs = [
+        run(place["data_dir"], {"pgd-20": PGD}, flags=place, digest=digest)
+        for place, digest in zip(flags, ("c" * 64, "c" * 64, "d" * 64), strict=True)
+    ]
+    columns = columns_of(runs)
+    assert list(columns)[:2] == [f"clean (images {letter * 8})" for letter in "cd"]
+    assert [score is not None for score in columns["clean (images cccccccc)"]] == [1, 1, 0]
 
 
 def test_where_prepared_data_lie_sets_nothing_apart():

@@ -8,14 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from robustjax.attacks.apgd import APGD, APGDTargeted
-from robustjax.attacks.autoattack.ensemble import Stage
+from robustjax.attacks.autoattack.ensemble import Stage, of_rows
 from robustjax.attacks.autoattack.report import AutoAttackReport
 from robustjax.attacks.autoattack.staged import Attacked, Progress
 from robustjax.attacks.fab import FABTargeted
 from robustjax.attacks.square import Square
 from robustjax.attacks.threat_model import ThreatModel
+from robustjax.batching import batches_of_one_shape
 from robustjax.shapes import CleanImages, ImageClasses
 
 _NUMBER = 0
@@ -63,7 +65,8 @@ def attack_alone(
 ) -> AutoAttackReport:
     """Runs one attack as AutoAttack runs its own: nothing is computed of what has fallen.
 
-    The verdicts are those of the attack called with all images and the key `draws_of(key)`.
+    The verdicts are those of the attack called with all images and the key `draws_of(key)`, but
+    for images that do not stand a second look.
 
     Args:
       stage: of `stage_of`.
@@ -81,8 +84,29 @@ def attack_alone(
       ValueError: as `autoattack`.
     """
     attacked = Attacked.of(
-        key, logits_fn, images, labels, threat, batch_size=batch_size, devices=devices
+        key,
+        logits_fn,
+        images,
+        labels,
+        threat,
+        batch_size=batch_size,
+        devices=devices,
+        differentiable=not isinstance(stage.attack, Square),
     )
     if state_path is not None and attacked.calls_the_host():
         state_path = None
-    return attacked.run((stage,), repr(stage), state_path, progress)
+    settings = repr(stage)
+    if isinstance(stage.attack, APGDTargeted) and stage.attack.order == "nearest":
+        stage = stage._replace(told={"ranked": _ranked(stage.attack, attacked)})
+    return attacked.run((stage,), settings, state_path, progress)
+
+
+def _ranked(attack: APGDTargeted, attacked: Attacked) -> np.ndarray:
+    """The targets of all examples, int32 [N, K - 1], which cost gradients to find."""
+    batches, found = attacked.batches, []
+    for batch in batches_of_one_shape(len(batches.images), batches.size):
+        images, labels = batches.place(batches.images[batch.rows], batches.labels[batch.rows])
+        threat = of_rows(attacked.threat, batch.rows)
+        ranked = attack.rank(attacked.key, attacked.network, images, labels, threat)
+        found.append(batch.without_filling(ranked))
+    return np.concatenate(found)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -58,6 +58,7 @@ class Stage(NamedTuple):
         the attack is told `first_restart`, int `[B]`.
       random: whether the network draws random numbers, which examples that are attacked together
         share; then an image that is finished is judged by a fresh draw.
+      told: what else the attack is told of the examples, arrays `[N, ...]` by name.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Stage(NamedTuple):
     targets: int = 0
     random: bool = False
     restarts: int = 1
+    told: Mapping[str, np.ndarray] = {}
 
     @property
     def turns(self) -> int:
@@ -218,9 +220,10 @@ def run_stages(
                 batches.labels[positions],
                 of_example.astype(np.int32),
             )
-            options = stage.options(of_example)
+            rows = batches.place(*(array[positions] for array in stage.told.values()))
+            options = stage.options(of_example) | dict(zip(stage.told, rows, strict=True))
             return stage.attack.prepare(
-                keys, logits_fn, images, labels, _of_rows(threat, positions), **options
+                keys, logits_fn, images, labels, of_rows(threat, positions), **options
             )
 
         began = time.monotonic()
@@ -281,7 +284,8 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
-def _of_rows(threat: ThreatModel, rows: np.ndarray) -> ThreatModel:
+def of_rows(threat: ThreatModel, rows: np.ndarray) -> ThreatModel:
+    """The balls of some examples, where each has a radius of its own."""
     if jnp.ndim(threat.epsilon) == 0:
         return threat
     return dataclasses.replace(threat, epsilon=jnp.asarray(threat.epsilon)[rows])

@@ -39,7 +39,7 @@ Progress = Callable[[str, int, int, float], None]
 accuracy so far."""
 
 _INSIDE = (
-    "autoattack was called inside jit or another transformation, where survivors cannot be chosen; "
+    "the attack was called inside jit or another transformation, where survivors cannot be chosen; "
     "call it from plain Python"
 )
 
@@ -55,6 +55,7 @@ class Attacked:
       batches: the examples.
       threat: the ball, of finite epsilon, and the box.
       logits: float [N, K], of the clean images.
+      rows: how many images the network takes; 1 if any number will do.
       random: whether the network draws random numbers.
     """
 
@@ -64,6 +65,7 @@ class Attacked:
     batches: Batches
     threat: ThreatModel
     logits: np.ndarray
+    rows: int
     random: bool
 
     @classmethod
@@ -78,8 +80,20 @@ class Attacked:
         batch_size: int,
         devices: Sequence[jax.Device] = (),
         random: bool = False,
+        differentiable: bool = True,
     ) -> Attacked:
         """Checks the arguments of a call, those of `autoattack`, and looks at the clean images.
+
+        Args:
+          key: as for `autoattack`, as the next four are.
+          logits_fn: likewise.
+          images: likewise.
+          labels: likewise.
+          threat: likewise.
+          batch_size: likewise, as are the devices.
+          devices: likewise.
+          random: whether the network is called with a key.
+          differentiable: whether an attack needs gradients.
 
         Raises:
           ValueError: an argument is not accepted, or the call is inside jit.
@@ -90,10 +104,12 @@ class Attacked:
         batches = Batches.of(images, labels, batch_size, devices)
         like = jnp.zeros((batches.size, *images.shape[1:]), images.dtype)
         network = _lifted(logits_fn, like, key, random)
-        _require_logits(network, like, *([key] if random else []))
+        _require_logits(network, differentiable, like, *([key] if random else []))
         network = parallel.copy_to_all(network, devices)
         judge = one_draw(network, key) if random else network
-        return cls(key, network, judge, batches, threat, batches.logits(judge, images), random)
+        logits = batches.logits(judge, images)
+        rows = 1 if engine.is_array_partial(logits_fn) else batches.size
+        return cls(key, network, judge, batches, threat, logits, rows, random)
 
     @property
     def num_classes(self) -> int:
@@ -135,7 +151,7 @@ class Attacked:
             state_path = Path(state_path)
             belongs_to = digest(
                 digest_of_program(self.network, *self._example()),
-                *(settings, self.batches.size, self.threat.norm, self._numbers()),
+                *(settings, self.threat.norm, self._numbers()),
                 *(images, self.batches.labels, wrong),
             )
             state = ensemble_state.load(state_path, images, belongs_to)
@@ -148,6 +164,8 @@ class Attacked:
             stages, self.key, self.network, self.batches, self.threat, state, watch, look
         )
         watch.save(state)
+        if wrong.all():  # Nothing was to be done, and nobody has been told of it.
+            watch.tell(state)
         return AutoAttackReport(
             robust=state.robust,
             robust_accuracy=_accuracy_after_each(stages, state),
@@ -158,7 +176,7 @@ class Attacked:
 
     def _example(self) -> tuple[jax.Array, ...]:
         images = self.batches.images
-        like = jnp.zeros((self.batches.size, *images.shape[1:]), images.dtype)
+        like = jnp.zeros((self.rows, *images.shape[1:]), images.dtype)
         return (like, self.key) if self.random else (like,)
 
     def _numbers(self) -> list[np.ndarray]:
@@ -194,11 +212,14 @@ def _checked(
     return key, np.asarray(images), np.asarray(labels), threat
 
 
-def _require_logits(network: Callable[..., jax.Array], *arguments: jax.Array) -> None:
-    """Refuses logits that no gradient attack can do with."""
+def _require_logits(
+    network: Callable[..., jax.Array], differentiable: bool, *arguments: jax.Array
+) -> None:
+    """Refuses logits that no attack, or none by gradients, can do with."""
 
     def logits(images: jax.Array, *key: jax.Array) -> jax.Array:
-        return checks.checked_logits(network(images, *key), len(images), None, differentiable=True)
+        found = network(images, *key)
+        return checks.checked_logits(found, len(images), None, differentiable=differentiable)
 
     found = jax.eval_shape(logits, *arguments).shape[1]
     if found < 2:
@@ -242,6 +263,9 @@ class _Watch:
     def __call__(self, state: State) -> None:
         if time.monotonic() - self.saved >= ensemble_state.SECONDS_BETWEEN_SAVES:
             self.save(state)
+        self.tell(state)
+
+    def tell(self, state: State) -> None:
         if self.progress is not None:
             stage = self.stages[state.stage]
             examples = int((state.robust | (state.broken_by == stage.number)).sum())

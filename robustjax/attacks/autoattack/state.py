@@ -81,7 +81,7 @@ class State:
 
 
 class StateError(UserError):
-    """A file is damaged, or no state."""
+    """A file is damaged, or no state, or that of another evaluation."""
 
 
 def save(state: State, path: Path, belongs_to: str) -> None:
@@ -127,7 +127,7 @@ def load(path: Path, clean: np.ndarray, belongs_to: str) -> State | None:
     except (OSError, ValueError) as error:
         raise StateError(f"{path} holds no state of an evaluation ({error}); remove it") from error
     if other != belongs_to:
-        raise UserError(
+        raise StateError(
             f"{path} belongs to an evaluation of another network, other images or other settings; "
             "remove it, or name another file"
         )
