@@ -93,8 +93,8 @@ def _main() -> None:
             found = adversarial_images.load(path)
             if not named and found.weights not in ("", weights):
                 print(
-                    f"{path.name}: another network was attacked, of another --checkpoint, before "
-                    "training went on, or by other code of one's own; not looked at"
+                    f"{path.name}: other weights were attacked, of another --checkpoint or before "
+                    "training went on, or a network of one's own by other code; not looked at"
                 )
                 continue
             if not named and found.data not in ("", images):

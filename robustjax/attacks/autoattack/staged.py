@@ -39,7 +39,7 @@ Progress = Callable[[str, int, int, float], None]
 accuracy so far."""
 
 _INSIDE = (
-    "the attack was called inside jit or another transformation, where survivors cannot be chosen; "
+    "autoattack was called inside jit or another transformation, where survivors cannot be chosen; "
     "call it from plain Python"
 )
 
