@@ -26,6 +26,7 @@ TRAINED = [
     "--batch_size=8", "--epochs=1", "--steps=1", "--holdout=4", "--optimizer=sgd",
     "--schedule=constant", "--warmup_epochs=0", "--epsilon_warmup_epochs=0", "--measure_steps=1",
     "--measure_examples=4", "--devices=1", "--cpu_devices=0", "--precision=float32",
+    "--train_examples=0",
 ]  # fmt: skip
 FEW = ["--examples=4", "--batch_size=4", "--data_dir=tiny.npz"]
 
