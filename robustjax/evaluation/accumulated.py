@@ -14,15 +14,18 @@ import numpy as np
 
 from robustjax.data import Dataset
 from robustjax.errors import UserError
+from robustjax.evaluation.earlier_evaluation import earlier_records
 from robustjax.evaluation.one_attack import AttackScore
 from robustjax.evaluation.radius_curves import radius_curves
 from robustjax.evaluation.summary import (
     COMMANDS,
     CURVES,
     MEASURED,
+    OF_ALL,
     OTHERS,
     PAIRED,
     PER_CLASS,
+    WORST,
     told_apart,
 )
 from robustjax.evaluation.verdicts import (
@@ -31,7 +34,7 @@ from robustjax.evaluation.verdicts import (
     verdicts_as_csv,
     wilson_interval,
 )
-from robustjax.files import Path, read_json
+from robustjax.files import Path
 from robustjax.runs.evaluations import (
     CLEAN,
     WORST_CASE,
@@ -40,15 +43,9 @@ from robustjax.runs.evaluations import (
     Evaluations,
     Record,
     best_of_each,
-    is_count,
-    is_fraction,
-    is_interval,
     is_same,
 )
 from robustjax.runs.names import EVALUATION
-
-_OF_ALL = ("method", "model", "precision", "seed", "batch_size", "trained_epochs", "protocol")
-"""Facts that an attack's entry repeats where they are not those of the whole evaluation."""
 
 
 def add_to_run(
@@ -266,7 +263,7 @@ def summary_of(records: Sequence[Record]) -> dict[str, Any]:
         summary[WORST_CASE] = float(worst.mean())
         summary[WORST_CASE_INTERVAL] = list(wilson_interval(int(worst.sum()), len(worst)))
     elif len(attacks) == len(on_all) and WORST_CASE in clean.measured:
-        summary |= {key: clean.measured[key] for key in _WORST if key in clean.measured}
+        summary |= {key: clean.measured[key] for key in WORST if key in clean.measured}
     if len(on_all) < len(attacks):
         summary |= _worst_case_on_shared([clean, *attacks])
     return {
@@ -282,9 +279,6 @@ def summary_of(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-_WORST = (WORST_CASE, WORST_CASE_INTERVAL)
-
-
 def _worst_case_on_shared(records: Sequence[Record]) -> dict[str, Any]:
     """The worst case over attacks on different numbers of examples: on the first, which all had."""
     shared = min(record.examples for record in records)
@@ -298,83 +292,6 @@ def _worst_case_on_shared(records: Sequence[Record]) -> dict[str, Any]:
         "examples": shared,
     }
     return {WORST_CASE_SHARED: found}
-
-
-def earlier_records(
-    folder: Path, report: Callable[[str], None] = lambda line: None
-) -> list[Record]:
-    """The records of an evaluation.json that was written before there were records.
-
-    Args:
-      folder: of the run.
-      report: told, in one line, of a file that is damaged.
-    """
-    path = folder / EVALUATION
-    if not path.exists():
-        return []
-    try:
-        found = read_json(path)
-        return _records_of_summary(found)
-    except (OSError, ValueError) as error:
-        said = str(error)
-        report(said if str(path) in said else f"{path}: {said}")
-        return []
-
-
-def _records_of_summary(found: Mapping[str, Any]) -> list[Record]:
-    attacks = found.get("attacks")
-    checkpoint, examples = found.get("checkpoint"), found.get("examples")
-    if not isinstance(attacks, dict) or not isinstance(checkpoint, dict):
-        raise UserError("it is no evaluation: it has no attacks, or no checkpoint")
-    data = {
-        "dataset": found.get("dataset"),
-        "available_examples": found.get("available_examples"),
-        "own": True,
-    }
-    about = {key: found.get(key) for key in (*_OF_ALL, "elapsed_seconds", "versions")}
-    clean = {"accuracy": found.get("clean_accuracy"), "interval": found.get("interval_95")}
-    worst = {key: found[key] for key in _WORST if key in found}
-    records = [_record(CLEAN, clean, {}, worst, examples, data, checkpoint, about)]
-    for name, entry in attacks.items():
-        if not isinstance(entry, dict):
-            raise UserError(f"it is no evaluation: {name} is no object")
-        values = {"accuracy": entry.get("robust_accuracy"), "interval": entry.get("interval_95")}
-        settings = {
-            key: value for key, value in entry.items() if key not in (*MEASURED, "examples")
-        }
-        measured = {key: value for key, value in entry.items() if key in MEASURED and key in _FOUND}
-        count = entry.get("examples", examples)
-        records.append(_record(name, values, settings, measured, count, data, checkpoint, about))
-    return records
-
-
-_OF_CHECKPOINT = ("kind", "step", "moving_average")
-
-_FOUND = ("after_each", "seconds", "warnings")
-
-
-def _record(
-    name: str,
-    values: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    measured: Mapping[str, Any],
-    examples: Any,
-    data: Mapping[str, Any],
-    checkpoint: Mapping[str, Any],
-    about: Mapping[str, Any],
-) -> Record:
-    accuracy, interval = values["accuracy"], values["interval"]
-    if not is_interval(interval) and is_fraction(accuracy) and is_count(examples):
-        interval = wilson_interval(round(accuracy * examples), examples)
-    content = {
-        "attack": name, "settings": settings, "data": data, "checkpoint": checkpoint,
-        "examples": examples, "accuracy": accuracy, "interval": interval, "measured": measured,
-        "about": about,
-    }  # fmt: skip
-    try:
-        return Record.from_content(content)
-    except ValueError as error:
-        raise UserError(f"it is no evaluation: {name}: {error}") from None
 
 
 def _chosen_subject(records: Sequence[Record]) -> str:
@@ -425,6 +342,6 @@ def _named(attacks: Sequence[Record]) -> dict[str, Record]:
 def _apart(mine: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: mine[key]
-        for key in _OF_ALL
+        for key in OF_ALL
         if mine.get(key) is not None and mine.get(key) != whole.get(key)
     }

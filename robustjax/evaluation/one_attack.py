@@ -13,13 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustjax import attacks, data, parallel
-from robustjax.arguments import checked_count, is_number, refusal, shown
-from robustjax.attacks._checks import checked_logits_fn
+from robustjax.arguments import checked_count, refusal, shown
 from robustjax.attacks.autoattack.alone import attack_alone, draws_of, stage_of
 from robustjax.attacks.autoattack.ensemble import Stage
 from robustjax.attacks.autoattack.state import StateError
 from robustjax.attacks.autoattack.verification import is_inside
-from robustjax.attacks.engine.keys import checked_key, keys_of_examples
+from robustjax.attacks.engine.keys import keys_of_examples
 from robustjax.attacks.engine.rows import misclassified
 from robustjax.attacks.registry import as_result, is_users
 from robustjax.batching import batches_of_one_shape
@@ -27,10 +26,9 @@ from robustjax.errors import UserError
 from robustjax.evaluation.broken import BrokenExamples, FirstBroken
 from robustjax.evaluation.given_images import fitting_images
 from robustjax.evaluation.spec import ENSEMBLES, IMAGES, STEPPED, AttackSpec, require_possible
+from robustjax.evaluation.subject import LogitsFn, check_subject, num_classes_of
 from robustjax.runs.resumable import Unfinished
 from robustjax.step_size import ReachWarning
-
-LogitsFn = Callable[[jax.Array], jax.Array]
 
 _MOST_BYTES = 2**32
 """Of images as float32; a larger set is attacked batch by batch."""
@@ -362,54 +360,6 @@ def _logits(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
 
 
 _logits_of_partial = jax.jit(_logits)
-
-
-def check_subject(
-    key: jax.Array, logits_fn: LogitsFn, dataset: data.Dataset, threat: attacks.ThreatModel
-) -> None:
-    """Refuses arguments of another kind than what is attacked, and how, is made of.
-
-    Args:
-      key: of `run_attack`, as the next three are.
-      logits_fn: likewise.
-      dataset: likewise.
-      threat: likewise.
-
-    Raises:
-      ValueError: names the argument.
-    """
-    checked_logits_fn(logits_fn)
-    if not isinstance(dataset, data.Dataset):
-        raise refusal("dataset", type(dataset).__name__, "values of data.Dataset")
-    if not isinstance(threat, attacks.ThreatModel):
-        raise refusal("threat", shown(threat), "values of attacks.ThreatModel")
-    if not is_number(threat.epsilon) and np.ndim(threat.epsilon) != 0:
-        raise UserError("threat.epsilon holds one radius per example: accepted is one for all")
-    if checked_key(key, len(dataset)).ndim:
-        raise UserError("key holds one key per example: accepted is a single one")
-
-
-def num_classes_of(logits_fn: LogitsFn, dataset: data.Dataset, batch_size: int) -> int:
-    """How many logits the network gives; it is not run.
-
-    Args:
-      logits_fn: images -> logits.
-      dataset: what it is to be attacked on.
-      batch_size: of the images.
-
-    Raises:
-      ValueError: they are no logits [B, K], or fewer than the data set has classes.
-    """
-    shape = (min(batch_size, len(dataset)), *dataset.images.shape[1:])
-    logits = jax.eval_shape(logits_fn, jax.ShapeDtypeStruct(shape, jnp.float32))
-    if getattr(logits, "ndim", 0) != 2:
-        raise refusal("logits_fn: logits", shown(logits), "arrays [B, K]")
-    if logits.shape[1] <= dataset.labels.max():
-        raise UserError(
-            f"logits_fn gives {logits.shape[1]} logits, and labels go up to "
-            f"{dataset.labels.max()}: the network is not of this data set"
-        )
-    return logits.shape[1]
 
 
 def _without_draws(logits_fn: LogitsFn) -> Callable[[jax.Array, jax.Array], jax.Array]:

@@ -16,14 +16,9 @@ from robustjax.attacks import naming
 from robustjax.attacks.autoattack.warnings import rows_depend_on_each_other, varies
 from robustjax.errors import UserError
 from robustjax.evaluation.given_images import fitting_images
-from robustjax.evaluation.one_attack import (
-    AttackScore,
-    LogitsFn,
-    check_subject,
-    num_classes_of,
-    run_attack,
-)
+from robustjax.evaluation.one_attack import AttackScore, run_attack
 from robustjax.evaluation.spec import CLEAN, IMAGES, AttackSpec, parse_attack, require_possible
+from robustjax.evaluation.subject import LogitsFn, check_subject, num_classes_of
 from robustjax.text import split_names
 
 __all__ = ["AttackScore", "AttackSpec", "evaluate", "parse_attack", "run_attack"]

@@ -32,6 +32,12 @@ PAIRED = "paired"
 BY_IMAGE = "evaluation_examples.csv"
 """The file that says of each example what it withstood."""
 
+OF_ALL = ("method", "model", "precision", "seed", "batch_size", "trained_epochs", "protocol")
+"""Facts that an attack's entry repeats where they are not those of the whole evaluation."""
+
+WORST = (WORST_CASE, WORST_CASE_INTERVAL)
+"""What is said of the worst case over all attacks."""
+
 MEASURED = ("robust_accuracy", "interval_95", "after_each", "seconds", "warnings")
 """What an attack's entry has beside its settings."""
 
