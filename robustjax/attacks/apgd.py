@@ -156,7 +156,7 @@ class APGDTargeted:
         """Checks the arguments, and looks at the clean images.
 
         Of images that are prepared again and again `ranked`, int32 `[B, K - 1]`, spares finding
-        out the order of the classes, which `rank` gives.
+        out in which order the wrong classes are targets.
         """
         require_choice("loss", self.loss, tuple(TARGETED_LOSSES))
         num_targets = checked_count("num_targets", self.num_targets, 1)
@@ -173,18 +173,6 @@ class APGDTargeted:
             multi_epsilon=_in_larger_balls(self.multi_epsilon, inputs.threat),
         )
         return _prepared(inputs, logits_fn, TARGETED_LOSSES[self.loss], attack, num_targets)
-
-    def rank(
-        self,
-        key: jax.Array,
-        logits_fn: Callable[..., jax.Array],
-        images: CleanImages,
-        labels: ImageClasses,
-        threat: ThreatModel,
-    ) -> jax.Array:
-        """The wrong classes in the order in which they are targets, int32 `[B, K - 1]`."""
-        inputs = ranked_inputs(key, logits_fn, images, labels, threat)
-        return nearest_first(logits_fn, inputs) if self.order == "nearest" else inputs.ranked
 
     def __call__(
         self,

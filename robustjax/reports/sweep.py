@@ -12,8 +12,8 @@ import numpy as np
 from robustjax.arguments import is_finite, is_number
 from robustjax.attacks.threat_model import NORMS
 from robustjax.errors import UserError
+from robustjax.evaluation.accumulated import earlier_records
 from robustjax.evaluation.asked import usual_settings
-from robustjax.evaluation.earlier_evaluation import earlier_records
 from robustjax.evaluation.protocols import protocol_attacks
 from robustjax.evaluation.spec import AttackSpec, parse_attack
 from robustjax.evaluation.summary import MEASURED

@@ -301,6 +301,23 @@ def test_attacks_of_autoattack_compute_only_what_stands_and_find_the_same(name):
     assert not found.correct[broken.positions].any() and broken.positions.min() >= 5
 
 
+def test_a_set_too_large_for_memory_is_attacked_batch_by_batch(dataset, monkeypatch):
+    def told():
+        heard = []
+        found = scores(
+            dataset, ["apgd-ce(steps=3,restarts=2)"], report=lambda *told: heard.append(told)
+        )
+        return heard[-1][2], list(found.values())[-1].correct
+
+    turns, at_once = told()
+    right = int((margins(dataset) > 0).sum())
+    assert turns == 2 * right  # Each example that is right has two restarts to face.
+    monkeypatch.setattr("robustjax.evaluation.one_attack._MOST_BYTES", 4 * dataset.images.size - 1)
+    examples, in_batches = told()
+    assert examples == len(dataset)
+    np.testing.assert_array_equal(in_batches, at_once)
+
+
 def test_an_attack_of_autoattack_goes_on_where_it_was_interrupted(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(ensemble_state, "SECONDS_BETWEEN_SAVES", 0.0)
     name = "apgd-ce(steps=5,restarts=2)"

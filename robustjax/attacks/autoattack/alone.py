@@ -10,12 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from robustjax.attacks._nearest_classes import nearest_first
 from robustjax.attacks.apgd import APGD, APGDTargeted
 from robustjax.attacks.autoattack.ensemble import Stage, of_rows
 from robustjax.attacks.autoattack.report import AutoAttackReport
 from robustjax.attacks.autoattack.staged import Attacked, Progress
 from robustjax.attacks.fab import FABTargeted
 from robustjax.attacks.square import Square
+from robustjax.attacks.targets import ranked_inputs
 from robustjax.attacks.threat_model import ThreatModel
 from robustjax.batching import batches_of_one_shape
 from robustjax.shapes import CleanImages, ImageClasses
@@ -97,16 +99,16 @@ def attack_alone(
         state_path = None
     settings = repr(stage)
     if isinstance(stage.attack, APGDTargeted) and stage.attack.order == "nearest":
-        stage = stage._replace(told={"ranked": _ranked(stage.attack, attacked)})
+        stage = stage._replace(told={"ranked": _nearest_first(attacked)})
     return attacked.run((stage,), settings, state_path, progress)
 
 
-def _ranked(attack: APGDTargeted, attacked: Attacked) -> np.ndarray:
+def _nearest_first(attacked: Attacked) -> np.ndarray:
     """The targets of all examples, int32 [N, K - 1], which cost gradients to find."""
     batches, found = attacked.batches, []
     for batch in batches_of_one_shape(len(batches.images), batches.size):
         images, labels = batches.place(batches.images[batch.rows], batches.labels[batch.rows])
         threat = of_rows(attacked.threat, batch.rows)
-        ranked = attack.rank(attacked.key, attacked.network, images, labels, threat)
-        found.append(batch.without_filling(ranked))
+        inputs = ranked_inputs(attacked.key, attacked.network, images, labels, threat)
+        found.append(batch.without_filling(nearest_first(attacked.network, inputs)))
     return np.concatenate(found)

@@ -55,7 +55,7 @@ class Attacked:
       batches: the examples.
       threat: the ball, of finite epsilon, and the box.
       logits: float [N, K], of the clean images.
-      rows: how many images the network takes; 1 if any number will do.
+      rows: of the batches that the verdicts are of; 1 if any will do.
       random: whether the network draws random numbers.
     """
 
@@ -108,7 +108,8 @@ class Attacked:
         network = parallel.copy_to_all(network, devices)
         judge = one_draw(network, key) if random else network
         logits = batches.logits(judge, images)
-        rows = 1 if engine.is_array_partial(logits_fn) else batches.size
+        # What is drawn belongs to a batch, and with it the verdict.
+        rows = 1 if engine.is_array_partial(logits_fn) and not random else batches.size
         return cls(key, network, judge, batches, threat, logits, rows, random)
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 
 from robustjax.data import Dataset
 from robustjax.errors import UserError
-from robustjax.evaluation.earlier_evaluation import earlier_records
+from robustjax.evaluation.accumulated.earlier_versions import earlier_records
 from robustjax.evaluation.one_attack import AttackScore
 from robustjax.evaluation.radius_curves import radius_curves
 from robustjax.evaluation.summary import (
